@@ -1,0 +1,1 @@
+"""Cais: a container platform in Python."""

@@ -1,0 +1,1 @@
+"""Docker Engine API routes, a module per swagger tag."""

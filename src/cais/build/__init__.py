@@ -1,0 +1,1 @@
+"""Dockerfile text to instructions to graph to solved layers."""

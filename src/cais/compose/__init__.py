@@ -1,0 +1,1 @@
+"""Compose files: model, plan, apply; through the client."""

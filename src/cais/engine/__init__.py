@@ -1,0 +1,1 @@
+"""The use cases, a class per resource, and the state database."""

@@ -1,0 +1,1 @@
+"""Names to manifests to layers; archives; unpacking; bootstrap."""

@@ -1,0 +1,1 @@
+"""Bridges, address pools, endpoints, the files that name them inside a container."""

@@ -1,0 +1,1 @@
+"""Layers to root filesystems: a Snapshotter gives mounts and never mounts."""

@@ -1,0 +1,1 @@
+"""Pure values and parsers: OCI documents, references, digests, platforms, API bodies."""

@@ -1,0 +1,1 @@
+"""Conformance suites per Protocol, fakes, and isolation for kernel tests."""

@@ -1,0 +1,155 @@
+"""Run a test body in a child with namespaces of its own, and fail if it leaves anything behind.
+
+What is compared before and after the body: the mount table, the open descriptors, the child
+processes (orphans come back to the child, a subreaper) and, on request, other host state.
+"""
+
+import ctypes
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+CLONE_NEWNS, CLONE_NEWNET = 0x00020000, 0x40000000
+MS_REC, MS_PRIVATE = 0x4000, 0x40000
+PR_SET_CHILD_SUBREAPER = 36
+CGROUP_ROOT = Path("/sys/fs/cgroup")
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class IsolatedBodyError(AssertionError):
+    """The body failed or left something behind; the text is the child's traceback."""
+
+
+def isolated(
+    body: Callable[[], None], *, net: bool = True, timeout_s: float = 60, leftovers: bool = True
+) -> None:
+    """Run ``body`` in a forked child with its own mount (and network) namespace.
+
+    The child is a subreaper in a session of its own; whatever it leaves running is killed.
+
+    Args:
+        body: called with no argument; must not return with mounts, descriptors or children left.
+        net: also a network namespace of its own, with nothing but a down ``lo``.
+        timeout_s: after this the child is killed and the test fails.
+        leftovers: compare mounts, descriptors and children before and after.
+
+    Raises:
+        IsolatedBodyError: with the child's traceback.
+    """
+    read_fd, write_fd = os.pipe()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if (pid := os.fork()) == 0:
+        os.close(read_fd)
+        _child(body, write_fd, net=net, leftovers=leftovers)
+    os.close(write_fd)
+    failure = _collect(pid, read_fd, timeout_s)
+    if failure:
+        raise IsolatedBodyError(failure)
+
+
+def _child(body: Callable[[], None], report_fd: int, *, net: bool, leftovers: bool) -> None:
+    failure = ""
+    try:
+        enter_namespaces(net=net)
+        before = left_behind()
+        body()
+        if leftovers:
+            failure = _difference(before, left_behind())
+    except BaseException:  # noqa: BLE001 - the child must never return into pytest
+        failure = traceback.format_exc()
+    finally:
+        kill_children()
+        os.write(report_fd, failure.encode()[:60000])
+        os._exit(0)
+
+
+def enter_namespaces(*, net: bool) -> None:
+    """Leave the caller's mount (and network) namespace; become session leader and subreaper."""
+    os.setsid()
+    _check(_libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), "prctl")
+    _check(_libc.unshare(CLONE_NEWNS | (CLONE_NEWNET if net else 0)), "unshare")
+    _check(_libc.mount(None, b"/", None, MS_REC | MS_PRIVATE, None), "mount --make-rprivate /")
+
+
+def left_behind() -> Mapping[str, set[str]]:
+    """Return what a body could leave: mounts, descriptors and children of this process."""
+    fds = set()
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            fds.add(f"{name} -> {os.readlink(f'/proc/self/fd/{name}')}")
+        except FileNotFoundError:
+            continue  # the descriptor of the listing itself
+    mounts = {
+        line.split(" ", 1)[1] for line in Path("/proc/self/mountinfo").read_text().splitlines()
+    }
+    return {"mounts": mounts, "descriptors": fds, "children": set(map(str, children()))}
+
+
+def children() -> Iterator[int]:
+    """Yield the pids of this process's children (proc(5), ``/proc/<pid>/task/<tid>/children``)."""
+    listing = Path(f"/proc/self/task/{os.getpid()}/children").read_text()
+    yield from map(int, listing.split())
+
+
+def kill_children(deadline_s: float = 10) -> None:
+    """Kill every child, and the orphans that arrive as they die, until none is left."""
+    end = time.monotonic() + deadline_s
+    while (pids := list(children())) and time.monotonic() < end:
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+        for pid in pids:
+            os.waitpid(pid, 0)
+
+
+def cgroups_named(part: str) -> set[Path]:
+    """Return the cgroup directories, in every hierarchy, with ``part`` in their name."""
+    return {path for path in CGROUP_ROOT.glob(f"**/*{part}*") if path.is_dir()}
+
+
+def _difference(before: Mapping[str, set[str]], after: Mapping[str, set[str]]) -> str:
+    lines = [
+        f"left behind: {kind}: {item}"
+        for kind in before
+        for item in sorted(after[kind] - before[kind])
+    ]
+    return "\n".join(lines)
+
+
+def _collect(pid: int, read_fd: int, timeout_s: float) -> str:
+    end = time.monotonic() + timeout_s
+    pidfd = os.pidfd_open(pid)
+    chunks: list[bytes] = []
+    os.set_blocking(read_fd, False)
+    failure = ""
+    while os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+        if time.monotonic() > end:
+            os.killpg(pid, signal.SIGKILL)
+            failure = f"the isolated body did not end within {timeout_s} s"
+            break
+        time.sleep(0.002)
+    _, status = os.waitpid(pid, 0)
+    os.close(pidfd)
+    while True:
+        try:
+            chunk = os.read(read_fd, 65536)
+        except BlockingIOError:
+            break
+        if not chunk:
+            break
+        chunks.append(chunk)
+    os.close(read_fd)
+    if status and not failure:
+        failure = f"the isolated child ended with status {status:#x}"
+    return failure + b"".join(chunks).decode(errors="replace")
+
+
+def _check(result: int, step: str) -> None:
+    if result != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, f"{step}: {os.strerror(code)}")
