@@ -40,6 +40,7 @@ def isolated(
 
     Raises:
         IsolatedBodyError: with the child's traceback.
+
     """
     read_fd, write_fd = os.pipe()
     sys.stdout.flush()
