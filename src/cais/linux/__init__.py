@@ -1,1 +1,1 @@
-"""The kernel: mounts, namespaces, cgroups, capabilities, seccomp, terminals, pidfds, netlink, nftables."""
+"""The kernel: mounts, namespaces, cgroups, capabilities, seccomp, terminals, netlink."""
