@@ -1,0 +1,88 @@
+# Everything a newcomer, a developer or a CI machine runs. `make help` lists it.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.SHELLFLAGS := -euo pipefail -c
+MAKEFLAGS += --no-print-directory
+
+# Tools that the distribution ships only inside larger packages are unpacked here.
+export PATH := $(CURDIR)/.cache/bin:$(PATH)
+
+VENV := .venv
+BIN := $(VENV)/bin
+PYTEST := $(BIN)/python -m pytest -q
+
+##@ Two commands to know
+
+.PHONY: demo
+demo: ## A container, from nothing, explained as it runs; leaves nothing behind (root)
+	@scripts/system-packages.sh demo
+	@scripts/venv.sh runtime
+	@scripts/demo.sh
+
+.PHONY: test
+test: packages check ## All checks and all tests, from a fresh clone (root)
+	$(PYTEST) tests/unit tests/kernel
+	$(PYTEST) tests/integration tests/conformance
+
+##@ Development
+
+.PHONY: venv
+venv: ## Make or refresh .venv (the newest Python from 3.11 to 3.13)
+	@scripts/venv.sh dev
+
+.PHONY: packages
+packages:
+	@scripts/system-packages.sh test
+
+.PHONY: check
+check: venv ## Lint, format, types, import contract, spelling
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/codespell
+
+.PHONY: fmt
+fmt: venv ## Format, and mend what the linter can mend
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+.PHONY: test-unit
+test-unit: venv ## The tests that need no privilege
+	$(PYTEST) tests/unit
+
+.PHONY: test-kernel
+test-kernel: venv ## The tests of our kernel interfaces (root)
+	$(PYTEST) tests/kernel
+
+.PHONY: test-daemon
+test-daemon: packages venv ## caisd through its API, the docker CLI and docker-py (root)
+	$(PYTEST) tests/integration tests/conformance
+
+.PHONY: test-vm
+test-vm: venv ## The tests that need a kernel of their own, in a virtual machine
+	$(PYTEST) tests/vm
+
+##@ Measuring
+
+.PHONY: bench
+bench: venv ## Cais beside dockerd, runc and crun; writes docs/benchmarks.md (root)
+	@scripts/system-packages.sh demo
+	$(BIN)/python -m bench
+
+.PHONY: bench-quick
+bench-quick: venv ## The same rows, few repetitions, nothing written (root)
+	$(BIN)/python -m bench --quick
+
+##@ Other
+
+.PHONY: clean
+clean: ## Remove everything made here (not system packages)
+	rm -rf $(VENV) .cache build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.PHONY: help
+help: ## This list
+	@awk 'BEGIN { FS = ":.*## " } \
+	  /^##@ / { printf "\n%s\n", substr($$0, 5) } \
+	  /^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

@@ -1,0 +1,315 @@
+"""Start ``caisd`` in namespaces of its own, drive it with real clients, and see what it leaves.
+
+```
+with TestDaemon(tmp_path) as daemon:
+    daemon.docker("run", "--rm", "busybox", "true")
+    before = daemon.snapshot()
+    ...
+    assert daemon.snapshot() == before
+```
+The daemon and everything it starts live in a mount, network and pid namespace whose first process
+is ``cais.testing.holder``: when that one is killed, so is whatever the daemon left behind.
+Clients run outside and reach the daemon through its unix socket.
+"""
+
+import contextlib
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from cais.testing.isolation import CGROUP_ROOT
+
+_UNSHARE = ("unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
+BIN = Path(sys.executable).parent
+
+
+class DaemonDiedError(AssertionError):
+    """``caisd`` did not come up or went away; the text holds the end of its log."""
+
+
+class TestDaemon:
+    """A ``caisd`` with its own roots; a context manager. Needs root.
+
+    Args:
+        directory: an existing directory for the roots, the socket and the log; not removed.
+        arguments: further arguments of ``caisd``.
+
+    """
+
+    __test__ = False  # pytest: not a class of tests
+
+    def __init__(self, directory: Path, *arguments: str) -> None:
+        self.directory = directory
+        self.data_root = directory / "data"
+        self.exec_root = directory / "exec"
+        self.socket_path = directory / "caisd.sock"
+        self.log_path = directory / "caisd.log"
+        self.arguments = arguments
+        self.cgroup_parent = f"cais-test-{os.getpid()}-{secrets.token_hex(3)}"
+        self._holder: subprocess.Popen[str] | None = None
+        self._holder_pid = 0
+        self._daemon: subprocess.Popen[bytes] | None = None
+
+    # Life
+
+    def __enter__(self) -> Self:
+        self._hold_namespaces()
+        try:
+            self.start()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def start(self, timeout_s: float = 30) -> None:
+        """Start ``caisd`` (again) on the same roots and wait until it answers."""
+        command = [
+            *self._nsenter(),
+            sys.executable,
+            "-m",
+            "cais.wiring",
+            "-H",
+            self.host,
+            "--data-root",
+            str(self.data_root),
+            "--exec-root",
+            str(self.exec_root),
+            "--pidfile",
+            str(self.directory / "caisd.pid"),
+            "--cgroup-parent",
+            f"/{self.cgroup_parent}",
+            *self.arguments,
+        ]
+        with self.log_path.open("ab") as log:
+            self._daemon = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
+            )
+        self._wait_until_it_answers(time.monotonic() + timeout_s)
+
+    def stop(self, timeout_s: float = 30) -> int:
+        """Stop ``caisd`` with SIGTERM; its shim and containers stay. Return the exit status."""
+        return self._end(signal.SIGTERM, timeout_s)
+
+    def kill(self) -> None:
+        """End ``caisd`` with SIGKILL; its shim and containers stay."""
+        self._end(signal.SIGKILL, 10)
+
+    def restart(self) -> None:
+        """Stop and start ``caisd``."""
+        self.stop()
+        self.start()
+
+    def close(self) -> None:
+        """End the daemon and every process of its namespaces; idempotent."""
+        if self._daemon is not None and self._daemon.poll() is None:
+            try:
+                self.stop(timeout_s=10)
+            except subprocess.TimeoutExpired:
+                self.kill()
+        if self._holder is not None:
+            self._holder.kill()  # unshare --kill-child takes the namespace's first process along
+            self._holder.wait()
+            assert self._holder.stdout is not None
+            self._holder.stdout.close()
+            self._holder = None
+        self._remove_cgroups()
+
+    # Clients
+
+    @property
+    def host(self) -> str:
+        """The daemon's address as ``DOCKER_HOST`` spells it."""
+        return f"unix://{self.socket_path}"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """An environment in which clients find this daemon, and no configuration of the user's."""
+        return {
+            **os.environ,
+            "DOCKER_HOST": self.host,
+            "CAIS_HOST": self.host,
+            "DOCKER_CONFIG": str(self.directory / "docker-config"),
+            "DOCKER_CLI_HINTS": "false",
+        }
+
+    def docker(
+        self, *arguments: str, check: bool = True, stdin: str | bytes = b"", timeout_s: float = 60
+    ) -> subprocess.CompletedProcess[str]:
+        """Run the docker CLI; with ``check`` a failure raises with everything it printed."""
+        return self._client(["docker", *arguments], stdin, timeout_s, check=check)
+
+    def cais(
+        self, *arguments: str, check: bool = True, stdin: str | bytes = b"", timeout_s: float = 60
+    ) -> subprocess.CompletedProcess[str]:
+        """Run our own command line, as :meth:`docker`."""
+        return self._client([str(BIN / "cais"), *arguments], stdin, timeout_s, check=check)
+
+    def run_inside(
+        self, command: Sequence[str], *, check: bool = True, timeout_s: float = 60
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a program in the daemon's namespaces: what the daemon's host looks like."""
+        return self._client([*self._nsenter(), *command], b"", timeout_s, check=check)
+
+    def _client(
+        self, command: Sequence[str], stdin: str | bytes, timeout_s: float, *, check: bool
+    ) -> subprocess.CompletedProcess[str]:
+        data = stdin.encode() if isinstance(stdin, str) else stdin
+        done = subprocess.run(
+            command,
+            input=data,
+            capture_output=True,
+            env=self.environment,
+            timeout=timeout_s,
+            check=False,
+        )
+        result = subprocess.CompletedProcess(
+            list(command), done.returncode, _text(done.stdout), _text(done.stderr)
+        )
+        if check and result.returncode:
+            raise AssertionError(
+                f"{command} ended with {result.returncode}\n"
+                f"stdout: {result.stdout[-4000:]}\nstderr: {result.stderr[-4000:]}\n"
+                f"caisd: {self.log_tail()}"
+            )
+        return result
+
+    # What there is
+
+    @property
+    def pid(self) -> int:
+        """The daemon's pid, as seen from outside its namespaces."""
+        assert self._daemon is not None
+        task = f"/proc/{self._daemon.pid}/task/{self._daemon.pid}/children"
+        return int(Path(task).read_text().split()[0])
+
+    def processes(self) -> dict[int, str]:
+        """Return pid (inside) to command line of everything but the holder and zombies."""
+        proc = Path(f"/proc/{self._holder_pid}/root/proc")
+        found = {}
+        for entry in proc.iterdir():
+            if entry.name.isdigit() and entry.name != "1":
+                try:
+                    line = (entry / "cmdline").read_bytes()
+                    state = (entry / "stat").read_text().rpartition(")")[2].split()[0]
+                except (FileNotFoundError, ProcessLookupError):
+                    continue
+                name = "zombie" if state == "Z" else _text(line.replace(b"\0", b" ")).strip()
+                found[int(entry.name)] = name
+        return found
+
+    def snapshot(self) -> Mapping[str, set[str]]:
+        """Return what containers could leave on the host: compare before and after.
+
+        Ready-made network namespaces are kept in a pool that fills by itself: not counted.
+        """
+        pinned = str(self.exec_root / "netns")
+        lines = Path(f"/proc/{self._holder_pid}/mountinfo").read_text().splitlines()
+        mounts = {line.split(" ", 1)[1] for line in lines if f" {pinned}" not in line}
+        return {
+            "mounts": {mount.split(" ", 1)[1] for mount in mounts},
+            "processes": {f"{pid} {name}" for pid, name in self.processes().items()},
+            "cgroups": {str(path) for path in self.cgroups()},
+            "bundles": set(_listdir(self.exec_root / "bundles")),
+            "containers": set(_listdir(self.data_root / "containers")),
+        }
+
+    def cgroups(self) -> set[Path]:
+        """Return the cgroup directories of this daemon's containers, in every hierarchy."""
+        parents = [
+            *CGROUP_ROOT.glob(self.cgroup_parent),
+            *CGROUP_ROOT.glob(f"*/{self.cgroup_parent}"),
+        ]
+        return {path for parent in parents for path in parent.glob("**/") if path != parent}
+
+    def descriptor_count(self, pid: int | None = None) -> int:
+        """Return how many descriptors a process (the daemon if none is named) has open."""
+        return len(os.listdir(f"/proc/{pid or self.pid}/fd"))
+
+    def log_tail(self, size_bytes: int = 6000) -> str:
+        """Return the end of what the daemon wrote."""
+        if not self.log_path.exists():
+            return ""
+        return _text(self.log_path.read_bytes()[-size_bytes:])
+
+    # The namespaces
+
+    def _hold_namespaces(self) -> None:
+        self._holder = subprocess.Popen(
+            [*_UNSHARE, "--propagation", "private", sys.executable, "-m", "cais.testing.holder"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self._holder.stdout is not None
+        assert self._holder.stdout.readline() == "ready\n"
+        children = Path(f"/proc/{self._holder.pid}/task/{self._holder.pid}/children")
+        self._holder_pid = int(children.read_text().split()[0])
+        self.run_inside(["ip", "link", "set", "lo", "up"])
+
+    def _nsenter(self) -> list[str]:
+        return ["nsenter", "-t", str(self._holder_pid), "-n", "-m", "-p", "--"]
+
+    def _wait_until_it_answers(self, deadline: float) -> None:
+        assert self._daemon is not None
+        while not _answers(self.socket_path):
+            if self._daemon.poll() is not None:
+                raise DaemonDiedError(
+                    f"caisd ended with {self._daemon.returncode}: {self.log_tail()}"
+                )
+            if time.monotonic() > deadline:
+                raise DaemonDiedError(f"caisd does not answer: {self.log_tail()}")
+            time.sleep(0.01)
+
+    def _end(self, number: int, timeout_s: float) -> int:
+        assert self._daemon is not None
+        if self._daemon.poll() is None:
+            os.kill(self.pid, number)
+        return self._daemon.wait(timeout_s)
+
+    def _remove_cgroups(self) -> None:
+        parents = [
+            *CGROUP_ROOT.glob(self.cgroup_parent),
+            *CGROUP_ROOT.glob(f"*/{self.cgroup_parent}"),
+        ]
+        everything = [path for parent in parents for path in parent.glob("**/")]
+        for path in sorted(everything, key=lambda path: len(path.parts), reverse=True):
+            for _ in range(50):  # a killed process leaves its cgroup a moment after its death
+                with contextlib.suppress(OSError):
+                    path.rmdir()
+                    break
+                time.sleep(0.02)
+
+
+def _answers(path: Path) -> bool:
+    try:
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(5)
+            client.connect(str(path))
+            client.sendall(b"GET /_ping HTTP/1.1\r\nHost: cais\r\nConnection: close\r\n\r\n")
+            return b" 200 " in client.recv(4096)
+    except OSError:
+        return False
+
+
+def _text(data: bytes) -> str:
+    return data.decode(errors="backslashreplace")
+
+
+def _listdir(path: Path) -> list[str]:
+    return os.listdir(path) if path.is_dir() else []
