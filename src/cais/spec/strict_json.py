@@ -1,0 +1,98 @@
+"""JSON that has one meaning: what another parser would read differently is refused.
+
+The standard decoder keeps the last of duplicate keys, accepts NaN and Infinity, turns 1e999 into
+infinity and lets RecursionError escape. A document from outside must not exploit any of these, so
+every room that decodes such a document without msgspec comes through here.
+
+Import-light: the shim and the runtime load it.
+
+Spec: RFC 8259; sections 4 (unique names), 6 (no NaN), 8.1 (UTF-8, no byte order mark).
+"""
+
+from __future__ import annotations
+
+import json
+
+from cais.errors import InvalidArgumentError
+
+TYPE_CHECKING = False  # mypy knows the name; importing typing costs 8 ms
+if TYPE_CHECKING:
+    from typing import Any, NoReturn
+
+DEFAULT_LIMIT_BYTES = 4 * 1024 * 1024
+
+
+class InvalidJsonError(InvalidArgumentError):
+    """The text is not strict JSON; the message says where or why, and quotes no values."""
+
+
+def loads(text: bytes | str, limit_bytes: int = DEFAULT_LIMIT_BYTES) -> Any:  # noqa: ANN401 - any JSON value
+    """Decode one JSON document.
+
+    Args:
+        text: UTF-8 when bytes.
+        limit_bytes: a longer text is refused before it is looked at.
+
+    Raises:
+        InvalidJsonError: too long, not UTF-8, malformed, a duplicate key, a number outside
+            what a double or 4300 digits can hold, or nested deeper than the interpreter allows.
+
+    """
+    if len(text) > limit_bytes:
+        raise InvalidJsonError(f"JSON document of {len(text)} bytes: the limit is {limit_bytes}")
+    try:
+        if isinstance(text, bytes | bytearray | memoryview):
+            text = bytes(text).decode("utf-8")
+        return _decode(text)
+    except json.JSONDecodeError as exc:
+        raise InvalidJsonError(
+            f"invalid JSON: {exc.msg} at line {exc.lineno} column {exc.colno}"
+        ) from exc
+    except UnicodeDecodeError as exc:
+        raise InvalidJsonError(f"invalid JSON: not UTF-8 at byte {exc.start}") from exc
+    except RecursionError as exc:
+        raise InvalidJsonError("invalid JSON: nested too deeply") from exc
+    except UnicodeEncodeError as exc:
+        raise InvalidJsonError("invalid JSON: half of a surrogate pair") from exc
+    except ValueError as exc:  # an integer of more than 4300 digits
+        raise InvalidJsonError("invalid JSON: number out of range") from exc
+
+
+def dumps(document: object) -> bytes:
+    """Encode compactly, as UTF-8; NaN and Infinity are a ValueError."""
+    return json.dumps(document, allow_nan=False, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def _decode(text: str) -> Any:  # noqa: ANN401 - any JSON value
+    document = json.loads(
+        text,
+        object_pairs_hook=_unique_members,
+        parse_constant=_refuse_constant,
+        parse_float=_finite,
+    )
+    if "\\ud" in text.lower():  # an escaped surrogate: alone it is text nobody can encode
+        dumps(document)
+    return document
+
+
+def _unique_members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) == len(pairs):
+        return members
+    seen: set[str] = set()
+    for name, _ in pairs:
+        if name in seen:
+            raise InvalidJsonError(f"invalid JSON: duplicate key {name[:64]!r}")
+        seen.add(name)
+    raise AssertionError("unreachable: fewer members than pairs means a duplicate")
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise InvalidJsonError(f"invalid JSON: {name} is not a JSON number")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if number - number != 0:  # infinity minus itself is NaN
+        raise InvalidJsonError("invalid JSON: number out of range")
+    return number
