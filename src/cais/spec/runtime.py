@@ -280,9 +280,7 @@ def parse_config(text: bytes | str) -> Config:
         InvalidConfigError: with every fault and its JSON path.
 
     """
-    document: Config = schema.without_nulls(strict_json.loads(text, CONFIG_LIMIT_BYTES))
-    validate(document)
-    return document
+    return validate(strict_json.loads(text, CONFIG_LIMIT_BYTES))
 
 
 def parse_process(text: bytes | str) -> Process:
@@ -302,30 +300,34 @@ def parse_process(text: bytes | str) -> Process:
     return document
 
 
-def validate(document: object) -> None:
-    """Check types first, then the rules between members; ``document`` is not changed.
+def validate(document: object) -> Config:
+    """Check types first, then the rules between members; return a copy without null members.
 
     Raises:
         InvalidConfigError: with every fault and its JSON path.
 
     """
+    config: Config = schema.without_nulls(document)
     faults: list[str] = []
-    runtime_schema.CONFIG(document, "", faults)
+    runtime_schema.CONFIG(config, "", faults)
     if not faults:
-        runtime_schema.check_rules(document, faults)
+        runtime_schema.check_rules(config, faults)
     _raise_if(faults, "config.json")
+    return config
 
 
-def validate_resources(document: object) -> None:
-    """Check a bare ``linux.resources`` object, as ``update`` takes it.
+def validate_resources(document: object) -> Resources:
+    """Check a bare ``linux.resources`` object, as ``update`` takes it; return it without nulls.
 
     Raises:
         InvalidConfigError: with every fault and its JSON path.
 
     """
+    resources: Resources = schema.without_nulls(document)
     faults: list[str] = []
-    runtime_schema.RESOURCES(document, "resources", faults)
+    runtime_schema.RESOURCES(resources, "resources", faults)
     _raise_if(faults, "resources document")
+    return resources
 
 
 def _raise_if(faults: list[str], what: str) -> None:
