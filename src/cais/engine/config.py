@@ -1,0 +1,32 @@
+"""Where the engine keeps its things and what it defaults to; filled by ``wiring``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class EngineConfig:
+    """What the daemon's command line decides about the engine.
+
+    ``data_root`` survives reboots and belongs to one daemon at a time; ``exec_root`` is emptied
+    by a reboot (a tmpfs such as /run).
+    """
+
+    data_root: Path
+    exec_root: Path
+    bridge_name: str = "docker0"
+    bridge_address: str = "172.17.0.1/16"
+    default_stop_timeout_s: int = 10
+    log_max_size_bytes: int = 10 * 1024 * 1024
+    log_max_files: int = 5
+    ready_namespaces: int = 4
+    labels: tuple[str, ...] = field(default=())
+    name: str = ""
+    """Host name reported by ``info``; the machine's own when empty."""
+
+    debug: bool = False
