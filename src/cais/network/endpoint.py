@@ -1,0 +1,69 @@
+"""Values the network room hands to the engine: ready namespaces, endpoints, attachments.
+
+All are frozen, hold plain JSON types and survive a round trip through the engine's database.
+"""
+
+from dataclasses import dataclass, field
+from typing import NewType
+
+NetworkId = NewType("NetworkId", str)
+EndpointId = NewType("EndpointId", str)
+SandboxId = NewType("SandboxId", str)
+
+
+@dataclass(frozen=True, slots=True)
+class ReadyNamespace:
+    """A network namespace the shim made, pinned at ``path``.
+
+    ``NetworkManager.offer`` takes over both descriptors and the pin.
+
+    Attributes:
+        path: where the namespace is bind-mounted, under ``<exec-root>/netns``.
+        netns_fd: the namespace itself.
+        netlink_fd: a NETLINK_ROUTE socket created inside the namespace.
+
+    """
+
+    path: str
+    netns_fd: int
+    netlink_fd: int
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One interface of a container on one network.
+
+    ``address`` and ``gateway`` are dotted decimal, ``mac`` is lower case with colons;
+    ``host_interface`` is the name of the bridge's end.
+    """
+
+    network_id: NetworkId
+    network_name: str
+    endpoint_id: EndpointId
+    interface: str
+    host_interface: str
+    address: str
+    prefix_len: int
+    gateway: str
+    mac: str
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """What a container's network is, from attach to release.
+
+    Attributes:
+        mode: ``bridge``, ``host``, ``none`` or ``container:<id>``, as resolved.
+        netns_path: what the OCI document's network namespace points at; None = the host's.
+        sandbox_id: 64 hex digits, Docker's SandboxID; empty for ``container:<id>``.
+        endpoint: None without an interface of its own.
+        sysctls: to be set in the namespace under the user's own (``linux.sysctl``).
+
+    """
+
+    mode: str
+    netns_path: str | None
+    sandbox_id: SandboxId
+    network_id: NetworkId | None = None
+    endpoint: Endpoint | None = None
+    sysctls: dict[str, str] = field(default_factory=dict)
