@@ -1,4 +1,4 @@
-"""The first process of a test daemon's pid namespace: it reaps, and its death ends all the others."""
+"""The first process of a test daemon's pid namespace: it reaps; its death ends all others."""
 
 import os
 import signal
