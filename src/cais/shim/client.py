@@ -1,0 +1,512 @@
+"""The engine's side of the shim protocol: one connection, requests by number, events by callback.
+
+Every request may raise the ``cais.errors`` class the shim names, with its text, or
+``UnavailableError`` when the shim is gone. Cancelling a request forgets its answer, never undoes it.
+
+Spec: docs/architecture.md 3.3.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import socket
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Self
+
+from cais import errors
+from cais.shim import launcher, protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    StrPath = str | os.PathLike[str]
+
+
+@dataclass(frozen=True)
+class LogTarget:
+    """Where and how the output of a container is logged, in Docker's ``json-file`` format.
+
+    ``max_size`` is in bytes, None for no limit; ``max_file`` counts the current file too;
+    ``attrs`` (labels and variables chosen by log options) is repeated in every line.
+    """
+
+    path: str
+    max_size: int | None = 20 << 20
+    max_file: int = 5
+    attrs: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Started:
+    """The user's program has been executed. ``start_ticks`` tells a reused pid apart."""
+
+    pid: int
+    started_at_ns: int
+    start_ticks: int
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ExitEvent:
+    """A container (``exec_id`` None) or an exec has ended; repeated until acknowledged.
+
+    ``code`` is 0-255, 128+n for a signal n; None when it is not known (an adopted process).
+    """
+
+    exit_seq: int
+    id: str
+    exec_id: str | None
+    pid: int
+    code: int | None
+    signal: int | None
+    oom_killed: bool
+    exited_at_ns: int
+    log_dropped: int = 0
+
+
+@dataclass(frozen=True)
+class OomEvent:
+    """The kernel killed a process of this container for memory; the container may live on."""
+
+    id: str
+    at_ns: int
+
+
+ShimEvent = ExitEvent | OomEvent
+
+
+@dataclass(frozen=True)
+class ContainerStatus:
+    """What the shim knows of a container it holds. ``execs`` are the running ones, id to pid."""
+
+    id: str
+    pid: int
+    start_ticks: int
+    started_at_ns: int
+    bundle: str
+    state: str  # "starting", "running" or "paused"
+    tty: bool
+    execs: Mapping[str, int]
+    log_dropped: int
+    adopted: bool
+
+
+@dataclass(frozen=True)
+class ShimHello:
+    """The shim's first answer: who it is, what it holds, and the exits nobody acknowledged."""
+
+    version: int
+    pid: int
+    containers: tuple[ContainerStatus, ...]
+    exits: tuple[ExitEvent, ...]
+
+
+class ShimClient:
+    """One connection to the shim of a data root. Made by ``ensure_shim`` or ``connect``."""
+
+    hello: ShimHello
+
+    def __init__(self, channel: socket.socket, on_event: Callable[[ShimEvent], None]) -> None:
+        self._channel = channel
+        self._on_event = on_event
+        self._loop = asyncio.get_running_loop()
+        self._waiting: dict[int, _Waiter] = {}
+        self._next_seq = 1
+        self._outgoing: list[tuple[bytes, list[socket.socket]]] = []
+        self._lost: asyncio.Future[None] = self._loop.create_future()
+        self._loop.add_reader(channel.fileno(), self._readable)
+
+    @classmethod
+    async def connect(
+        cls, socket_path: StrPath, *, on_event: Callable[[ShimEvent], None]
+    ) -> Self:
+        """Connect and say hello.
+
+        Args:
+            socket_path: any length; it is reached through its directory's descriptor.
+            on_event: called in the event loop, in the order of the events; must not block.
+                Exits listed in ``hello`` are not passed to it.
+
+        Raises:
+            UnavailableError: nobody listens there, or a shim of another version.
+
+        """
+        channel = protocol.connect(os.fspath(socket_path))
+        client = cls(channel, on_event)
+        try:
+            client.hello = await client._say_hello()
+        except BaseException:
+            client.close()
+            raise
+        return client
+
+    async def start(
+        self,
+        id: str,  # noqa: A002 - the protocol's own word
+        *,
+        bundle: StrPath,
+        tty: bool,
+        open_stdin: bool,
+        stdin_once: bool,
+        log: LogTarget | None,
+        size: tuple[int, int] | None = None,
+    ) -> Started:
+        """Start the container of ``bundle``; return once its program has been executed.
+
+        On failure nothing of it is left, and attachments made before are closed.
+
+        Args:
+            id: not running here; an unacknowledged exit of an earlier run is no hindrance.
+            bundle: holds ``config.json`` and ``cais.json``.
+            tty: as ``process.terminal`` in the bundle says.
+            open_stdin: without it the program reads /dev/null.
+            stdin_once: close the program's stdin when the first stdin client goes away.
+            log: None for no log.
+            size: rows and columns of the terminal at the start.
+
+        Raises:
+            ConflictError: it is running already.
+            CaisError: what the runtime says, Docker's texts included.
+
+        """
+        answer = await self._request(
+            "start",
+            id=id,
+            bundle=os.fspath(bundle),
+            tty=tty,
+            open_stdin=open_stdin,
+            stdin_once=stdin_once,
+            log=None if log is None else _log_document(log),
+            size=size,
+        )
+        return _started(answer)
+
+    async def exec(
+        self,
+        id: str,  # noqa: A002
+        exec_id: str,
+        *,
+        document: StrPath,
+        tty: bool,
+        open_stdin: bool,
+        size: tuple[int, int] | None = None,
+    ) -> Started:
+        """Run one more process in a container; its end comes as an ExitEvent with ``exec_id``.
+
+        Raises:
+            NotFoundError: no such container here.
+            ConflictError: it is paused, or still starting.
+
+        """
+        answer = await self._request(
+            "exec",
+            id=id,
+            exec_id=exec_id,
+            document=os.fspath(document),
+            tty=tty,
+            open_stdin=open_stdin,
+            size=size,
+        )
+        return _started(answer)
+
+    async def attach(
+        self,
+        id: str,  # noqa: A002
+        exec_id: str | None = None,
+        *,
+        stdin: bool,
+        stdout: bool,
+        stderr: bool,
+        tty: bool,
+    ) -> socket.socket:
+        """Attach to a container or exec, also before it starts.
+
+        Returns:
+            Our end of a stream socket pair, non-blocking; the caller closes it. Reading gives raw
+            bytes with ``tty``, stdcopy frames without, and ends after the last byte; writing (with
+            ``stdin``) feeds the program; ``shutdown(SHUT_WR)`` is the end of its input.
+
+        """
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        ours.setblocking(False)
+        try:
+            with theirs:
+                await self._request(
+                    "attach",
+                    [theirs],
+                    id=id,
+                    exec_id=exec_id,
+                    stdin=stdin,
+                    stdout=stdout,
+                    stderr=stderr,
+                    tty=tty,
+                )
+        except BaseException:
+            ours.close()
+            raise
+        return ours
+
+    async def detach(self, id: str, exec_id: str | None = None) -> None:  # noqa: A002
+        """Close the attachments waiting for a start that will not happen. Idempotent."""
+        await self._request("detach", id=id, exec_id=exec_id)
+
+    async def resize(
+        self,
+        id: str,  # noqa: A002
+        exec_id: str | None = None,
+        *,
+        height: int,
+        width: int,
+    ) -> None:
+        """Set the terminal's size. ConflictError without a terminal, NotFoundError if not here."""
+        await self._request("resize", id=id, exec_id=exec_id, height=height, width=width)
+
+    async def kill(
+        self,
+        id: str,  # noqa: A002
+        signal: int,
+        *,
+        exec_id: str | None = None,
+        everything: bool = False,
+    ) -> None:
+        """Signal a container's first process, an exec, or with ``everything`` all its processes.
+
+        NotFoundError when it has ended.
+        """
+        await self._request("kill", id=id, exec_id=exec_id, signal=int(signal), all=everything)
+
+    async def pause(self, id: str) -> None:  # noqa: A002
+        """Freeze all processes. ConflictError if it is paused."""
+        await self._request("pause", id=id)
+
+    async def resume(self, id: str) -> None:  # noqa: A002
+        """Let a paused container run on. ConflictError if it is not paused."""
+        await self._request("resume", id=id)
+
+    async def update(self, id: str, resources: Mapping[str, Any]) -> None:  # noqa: A002
+        """Change limits of a running container; ``resources`` is OCI ``linux.resources``."""
+        await self._request("update", id=id, resources=resources)
+
+    async def ack(self, exit_seqs: Iterable[int]) -> None:
+        """Say that these exits are recorded; the shim forgets them. Idempotent."""
+        sequence = list(exit_seqs)
+        for start in range(0, len(sequence), 1000):
+            await self._request("ack", exits=sequence[start : start + 1000])
+
+    async def adopt(self, id: str, *, pid: int, start_ticks: int, bundle: StrPath) -> None:  # noqa: A002
+        """Watch a container whose shim died. NotFoundError if that process is no more."""
+        await self._request(
+            "adopt", id=id, pid=pid, start_ticks=start_ticks, bundle=os.fspath(bundle)
+        )
+
+    async def create_netns(self, path: StrPath) -> tuple[int, int]:
+        """Make a network namespace pinned at ``path``, which must not exist.
+
+        Returns:
+            Descriptors of the namespace and of a NETLINK_ROUTE socket inside it; the caller closes
+            both. Nothing in it is up.
+
+        """
+        netns_fd, netlink_fd = await self._request_fds("netns", 2, path=os.fspath(path))
+        return netns_fd, netlink_fd
+
+    async def open_netlink(self, path: StrPath) -> int:
+        """Return a NETLINK_ROUTE socket inside the namespace pinned at ``path``; caller closes."""
+        (netlink_fd,) = await self._request_fds("netlink", 1, path=os.fspath(path))
+        return netlink_fd
+
+    async def shutdown(self) -> None:
+        """End the shim. ConflictError while it holds a container."""
+        await self._request("shutdown")
+
+    async def wait_lost(self) -> None:
+        """Return when the connection is gone, by ``close`` or because the shim ended."""
+        await asyncio.shield(self._lost)
+
+    def close(self) -> None:
+        """Close the connection; requests under way fail. Containers are not touched. Idempotent."""
+        self._lose("the connection to the shim is closed")
+
+    async def _say_hello(self) -> ShimHello:
+        answer = await self._request("hello", version=protocol.VERSION)
+        return ShimHello(
+            version=answer["version"],
+            pid=answer["pid"],
+            containers=tuple(ContainerStatus(**status) for status in answer["containers"]),
+            exits=tuple(ExitEvent(**exit_) for exit_ in answer["exits"]),
+        )
+
+    async def _request(
+        self, verb: str, fds: Sequence[socket.socket] = (), **fields: Any
+    ) -> dict[str, Any]:
+        answer, received = await self._exchange(verb, fds, fields)
+        protocol.close_all(received)
+        return answer
+
+    async def _request_fds(self, verb: str, count: int, **fields: Any) -> list[int]:
+        _, received = await self._exchange(verb, (), fields)
+        if len(received) != count:
+            protocol.close_all(received)
+            raise errors.InternalError(f"shim answered {verb} with {len(received)} descriptors")
+        return received
+
+    async def _exchange(
+        self, verb: str, fds: Sequence[socket.socket], fields: Mapping[str, Any]
+    ) -> tuple[dict[str, Any], list[int]]:
+        if self._lost.done():
+            raise errors.UnavailableError("the connection to the shim is closed")
+        seq, self._next_seq = self._next_seq, self._next_seq + 1
+        packet = protocol.encode({"seq": seq, "request": verb, **fields})
+        waiter = self._waiting[seq] = _Waiter(self._loop.create_future())
+        # Duplicates: the caller may close its own before a full queue lets them go.
+        self._outgoing.append((packet, [fd.dup() for fd in fds]))
+        self._flush()
+        try:
+            await waiter.answered
+        finally:
+            self._waiting.pop(seq, None)
+            if waiter.answered.cancelled():
+                protocol.close_all(waiter.fds)
+        return waiter.document, waiter.fds
+
+    def _flush(self) -> None:
+        while self._outgoing and not self._lost.done():
+            packet, fds = self._outgoing[0]
+            try:
+                protocol.send(self._channel, packet, [fd.fileno() for fd in fds])
+            except BlockingIOError:
+                self._loop.add_writer(self._channel.fileno(), self._flush)
+                return
+            except (errors.UnavailableError, OSError) as exc:
+                self._lose(str(exc))
+                return
+            del self._outgoing[0]
+            _close_sockets(fds)
+        if not self._lost.done():
+            self._loop.remove_writer(self._channel.fileno())
+
+    def _readable(self) -> None:
+        for _ in range(64):  # then the loop's other work has its turn
+            try:
+                packet, fds = protocol.receive(self._channel)
+                document = protocol.decode(packet)
+            except BlockingIOError:
+                return
+            except OSError as exc:
+                if exc.errno not in (errno.EMFILE, errno.ENFILE):
+                    self._lose(str(exc))
+                return
+            except errors.CaisError as exc:
+                self._lose(str(exc))
+                return
+            self._take(document, fds)
+            if self._lost.done():
+                return
+
+    def _take(self, document: dict[str, Any], fds: list[int]) -> None:
+        if "event" in document:
+            protocol.close_all(fds)
+            self._on_event(_event(document))
+            return
+        waiter = self._waiting.get(document.get("seq", 0))
+        if waiter is None or waiter.answered.done():
+            protocol.close_all(fds)  # nobody waits for this answer any more
+            return
+        waiter.take(document, fds)
+
+    def _lose(self, why: str) -> None:
+        if self._lost.done():
+            return
+        self._loop.remove_reader(self._channel.fileno())
+        self._loop.remove_writer(self._channel.fileno())
+        self._channel.close()
+        for _, fds in self._outgoing:
+            _close_sockets(fds)
+        self._outgoing.clear()
+        self._lost.set_result(None)
+        for waiter in self._waiting.values():
+            if not waiter.answered.done():
+                waiter.answered.set_exception(errors.UnavailableError(why))
+
+
+class _Waiter:
+    """A request whose answer, perhaps in several packets, has not all arrived."""
+
+    def __init__(self, answered: asyncio.Future[None]) -> None:
+        self.answered = answered
+        self.document: dict[str, Any] = {}
+        self.fds: list[int] = []
+
+    def take(self, part: dict[str, Any], fds: list[int]) -> None:
+        """Add one packet; lists of several parts are joined. Sets ``answered`` with the last."""
+        self.fds += fds
+        for name, value in part.items():
+            if isinstance(value, list) and name in self.document:
+                self.document[name] += value
+            else:
+                self.document[name] = value
+        if "error" in part:
+            protocol.close_all(self.fds)
+            self.answered.set_exception(protocol.error_from(part["error"]))
+        elif not part.get("more"):
+            self.answered.set_result(None)
+
+
+async def ensure_shim(
+    data_root: StrPath,
+    exec_root: StrPath,
+    *,
+    on_event: Callable[[ShimEvent], None],
+    timeout_s: float = 20,
+) -> ShimClient:
+    """Connect to the shim of ``data_root``, starting a sealed one first if none answers.
+
+    Args:
+        data_root: holds the lock that makes the shim the only one.
+        exec_root: holds its socket, log and bundles; made 0700 if missing.
+        on_event: as ``ShimClient.connect``.
+        timeout_s: how long a new shim may take to listen.
+
+    Raises:
+        UnavailableError: it did not start; the text says why (the end of its log).
+        ConflictError: a shim of this data root runs with another exec root.
+
+    """
+    path = os.path.join(os.fspath(exec_root), protocol.SOCKET_NAME)
+    try:
+        return await ShimClient.connect(path, on_event=on_event)
+    except protocol.PeerGoneError:
+        await asyncio.to_thread(
+            launcher.launch, os.fspath(data_root), os.fspath(exec_root), timeout_s=timeout_s
+        )
+    return await ShimClient.connect(path, on_event=on_event)
+
+
+def _started(answer: Mapping[str, Any]) -> Started:
+    return Started(
+        pid=answer["pid"],
+        started_at_ns=answer["started_at_ns"],
+        start_ticks=answer["start_ticks"],
+        warnings=tuple(answer["warnings"]),
+    )
+
+
+def _log_document(log: LogTarget) -> dict[str, Any]:
+    return {
+        "path": os.fspath(log.path),
+        "max_size": log.max_size,
+        "max_file": log.max_file,
+        "attrs": dict(log.attrs),
+    }
+
+
+def _event(document: dict[str, Any]) -> ShimEvent:
+    kind = document.pop("event")
+    return OomEvent(**document) if kind == "oom" else ExitEvent(**document)
+
+
+def _close_sockets(sockets: Iterable[socket.socket]) -> None:
+    for each in sockets:
+        each.close()
