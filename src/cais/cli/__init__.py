@@ -1,1 +1,1 @@
-"""The command line, a module per command."""
+"""The ``cais`` command: Docker's commands and flags, as a client of the daemon it starts itself."""

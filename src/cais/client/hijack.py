@@ -47,6 +47,11 @@ class Hijacked:
         with contextlib.suppress(OSError):
             self._connection.shutdown(socket.SHUT_WR)
 
+    def shut_down(self) -> None:
+        """End both directions; a read waiting in another thread returns the end."""
+        with contextlib.suppress(OSError):
+            self._connection.shutdown(socket.SHUT_RDWR)
+
     def pieces(self) -> Iterator[bytes]:
         """Yield what the daemon sends until it closes."""
         while data := self.receive():

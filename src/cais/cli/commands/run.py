@@ -1,0 +1,167 @@
+"""``cais run`` and ``cais create``."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+from cais.cli.container_streams import (
+    exit_status,
+    open_attachment,
+    proxied_signals,
+    pump,
+    require_terminal,
+)
+from cais.cli.creation import attached_streams, create_body
+from cais.cli.options import command
+from cais.cli.run_options import create_options, run_options
+from cais.cli.streams import Detached
+from cais.errors import CaisError, ConflictError, InvalidArgumentError, NotFoundError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from cais.cli.session import Session
+    from cais.client import Client, Hijacked
+
+Options = dict[str, Any]
+_USAGE = "IMAGE [COMMAND] [ARG...]"
+NOT_RUN, NOT_EXECUTABLE, NOT_FOUND = 125, 126, 127
+
+
+class RunError(CaisError):
+    """The container could not be created or started; ``exit_code`` says why, as Docker does."""
+
+    def __init__(self, cause: CaisError) -> None:
+        super().__init__(f"{cause}\n\nRun 'cais run --help' for more information")
+        self.exit_code = exit_code_of(str(cause))
+
+
+def exit_code_of(message: str) -> int:
+    """Return 127 for a program that is not there, 126 for one that cannot run, else 125."""
+    text = message.lower()
+    if "executable file not found" in text or "no such file or directory" in text:
+        return NOT_FOUND
+    if "permission denied" in text or "is a directory" in text:
+        return NOT_EXECUTABLE
+    return NOT_RUN
+
+
+@command("create", _USAGE, minimum=1, interspersed=False)
+@create_options
+def create(session: Session, /, arguments: tuple[str, ...], **options: Any) -> None:  # noqa: ANN401
+    """Create a new container."""
+    print(_create(session.client, options, arguments))
+
+
+@command("run", _USAGE, minimum=1, interspersed=False)
+@run_options
+def run(session: Session, /, arguments: tuple[str, ...], **options: Any) -> int:  # noqa: ANN401
+    """Create and run a new container from an image."""
+    try:
+        _check(options)
+        client = session.client
+        container = _create(client, options, arguments)
+        if options["detach"]:
+            client.post(f"/containers/{container}/start").close()
+            print(container)
+            return 0
+        return _run_attached(client, container, options)
+    except Detached:
+        raise
+    except CaisError as error:
+        raise RunError(error) from error
+
+
+def _check(options: Options) -> None:
+    if options["detach"] and options["attach"]:
+        raise InvalidArgumentError("Conflicting options: -a and -d")
+    if options["tty"] and "stdin" in attached_streams(options):
+        require_terminal()
+
+
+def _create(client: Client, options: Options, arguments: tuple[str, ...]) -> str:
+    image, *words = arguments
+    body = create_body(options, image, words)
+    with _cidfile(options["cidfile"]) as write_id:
+        query = {"name": options["name"], "platform": options["platform"]}
+        try:
+            answer = client.post("/containers/create", query, body).json()
+        except NotFoundError as error:
+            raise _no_such_image(error, image, options) from error
+        for warning in answer.get("Warnings") or ():
+            print(f"WARNING: {warning}", file=sys.stderr)
+        write_id(answer["Id"])
+    return str(answer["Id"])
+
+
+def _no_such_image(error: NotFoundError, image: str, options: Options) -> NotFoundError:
+    """Say what Docker says before it pulls, and that pulling is not there yet."""
+    if not str(error).lower().startswith("no such image") or options["pull"] == "never":
+        return error
+    name = image if ":" in image.rpartition("/")[2] or "@" in image else f"{image}:latest"
+    return NotFoundError(
+        f"Unable to find image '{name}' locally: pulling from a registry is not supported yet;\n"
+        "`cais load` takes an archive, `cais image bootstrap busybox` makes a first image"
+    )
+
+
+@contextlib.contextmanager
+def _cidfile(path: str | None) -> Iterator[Callable[[str], object]]:
+    """Give a function that writes the id; without a call, no file is left."""
+    if path is None:
+        yield lambda identifier: identifier
+        return
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+    except FileExistsError as error:
+        raise ConflictError(
+            f"container ID file found, make sure the other container isn't running or delete {path}"
+        ) from error
+    with os.fdopen(descriptor, "w") as file:
+        try:
+            yield file.write
+        except BaseException:
+            os.unlink(path)
+            raise
+
+
+def _run_attached(client: Client, container: str, options: Options) -> int:
+    """Attach, wait, start: in this order no byte and no exit can be missed."""
+    streams = attached_streams(options)
+    with contextlib.ExitStack() as stack:
+        if options["sig_proxy"] and not options["tty"]:
+            stack.enter_context(proxied_signals(client, container))
+        attachment = open_attachment(client, container, streams, options["detach_keys"])
+        stack.enter_context(attachment)
+        condition = "removed" if options["rm"] else "next-exit"
+        waiting = client.post(f"/containers/{container}/wait", {"condition": condition})
+        stack.enter_context(waiting)
+        _start(client, container, options)
+        _pump(client, container, attachment, streams, options)
+        return exit_status(waiting)
+
+
+def _start(client: Client, container: str, options: Options) -> None:
+    try:
+        client.post(f"/containers/{container}/start").close()
+    except CaisError:
+        if options["rm"]:  # the daemon removes what has run; this has not
+            with contextlib.suppress(CaisError):
+                client.delete(f"/containers/{container}", {"force": True}).close()
+        raise
+
+
+def _pump(
+    client: Client, container: str, attachment: Hijacked, streams: set[str], options: Options
+) -> None:
+    pump(
+        client,
+        attachment,
+        f"/containers/{container}",
+        terminal=options["tty"],
+        stdin="stdin" in streams,
+        detach_keys=options["detach_keys"],
+    )
