@@ -33,11 +33,8 @@ def open_attachment(
     client: Client, container: str, streams: set[str], detach_keys: str | None
 ) -> Hijacked:
     """Attach to a container that runs, or is about to be started; the caller closes it."""
-    query = {
-        "stream": True,
-        **{name: True for name in ("stdin", "stdout", "stderr") if name in streams},
-        "detachKeys": detach_keys,
-    }
+    query: dict[str, object] = {"stream": True, "detachKeys": detach_keys}
+    query.update((name, True) for name in sorted(streams))
     return client.hijack(f"/containers/{quote(container)}/attach", query)
 
 

@@ -46,7 +46,7 @@ def create_body(options: Options, image: str, command: Sequence[str]) -> Documen
         "Image": image,
         "WorkingDir": options["workdir"] or "",
         "Labels": read_pairs(options["label"], options["label_file"]),
-        "Volumes": dict.fromkeys(anonymous, {}) or None,
+        "Volumes": {path: {} for path in anonymous} or None,
         "ExposedPorts": {_port(text): {} for text in options["expose"]},
         "HostConfig": _host_config(options, binds),
     }
@@ -103,10 +103,10 @@ def _host_config(options: Options, binds: list[str]) -> Document:
         "DeviceCgroupRules": list(options["device_cgroup_rule"]) or None,
         "PortBindings": _port_bindings(options["publish"]),
         "Ulimits": [_ulimit(text) for text in options["ulimit"]] or None,
-        "RestartPolicy": _restart_policy(options["restart"]),
+        "RestartPolicy": restart_policy(options["restart"]),
         "LogConfig": {"Type": options["log_driver"] or "", "Config": _pairs(options["log_opt"])},
     }
-    _add_given(config, _limits(options))
+    _add_given(config, limits(options))
     _add_given(config, {
         "CgroupParent": options["cgroup_parent"],
         "CgroupnsMode": options["cgroupns"],
@@ -124,7 +124,8 @@ def _host_config(options: Options, binds: list[str]) -> Document:
     return config
 
 
-def _limits(options: Options) -> Document:
+def limits(options: Options) -> Document:
+    """Return the resource limits by their API names; None for those not given."""
     swap = options["memory_swap"]
     return {
         "Memory": _size(options["memory"]),
@@ -228,7 +229,8 @@ def _ulimit(text: str) -> Document:
         raise InvalidArgumentError(f"invalid ulimit argument: {text}") from error
 
 
-def _restart_policy(text: str | None) -> Document:
+def restart_policy(text: str | None) -> Document:
+    """Return the policy ``on-failure:3`` means. Raises InvalidArgumentError."""
     name, separator, count = (text or "no").partition(":")
     if separator and not count.isdecimal():
         raise InvalidArgumentError(

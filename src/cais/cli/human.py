@@ -48,7 +48,7 @@ def parse_size(text: str) -> int:
 def parse_duration_ns(text: str) -> int:
     """Return the nanoseconds ``1m30s`` means. Raises InvalidArgumentError."""
     parts = _DURATION_PART.findall(text)
-    if text != "0" and "".join(number + unit for number, unit in parts) != text or not text:
+    if not text or (text != "0" and "".join(number + unit for number, unit in parts) != text):
         raise InvalidArgumentError(f'invalid duration "{text}"')
     return int(sum(float(number) * _DURATION_UNITS_NS[unit] for number, unit in parts))
 

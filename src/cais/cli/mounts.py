@@ -41,7 +41,7 @@ _SWITCHES = {"ReadOnly", "NonRecursive", "CreateMountpoint", "NoCopy"}
 
 
 def split_volumes(words: Iterable[str]) -> tuple[list[str], list[str]]:
-    """Return ``--volume`` values as binds (relative sources made absolute) and anonymous volumes."""
+    """Return ``--volume`` values as binds (their sources absolute) and anonymous volumes."""
     binds, anonymous = [], []
     for word in words:
         source, separator, rest = word.partition(":")
@@ -73,7 +73,8 @@ def parse_mount(text: str) -> Document:
             _set(options, field, _read(field, value, separator))
         else:
             raise InvalidArgumentError(
-                f"invalid argument \"{text}\" for \"--mount\" flag: unexpected key '{key}' in '{item}'"
+                f'invalid argument "{text}" for "--mount" flag: '
+                f"unexpected key '{key}' in '{item}'"
             )
     if not mount.get("Target"):
         raise InvalidArgumentError(

@@ -60,6 +60,12 @@ class DockerCommand(click.Command):
             raise click.UsageError(self._count_message(ctx), ctx)
         return left
 
+    def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401
+        """Call the function; one that takes no arguments is given none."""
+        if self._maximum == 0:
+            del ctx.params["arguments"]
+        return super().invoke(ctx)
+
     def _rewrite_switches(self, args: list[str], ctx: click.Context) -> list[str]:
         switches = {name for name, option in self._named_options(ctx) if option.is_flag}
         takers = {name for name, option in self._named_options(ctx) if not option.is_flag}
