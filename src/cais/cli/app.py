@@ -11,6 +11,7 @@ import click
 from click.exceptions import Exit, NoArgsIsHelpError
 
 from cais import errors
+from cais.cli.failures import describe
 from cais.cli.session import Session
 
 if TYPE_CHECKING:
@@ -162,7 +163,7 @@ def run(arguments: Sequence[str]) -> int:
     except Exit as request:
         return request.exit_code
     except errors.CaisError as error:
-        print(f"cais: {error}", file=sys.stderr)
+        print(describe(error), file=sys.stderr)
         return getattr(error, "exit_code", 1)
     except BrokenPipeError:
         # Nobody reads our output any more; a second error at the interpreter's exit helps nobody.

@@ -7,10 +7,11 @@ import signal
 import threading
 from typing import TYPE_CHECKING
 
+from cais.cli.failures import NoTerminalError
 from cais.cli.streams import STDIN_FD, Pump
 from cais.cli.terminal import DEFAULT_DETACH_KEYS, is_terminal, parse_detach_keys
 from cais.client.client import quote
-from cais.errors import CaisError, InternalError, InvalidArgumentError
+from cais.errors import CaisError, InternalError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -70,7 +71,7 @@ def pump(
 def require_terminal() -> None:
     """Refuse a terminal for the container where we have none to give, as Docker does."""
     if not is_terminal(STDIN_FD):
-        raise InvalidArgumentError("the input device is not a TTY")
+        raise NoTerminalError
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ import json
 import os
 from typing import TYPE_CHECKING, Any
 
+from cais.cli.failures import read_flag
 from cais.cli.human import parse_duration_ns, parse_size
 from cais.cli.mounts import parse_device, parse_mount, split_volumes
 from cais.errors import InvalidArgumentError, NotFoundError
@@ -98,11 +99,11 @@ def _host_config(options: Options, binds: list[str]) -> Document:
         "StorageOpt": _pairs(options["storage_opt"]) or None,
         "Annotations": _pairs(options["annotation"]) or None,
         "Tmpfs": _tmpfs(options["tmpfs"]),
-        "Mounts": [parse_mount(text) for text in options["mount"]] or None,
-        "Devices": [parse_device(text) for text in options["device"]],
+        "Mounts": [read_flag("--mount", parse_mount, text) for text in options["mount"]] or None,
+        "Devices": [read_flag("--device", parse_device, text) for text in options["device"]],
         "DeviceCgroupRules": list(options["device_cgroup_rule"]) or None,
         "PortBindings": _port_bindings(options["publish"]),
-        "Ulimits": [_ulimit(text) for text in options["ulimit"]] or None,
+        "Ulimits": [read_flag("--ulimit", _ulimit, text) for text in options["ulimit"]] or None,
         "RestartPolicy": restart_policy(options["restart"]),
         "LogConfig": {"Type": options["log_driver"] or "", "Config": _pairs(options["log_opt"])},
     }
@@ -126,13 +127,13 @@ def _host_config(options: Options, binds: list[str]) -> Document:
 
 def limits(options: Options) -> Document:
     """Return the resource limits by their API names; None for those not given."""
-    swap = options["memory_swap"]
+    swap, cpus = options["memory_swap"], options["cpus"]
     return {
-        "Memory": _size(options["memory"]),
-        "MemoryReservation": _size(options["memory_reservation"]),
-        "MemorySwap": -1 if swap == "-1" else _size(swap),
+        "Memory": _size("-m, --memory", options["memory"]),
+        "MemoryReservation": _size("--memory-reservation", options["memory_reservation"]),
+        "MemorySwap": -1 if swap == "-1" else _size("--memory-swap", swap),
         "MemorySwappiness": options["memory_swappiness"],
-        "NanoCpus": _nano_cpus(options["cpus"]),
+        "NanoCpus": cpus and read_flag("--cpus", _nano_cpus, cpus),
         "CpuShares": options["cpu_shares"],
         "CpuPeriod": options["cpu_period"],
         "CpuQuota": options["cpu_quota"],
@@ -140,7 +141,7 @@ def limits(options: Options) -> Document:
         "CpusetMems": options["cpuset_mems"],
         "PidsLimit": options["pids_limit"],
         "BlkioWeight": options["blkio_weight"],
-        "ShmSize": _size(options["shm_size"]),
+        "ShmSize": _size("--shm-size", options["shm_size"]),
     }
 
 
@@ -148,19 +149,17 @@ def _add_given(document: Document, values: Mapping[str, object]) -> None:
     document.update({name: value for name, value in values.items() if value is not None})
 
 
-def _size(text: str | None) -> int | None:
-    return None if text is None else parse_size(text)
+def _size(flag: str, text: str | None) -> int | None:
+    return None if text is None else read_flag(flag, parse_size, text)
 
 
-def _nano_cpus(text: str | None) -> int | None:
-    if text is None:
-        return None
+def _nano_cpus(text: str) -> int:
     whole, _, fraction = text.partition(".")
     digits = (whole or "0") + fraction
     if not digits.isdecimal():
-        raise InvalidArgumentError(f'invalid argument "{text}" for "--cpus" flag: not a number')
+        raise InvalidArgumentError(f"failed to parse {text} as a rational number")
     if len(fraction) > 9:
-        raise InvalidArgumentError(f'invalid argument "{text}" for "--cpus" flag: too precise')
+        raise InvalidArgumentError("value is too precise")
     return int(whole or 0) * 10**9 + int(fraction.ljust(9, "0"))
 
 
@@ -260,16 +259,16 @@ def _healthcheck(options: Options) -> Document | None:
     check: Document = {}
     _add_given(check, {
         "Test": ["CMD-SHELL", options["health_cmd"]] if options["health_cmd"] else None,
-        "Interval": _nanoseconds(options["health_interval"]),
-        "Timeout": _nanoseconds(options["health_timeout"]),
-        "StartPeriod": _nanoseconds(options["health_start_period"]),
+        "Interval": _nanoseconds("--health-interval", options["health_interval"]),
+        "Timeout": _nanoseconds("--health-timeout", options["health_timeout"]),
+        "StartPeriod": _nanoseconds("--health-start-period", options["health_start_period"]),
         "Retries": options["health_retries"],
     })  # fmt: skip
     return check or None
 
 
-def _nanoseconds(text: str | None) -> int | None:
-    return None if text is None else parse_duration_ns(text)
+def _nanoseconds(flag: str, text: str | None) -> int | None:
+    return None if text is None else read_flag(flag, parse_duration_ns, text)
 
 
 def _networking(options: Options) -> Document | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
+from cais.cli.failures import describe
 from cais.errors import CaisError
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ def for_each(names: Iterable[str], action: Callable[[str], object]) -> int:
         try:
             result = action(name)
         except CaisError as error:
-            print(f"Error response from daemon: {error}", file=sys.stderr)
+            print(describe(error), file=sys.stderr)
             status = 1
         else:
             print(name if result is None else result, flush=True)

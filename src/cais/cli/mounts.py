@@ -72,14 +72,9 @@ def parse_mount(text: str) -> Document:
             options = mount.setdefault(group, {})
             _set(options, field, _read(field, value, separator))
         else:
-            raise InvalidArgumentError(
-                f'invalid argument "{text}" for "--mount" flag: '
-                f"unexpected key '{key}' in '{item}'"
-            )
+            raise InvalidArgumentError(f"unexpected key '{key}' in '{item}'")
     if not mount.get("Target"):
-        raise InvalidArgumentError(
-            f'invalid argument "{text}" for "--mount" flag: target is required'
-        )
+        raise InvalidArgumentError("target is required")
     if mount["Type"] == "bind" and str(mount.get("Source", "")).startswith("."):
         mount["Source"] = os.path.abspath(mount["Source"])
     return mount

@@ -60,7 +60,7 @@ _CREATE = (
     (NUMBER, "--memory-swappiness", "Tune container memory swappiness (0 to 100)"),
     (MANY, "--mount", "Attach a filesystem mount to the container"),
     (TEXT, "--name", "Assign a name to the container"),
-    (TEXT, "--net --network", "Connect the container to a network"),
+    (TEXT, "--network --net", "Connect the container to a network"),
     (MANY, "--network-alias", "Add a network-scoped alias for the container"),
     (SWITCH, "--no-healthcheck", "Disable any container-specified HEALTHCHECK"),
     (SWITCH, "--oom-kill-disable", "Disable the OOM killer"),

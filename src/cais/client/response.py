@@ -18,6 +18,11 @@ if TYPE_CHECKING:
 MAX_DOCUMENT_BYTES = 256 << 20
 MAX_ERROR_BYTES = 1 << 16
 
+
+class DaemonAnswer:
+    """Marks a failure that the daemon reported, not one that happened on the way."""
+
+
 _CLASSES: dict[int, type[errors.CaisError]] = {
     304: errors.NotModifiedError,
     400: errors.InvalidArgumentError,
@@ -95,7 +100,7 @@ class Response:
         if self.status < 300 or self.status == 304:
             return
         body = self._read_error()
-        kind = _CLASSES.get(self.status, errors.InternalError)
+        kind = _answer_class(_CLASSES.get(self.status, errors.InternalError))
         raise kind(_message_of(body) or f"the daemon answered {self.status}")
 
     def _read_error(self) -> bytes:
@@ -106,6 +111,11 @@ class Response:
                 if len(body) > MAX_ERROR_BYTES:
                     break
         return body[:MAX_ERROR_BYTES]
+
+
+def _answer_class(kind: type[errors.CaisError]) -> type[errors.CaisError]:
+    """Return ``kind`` as the class of an error that the daemon reported."""
+    return type(kind.__name__, (DaemonAnswer, kind), {})
 
 
 def _decode(data: bytes) -> Any:  # noqa: ANN401

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cais.cli.commands.run import exit_code_of
 from cais.cli.container_streams import pump, require_terminal
 from cais.cli.creation import read_environment
+from cais.cli.failures import NOT_RUN, describe, exit_code_of
 from cais.cli.options import command
 from cais.cli.streams import Detached
 from cais.client.client import quote
@@ -26,9 +26,9 @@ class ExecError(CaisError):
     """The program could not be started; ``exit_code`` says why."""
 
     def __init__(self, cause: CaisError) -> None:
-        super().__init__(str(cause))
+        super().__init__(describe(cause))
         code = exit_code_of(str(cause))
-        self.exit_code = code if code != 125 else 1
+        self.exit_code = code if code != NOT_RUN else 1
 
 
 @command("exec", "CONTAINER COMMAND [ARG...]", minimum=2, interspersed=False)

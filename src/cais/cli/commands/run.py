@@ -15,6 +15,7 @@ from cais.cli.container_streams import (
     require_terminal,
 )
 from cais.cli.creation import attached_streams, create_body
+from cais.cli.failures import InvalidFlagError, NoTerminalError, describe, exit_code_of
 from cais.cli.options import command
 from cais.cli.run_options import create_options, run_options
 from cais.cli.streams import Detached
@@ -28,25 +29,16 @@ if TYPE_CHECKING:
 
 Options = dict[str, Any]
 _USAGE = "IMAGE [COMMAND] [ARG...]"
-NOT_RUN, NOT_EXECUTABLE, NOT_FOUND = 125, 126, 127
 
 
 class RunError(CaisError):
     """The container could not be created or started; ``exit_code`` says why, as Docker does."""
 
     def __init__(self, cause: CaisError) -> None:
-        super().__init__(f"{cause}\n\nRun 'cais run --help' for more information")
+        prefix = "" if isinstance(cause, InvalidFlagError) else "cais: "
+        hint = "Run 'cais run --help' for more information"
+        super().__init__(f"{prefix}{describe(cause)}\n\n{hint}")
         self.exit_code = exit_code_of(str(cause))
-
-
-def exit_code_of(message: str) -> int:
-    """Return 127 for a program that is not there, 126 for one that cannot run, else 125."""
-    text = message.lower()
-    if "executable file not found" in text or "no such file or directory" in text:
-        return NOT_FOUND
-    if "permission denied" in text or "is a directory" in text:
-        return NOT_EXECUTABLE
-    return NOT_RUN
 
 
 @command("create", _USAGE, minimum=1, interspersed=False)
@@ -69,7 +61,7 @@ def run(session: Session, /, arguments: tuple[str, ...], **options: Any) -> int:
             print(container)
             return 0
         return _run_attached(client, container, options)
-    except Detached:
+    except (Detached, NoTerminalError):
         raise
     except CaisError as error:
         raise RunError(error) from error

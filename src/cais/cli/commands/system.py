@@ -40,7 +40,7 @@ def version(session: Session, /, chosen: str | None) -> int:
     else:
         for title, part in document.items():
             if part:
-                _print_part(f"{title}: Cais", part)
+                _print_part(title, part)
     if failure:
         print(f"cais: {failure}", file=sys.stderr)
     return 1 if failure else 0
@@ -50,10 +50,10 @@ def _print_part(title: str, part: dict[str, Any]) -> None:
     print(title)
     for name in ("Version", "ApiVersion", "MinAPIVersion", "Python", "KernelVersion"):
         if name in part:
-            print(f" {_spaced(name) + ':':<18}{part[name]}")
-    print(f" {'OS/Arch:':<18}{part.get('Os')}/{part.get('Arch')}")
+            print(f" {_spaced(name) + ':':<22}{part[name]}")
+    print(f" {'OS/Arch:':<22}{part.get('Os')}/{part.get('Arch')}")
     for component in part.get("Components") or ():
-        print(f" {component['Name'] + ':':<18}{component['Version']}")
+        print(f" {component['Name'] + ':':<22}{component['Version']}")
 
 
 def _spaced(name: str) -> str:
