@@ -1,0 +1,239 @@
+"""Blobs by digest, kept exactly as they came.
+
+On disk::
+
+    <data-root>/content/             0700
+      blobs/sha256/<hex>             0444, complete and verified; never changes
+      ingest/<id>                    being written; whatever is here at start-up is deleted
+
+A blob is written to ingest, hashed as it streams, fsynced, renamed in, and the directory fsynced
+(SECURITY.md F-5). Layers stay as they were loaded, plain or compressed, so that what is saved or
+pushed later has the digest it had. Nothing may refer to a blob before ``commit`` returned; what no
+image and no lease refers to is deleted by ``collect``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, BinaryIO, Self
+
+from cais.content.leases import Leases
+from cais.errors import (
+    CaisError,
+    ExhaustedError,
+    InternalError,
+    InvalidArgumentError,
+    NotFoundError,
+)
+from cais.spec.digest import Digest, DigestMismatchError, digest_of, encoded, parse_digest
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+    from pathlib import Path
+
+    from cais.content.leases import Lease
+
+
+class BlobNotFoundError(NotFoundError):
+    """The store holds no such blob."""
+
+    def __init__(self, digest: Digest) -> None:
+        super().__init__(f"blob {digest} does not exist")
+        self.digest = digest
+
+
+@dataclass(frozen=True, slots=True)
+class Blob:
+    """A stored blob."""
+
+    digest: Digest
+    size_bytes: int
+
+
+class ContentStore:
+    """The blobs of one data root. Methods may be called from any thread."""
+
+    def __init__(self, root: Path) -> None:
+        """Open or create the store below ``root``; unfinished ingests are deleted."""
+        self.leases = Leases()
+        self._blobs = root / "blobs" / "sha256"
+        self._ingest = root / "ingest"
+        for directory in (root, root / "blobs", self._blobs, self._ingest):
+            directory.mkdir(0o700, parents=True, exist_ok=True)
+            directory.chmod(0o700)
+        for leftover in self._ingest.iterdir():
+            leftover.unlink()
+
+    def open_ingest(self) -> Ingest:
+        """Return a writer for a new blob, to be used with ``with``."""
+        return Ingest(self, self._ingest / uuid.uuid4().hex)
+
+    def open_blob(self, digest: Digest) -> BinaryIO:
+        """Open a blob for reading; the caller closes it.
+
+        Raises:
+            BlobNotFoundError: there is none.
+
+        """
+        try:
+            return self._path(digest).open("rb")
+        except FileNotFoundError:
+            raise BlobNotFoundError(digest) from None
+
+    def read(self, digest: Digest, limit_bytes: int) -> bytes:
+        """Return a small blob's bytes, verified.
+
+        Raises:
+            BlobNotFoundError: there is none.
+            InvalidArgumentError: larger than ``limit_bytes``.
+            DigestMismatchError: damaged on disk.
+
+        """
+        with self.open_blob(digest) as blob:
+            content = blob.read(limit_bytes + 1)
+        if len(content) > limit_bytes:
+            raise InvalidArgumentError(f"blob {digest} is larger than {limit_bytes} bytes")
+        if (actual := digest_of(content)) != digest:
+            raise DigestMismatchError(f"blob {digest}", digest, actual)
+        return content
+
+    def stat(self, digest: Digest) -> Blob:
+        """Return the facts about a blob. BlobNotFoundError."""
+        try:
+            return Blob(digest, self._path(digest).stat().st_size)
+        except FileNotFoundError:
+            raise BlobNotFoundError(digest) from None
+
+    def write(self, content: bytes, lease: Lease) -> Blob:
+        """Store a small blob."""
+        with self.open_ingest() as ingest:
+            ingest.write(content)
+            return ingest.commit(lease)
+
+    def walk(self) -> Iterator[Blob]:
+        """Yield every blob, in no order; one deleted meanwhile may be missing."""
+        with os.scandir(self._blobs) as entries:
+            for entry in entries:
+                with contextlib.suppress(FileNotFoundError):
+                    size = entry.stat(follow_symlinks=False).st_size
+                    yield Blob(Digest(f"sha256:{entry.name}"), size)
+
+    def collect(self, live: Collection[str]) -> int:
+        """Delete the blobs that neither ``live`` nor a lease names; return the bytes freed.
+
+        The caller keeps ``live`` true meanwhile: it holds ``leases.held()``.
+        """
+        freed = 0
+        leased = self.leases.names()
+        for blob in list(self.walk()):
+            if blob.digest not in live and blob.digest not in leased:
+                self._path(blob.digest).unlink(missing_ok=True)
+                freed += blob.size_bytes
+        return freed
+
+    def _path(self, digest: Digest) -> Path:
+        return self._blobs / encoded(parse_digest(digest))
+
+    def _rename_in(self, source: Path, digest: Digest) -> None:
+        source.chmod(0o444)
+        source.replace(self._path(digest))
+        directory_fd = os.open(self._blobs, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(directory_fd)
+        finally:
+            os.close(directory_fd)
+
+
+class Ingest:
+    """A blob on its way in. Leaving the ``with`` block without a commit deletes it."""
+
+    def __init__(self, store: ContentStore, path: Path) -> None:
+        self._store = store
+        self._path = path
+        self._hash = hashlib.sha256()
+        self._file: BinaryIO | None = None
+        self.size_bytes = 0
+
+    def __enter__(self) -> Self:
+        self._file = self._path.open("xb", buffering=0)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.abort()
+
+    def write(self, chunk: bytes | memoryview) -> None:
+        """Append; hashed as it goes.
+
+        Raises:
+            ExhaustedError: "no space left on device".
+
+        """
+        assert self._file is not None
+        self._hash.update(chunk)
+        self.size_bytes += len(chunk)
+        try:
+            view = memoryview(chunk)
+            while view:
+                view = view[self._file.write(view) :]
+        except OSError as exc:
+            raise _storage_error("write a blob", exc) from exc
+
+    @property
+    def digest(self) -> Digest:
+        """The digest of what was written so far."""
+        return Digest(f"sha256:{self._hash.hexdigest()}")
+
+    def finish(self) -> None:
+        """Close the file, keeping it for a later ``commit``: a descriptor less."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def open_written(self) -> BinaryIO:
+        """Open for reading what was written; the caller closes it."""
+        return self._path.open("rb")
+
+    def commit(self, lease: Lease, expected: Digest | None = None) -> Blob:
+        """Make it a blob, protected by ``lease``; durable when this returns.
+
+        A failed fsync means the bytes are lost, so the ingest is deleted.
+
+        Raises:
+            DigestMismatchError: not ``expected``; nothing is kept.
+            ExhaustedError: the disk is full.
+            InternalError: the disk failed.
+
+        """
+        digest = self.digest
+        if expected is not None and digest != expected:
+            self.abort()
+            raise DigestMismatchError("blob", expected, digest)
+        lease.add(digest)
+        try:
+            self._sync()
+            self._store._rename_in(self._path, digest)  # noqa: SLF001 - two halves of one thing
+        except OSError as exc:
+            self.abort()
+            raise _storage_error(f"store blob {digest}", exc) from exc
+        return Blob(digest, self.size_bytes)
+
+    def abort(self) -> None:
+        """Delete what was written; after a commit there is nothing to delete."""
+        self.finish()
+        self._path.unlink(missing_ok=True)
+
+    def _sync(self) -> None:
+        if self._file is None:
+            self._file = self._path.open("rb+", buffering=0)
+        os.fsync(self._file.fileno())
+        self.finish()
+
+
+def _storage_error(step: str, exc: OSError) -> CaisError:
+    full = exc.errno in (errno.ENOSPC, errno.EDQUOT)
+    return (ExhaustedError if full else InternalError)(f"{step}: {exc.strerror}")

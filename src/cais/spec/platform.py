@@ -1,0 +1,73 @@
+"""Platforms: operating system, architecture, variant; and which of several runs here.
+
+Spec: OCI image-spec 1.1, image-index.md "platform"; Go's GOOS and GOARCH names.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+
+from cais.errors import InvalidArgumentError
+
+_ARCHITECTURES = {
+    "x86_64": ("amd64", ""),
+    "x86-64": ("amd64", ""),
+    "aarch64": ("arm64", ""),
+    "armv8l": ("arm64", ""),
+    "armhf": ("arm", "v7"),
+    "armel": ("arm", "v6"),
+    "armv7l": ("arm", "v7"),
+    "armv6l": ("arm", "v6"),
+    "i386": ("386", ""),
+    "i686": ("386", ""),
+}
+_DEFAULT_VARIANTS = {"arm64": "v8", "arm": "v7"}
+_is_component = re.compile(r"[A-Za-z0-9_.-]{1,64}").fullmatch
+
+
+class InvalidPlatformError(InvalidArgumentError):
+    """The text is no platform."""
+
+
+@dataclass(frozen=True, slots=True)
+class Platform:
+    """What an image runs on."""
+
+    os: str
+    architecture: str
+    variant: str = ""
+
+    def __str__(self) -> str:
+        return "/".join(filter(None, (self.os, self.architecture, self.variant)))
+
+    def runs_on(self, host: Platform) -> bool:
+        """Say whether ``host`` executes programs of this platform natively."""
+        if (self.os, self.architecture) != (host.os, host.architecture):
+            return False
+        default = _DEFAULT_VARIANTS.get(host.architecture, "")
+        return (self.variant or default) <= (host.variant or default)
+
+
+def host_platform() -> Platform:
+    """Return this machine's platform."""
+    return Platform("linux", *normal_architecture(os.uname().machine))
+
+
+def normal_architecture(name: str) -> tuple[str, str]:
+    """Return Go's name and variant for an architecture as the kernel or users spell it."""
+    return _ARCHITECTURES.get(name.lower(), (name.lower(), ""))
+
+
+def parse_platform(text: str) -> Platform:
+    """Read ``os[/architecture[/variant]]``; what is left out is the host's."""
+    parts = text.split("/")
+    if not 1 <= len(parts) <= 3 or not all(map(_is_component, parts)):
+        raise InvalidPlatformError(f"{text[:80]!r} is an invalid OS component of a platform")
+    host = host_platform()
+    system = parts[0].lower()
+    if len(parts) == 1:
+        return Platform(system, host.architecture, host.variant)
+    architecture, variant = normal_architecture(parts[1])
+    return Platform(system, architecture, parts[2].lower() if len(parts) == 3 else variant)
