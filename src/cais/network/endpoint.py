@@ -18,7 +18,7 @@ class ReadyNamespace:
     ``NetworkManager.offer`` takes over both descriptors and the pin.
 
     Attributes:
-        path: where the namespace is bind-mounted, under ``<exec-root>/netns``.
+        path: where the namespace is bind-mounted, a file directly under ``<exec-root>/netns``.
         netns_fd: the namespace itself.
         netlink_fd: a NETLINK_ROUTE socket created inside the namespace.
 
@@ -31,8 +31,9 @@ class ReadyNamespace:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One interface of a container on one network.
+    """A container's place on one network.
 
+    On ``host`` and ``none`` there is no interface: everything after ``endpoint_id`` is empty.
     ``address`` and ``gateway`` are dotted decimal, ``mac`` is lower case with colons;
     ``host_interface`` is the name of the bridge's end.
     """
@@ -40,12 +41,12 @@ class Endpoint:
     network_id: NetworkId
     network_name: str
     endpoint_id: EndpointId
-    interface: str
-    host_interface: str
-    address: str
-    prefix_len: int
-    gateway: str
-    mac: str
+    interface: str = ""
+    host_interface: str = ""
+    address: str = ""
+    prefix_len: int = 0
+    gateway: str = ""
+    mac: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,7 @@ class Attachment:
         mode: ``bridge``, ``host``, ``none`` or ``container:<id>``, as resolved.
         netns_path: what the OCI document's network namespace points at; None = the host's.
         sandbox_id: 64 hex digits, Docker's SandboxID; empty for ``container:<id>``.
-        endpoint: None without an interface of its own.
+        endpoint: None for ``container:<id>``, which has no place of its own.
         sysctls: to be set in the namespace under the user's own (``linux.sysctl``).
 
     """
@@ -64,6 +65,5 @@ class Attachment:
     mode: str
     netns_path: str | None
     sandbox_id: SandboxId
-    network_id: NetworkId | None = None
     endpoint: Endpoint | None = None
     sysctls: dict[str, str] = field(default_factory=dict)

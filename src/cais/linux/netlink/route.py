@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 Request = tuple[int, int, bytes, str]
 """Message kind, flags beyond REQUEST and ACK, payload, and what it does (for the error)."""
 
-_BUFFER_BYTES = 256 * 1024
+_BUFFER_BYTES = 64 * 1024
 _DUMP_ATTEMPTS = 8
 
 
@@ -58,7 +58,9 @@ class Link:
         self.kind = nl.text(info.get(nl.IFLA_INFO_KIND, b""))
 
     def __repr__(self) -> str:
-        return f"<Link {self.index} {self.name} {self.kind or '-'} {'up' if self.is_up else 'down'}>"
+        return (
+            f"<Link {self.index} {self.name} {self.kind or '-'} {'up' if self.is_up else 'down'}>"
+        )
 
 
 class RouteSocket:
@@ -120,10 +122,12 @@ class RouteSocket:
             raise failures[min(failures)]
 
     def _receive(self) -> bytes:
-        packet = self._socket.recv(_BUFFER_BYTES, socket.MSG_TRUNC)
-        if len(packet) > _BUFFER_BYTES:
-            raise NetlinkError(errno.EMSGSIZE, "receive from netlink")
-        return packet
+        while True:
+            packet, _, flags, (sender, _) = self._socket.recvmsg(_BUFFER_BYTES)
+            if flags & socket.MSG_TRUNC:
+                raise NetlinkError(errno.EMSGSIZE, "receive from netlink")
+            if sender == 0:  # the kernel; whoever else may send here has nothing to say
+                return packet
 
     def _dump(self, kind: int, payload: bytes, step: str) -> list[memoryview]:
         for _attempt in range(_DUMP_ATTEMPTS):
@@ -220,19 +224,15 @@ class RouteSocket:
 # requests
 
 
-def new_bridge(name: str, *, mac: str, mtu: int, alias: str = "") -> Request:
+def new_bridge(name: str, *, mac: str, mtu: int) -> Request:
     """Make a bridge, down; EEXIST when the name is taken."""
     payload = _link_header() + nl.attribute_text(nl.IFLA_IFNAME, name)
     payload += nl.attribute(nl.IFLA_ADDRESS, _mac_bytes(mac)) + nl.attribute_u32(nl.IFLA_MTU, mtu)
     payload += nl.nested(nl.IFLA_LINKINFO, nl.attribute_text(nl.IFLA_INFO_KIND, "bridge"))
-    if alias:
-        payload += nl.attribute(nl.IFLA_IFALIAS, alias.encode())
     return nl.RTM_NEWLINK, _CREATE, payload, f"create bridge {name}"
 
 
-def new_veth(
-    name: str, peer_name: str, *, peer_netns_fd: int, peer_mac: str, mtu: int, alias: str = ""
-) -> Request:
+def new_veth(name: str, peer_name: str, *, peer_netns_fd: int, peer_mac: str, mtu: int) -> Request:
     """Make a veth pair, both ends down, the peer in another network namespace from the start."""
     peer = nl.LINK.pack(socket.AF_UNSPEC, 0, 0, 0, 0)
     peer += nl.attribute_text(nl.IFLA_IFNAME, peer_name) + nl.attribute_u32(nl.IFLA_MTU, mtu)
@@ -242,8 +242,6 @@ def new_veth(
     data = nl.nested(nl.IFLA_INFO_DATA, nl.attribute(nl.VETH_INFO_PEER, peer))
     payload = _link_header() + nl.attribute_text(nl.IFLA_IFNAME, name)
     payload += nl.attribute_u32(nl.IFLA_MTU, mtu) + nl.nested(nl.IFLA_LINKINFO, kind, data)
-    if alias:
-        payload += nl.attribute(nl.IFLA_IFALIAS, alias.encode())
     return nl.RTM_NEWLINK, _CREATE, payload, f"create veth pair {name}, {peer_name}"
 
 
@@ -251,15 +249,22 @@ def set_link(
     index: int,
     *,
     up: bool | None = None,
+    name: str | None = None,
     master: int | None = None,
     mac: str | None = None,
     mtu: int | None = None,
     alias: str | None = None,
     link_local: bool | None = None,
 ) -> Request:
-    """Change an interface; what is None stays. ``link_local=False``: no IPv6 address by itself."""
+    """Change an interface; what is None stays.
+
+    ``name`` needs an interface that is down; ``link_local=False``: no IPv6 address by itself. An
+    alias cannot be given when an interface is made, only here.
+    """
     flags = nl.IFF_UP if up else 0
     payload = nl.LINK.pack(socket.AF_UNSPEC, 0, index, flags, 0 if up is None else nl.IFF_UP)
+    if name is not None:
+        payload += nl.attribute_text(nl.IFLA_IFNAME, name)
     if mac is not None:
         payload += nl.attribute(nl.IFLA_ADDRESS, _mac_bytes(mac))
     if mtu is not None:
@@ -288,6 +293,13 @@ def new_address(index: int, address: str, prefix_len: int) -> Request:
     payload += nl.attribute(nl.IFA_LOCAL, packed) + nl.attribute(nl.IFA_ADDRESS, packed)
     payload += nl.attribute(nl.IFA_BROADCAST, broadcast)
     return nl.RTM_NEWADDR, _CREATE, payload, f"add address {address}/{prefix_len}"
+
+
+def delete_address(index: int, address: str, prefix_len: int) -> Request:
+    """Take an IPv4 address away."""
+    payload = nl.ADDRESS.pack(socket.AF_INET, prefix_len, 0, nl.RT_SCOPE_UNIVERSE, index)
+    payload += nl.attribute(nl.IFA_LOCAL, socket.inet_pton(socket.AF_INET, address))
+    return nl.RTM_DELADDR, 0, payload, f"delete address {address}/{prefix_len}"
 
 
 def new_default_route(index: int, gateway: str) -> Request:
