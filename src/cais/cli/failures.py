@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeVar
 
 from cais.client.response import DaemonAnswer
-
 from cais.errors import CaisError, InvalidArgumentError
 
 if TYPE_CHECKING:
