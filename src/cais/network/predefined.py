@@ -11,9 +11,9 @@ import secrets
 from pathlib import Path
 
 from cais.errors import DataLossError
+from cais.linux.durable import write_durably
 from cais.network.documents import DRIVERS, PredefinedNetwork
 from cais.network.endpoint import NetworkId
-from cais.linux.durable import write_durably
 
 
 def load_predefined(data_root: str) -> dict[str, PredefinedNetwork]:

@@ -13,15 +13,13 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from cais.linux.mount import unmount
 from cais.linux.netlink import route
 from cais.linux.netlink.route import RouteSocket
-from cais.linux.syscalls import Bytes, Long, system_call
 from cais.network.endpoint import ReadyNamespace
 from cais.network.errors import NetworkUnavailableError, NoReadyNamespaceError
 
 _LOOPBACK_INDEX = 1
-_MNT_DETACH, _UMOUNT_NOFOLLOW = 2, 8
-_umount2 = system_call("umount2", Bytes, Long)
 
 
 class Sandbox:
@@ -98,7 +96,7 @@ def unpin(path: str) -> None:
     it there too (unlink of a mount point detaches it everywhere since Linux 3.18).
     """
     try:
-        _umount2(os.fsencode(path), _MNT_DETACH | _UMOUNT_NOFOLLOW, about=path)
+        unmount(path, detach=True)
     except OSError as exc:
         if exc.errno not in {errno.EINVAL, errno.ENOENT}:
             raise NetworkUnavailableError(f"release namespace: {exc}") from exc
