@@ -1,0 +1,62 @@
+"""Fixtures of the tests that need a daemon: one for the whole session, fresh ones on request."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+from cais.testing.archives import busybox_archive
+from cais.testing.daemon import TestDaemon
+
+
+def _has_capability(bit: int) -> bool:
+    status = Path("/proc/self/status").read_text()
+    return bool(int(status.split("CapEff:")[1].split()[0], 16) & (1 << bit))
+
+
+@pytest.fixture(scope="session")
+def busybox_tar() -> bytes:
+    """A docker-archive of busybox:latest."""
+    return busybox_archive()
+
+
+@pytest.fixture
+def fresh_daemon(busybox_tar: bytes) -> Iterator[Callable[..., TestDaemon]]:
+    """Start daemons of the test's own: ``fresh_daemon("--debug")``; each has busybox loaded."""
+    with ExitStack() as stack:
+
+        def start(*arguments: str, load: bool = True) -> TestDaemon:
+            daemon = stack.enter_context(
+                TestDaemon(stack.enter_context(_short_directory()), *arguments)
+            )
+            if load:
+                daemon.docker("load", stdin=busybox_tar)
+            return daemon
+
+        yield start
+
+
+@pytest.fixture(scope="session")
+def daemon(busybox_tar: bytes) -> Iterator[TestDaemon]:
+    """The session's daemon, with busybox loaded. Tests leave no container behind."""
+    if not _has_capability(21):
+        pytest.skip("needs CAP_SYS_ADMIN")
+    if shutil.which("docker") is None:
+        pytest.skip("needs the docker CLI")
+    with _short_directory() as directory, TestDaemon(directory) as started:
+        started.docker("load", stdin=busybox_tar)
+        yield started
+
+
+@contextmanager
+def _short_directory() -> Iterator[Path]:
+    # Not tmp_path: the path of a unix socket has 107 bytes.
+    parent = os.environ.get("CAIS_TEST_DIR")
+    with tempfile.TemporaryDirectory(
+        prefix="cais-", dir=parent, ignore_cleanup_errors=True
+    ) as name:
+        yield Path(name)
