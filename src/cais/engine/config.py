@@ -19,6 +19,9 @@ class EngineConfig:
 
     data_root: Path
     exec_root: Path
+    cgroup_parent: str = "/cais"
+    """Below which containers without a ``CgroupParent`` of their own get their groups."""
+
     bridge_name: str = "docker0"
     bridge_address: str = "172.17.0.1/16"
     default_stop_timeout_s: int = 10

@@ -1,0 +1,46 @@
+"""The Engine API as one application: every route, and the headers every answer has."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cais.api import unsupported
+from cais.api.containers import ContainerRoutes
+from cais.api.execs import ExecRoutes
+from cais.api.images import ImageRoutes
+from cais.api.lifecycle import LifecycleRoutes
+from cais.api.networks import NetworkRoutes
+from cais.api.router import Router
+from cais.api.streams import StreamRoutes
+from cais.api.system import SystemRoutes
+from cais.api.versions import NEWEST, format_version
+from cais.api.volumes import VolumeRoutes
+from cais.spec.version import VERSION
+
+if TYPE_CHECKING:
+    from cais.engine.engine import Engine
+
+
+def make_router(engine: Engine) -> Router:
+    """Return the application that drives ``engine``."""
+    modules = (
+        SystemRoutes(engine.system, engine.events),
+        ContainerRoutes(engine.containers),
+        LifecycleRoutes(engine.lifecycle),
+        StreamRoutes(engine.streams),
+        ExecRoutes(engine.execs),
+        ImageRoutes(engine.images),
+        NetworkRoutes(engine.networks),
+        VolumeRoutes(engine.volumes),
+    )
+    return Router((route for module in modules for route in module.routes()), unsupported.routes)
+
+
+def common_headers() -> list[tuple[str, str]]:
+    """Return what every answer says of the daemon."""
+    return [
+        ("Api-Version", format_version(NEWEST)),
+        ("Docker-Experimental", "false"),
+        ("Ostype", "linux"),
+        ("Server", f"Cais/{VERSION} (linux)"),
+    ]

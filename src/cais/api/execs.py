@@ -1,0 +1,132 @@
+"""Routes of the Exec tag.
+
+Spec: docker-engine-api v1.51, "Exec".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from typing import TYPE_CHECKING, Any, Protocol
+
+from cais.api.attachment import hijack_with
+from cais.api.bodies import read_json_bytes, read_object
+from cais.api.http import Hijack, Response, json_response
+from cais.api.query import window_size
+from cais.api.router import Route
+from cais.api.versions import stream_content_type
+from cais.engine.errors import CommandLaunchError, ContainerLaunchError
+from cais.errors import InvalidArgumentError
+from cais.spec.container import parse_exec_body
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Iterable
+
+    from cais.api.http import Answer, Request
+    from cais.engine.streams import AttachSession
+    from cais.spec.container import ExecBody
+
+_STDOUT = 1
+
+
+class ExecBackend(Protocol):
+    """What these routes need of the engine."""
+
+    async def create(self, ref: str, body: ExecBody) -> str:
+        """Prepare a process; return its id."""
+        ...
+
+    async def start(
+        self,
+        exec_id: str,
+        *,
+        detach: bool = False,
+        tty: bool | None = None,
+        console_size: tuple[int, int] | None = None,
+    ) -> AttachSession | None:
+        """Run it; None if ``detach``."""
+        ...
+
+    async def resize(self, exec_id: str, height: int, width: int) -> None:
+        """Set the terminal's window size."""
+        ...
+
+    def inspect(self, exec_id: str) -> dict[str, Any]:
+        """Describe it."""
+        ...
+
+
+class ExecRoutes:
+    """Handlers of the Exec tag."""
+
+    def __init__(self, execs: ExecBackend) -> None:
+        self._execs = execs
+
+    def routes(self) -> Iterable[Route]:
+        """Return the routes of this module."""
+        return (
+            Route("POST", "/containers/{id}/exec", self.create),
+            Route("POST", "/exec/{id}/start", self.start),
+            Route("POST", "/exec/{id}/resize", self.resize),
+            Route("GET", "/exec/{id}/json", self.inspect),
+        )
+
+    async def create(self, request: Request, id: str) -> Answer:  # noqa: A002 - the path's word
+        """Prepare a process in a container."""
+        body = parse_exec_body(await read_json_bytes(request) or b"{}")
+        return json_response({"Id": await self._execs.create(id, body)}, 201)
+
+    async def start(self, request: Request, id: str) -> Answer:  # noqa: A002 - the path's word
+        """Run a prepared process, attached or not.
+
+        As with dockerd, that the program cannot be executed is told in the stream of an attached
+        client: the exit code is in the exec's description.
+        """
+        body = await read_object(request)
+        detach, tty = bool(body.get("Detach")), bool(body.get("Tty"))
+        size = _console_size(body.get("ConsoleSize")) if request.version >= (1, 42) else None
+        try:
+            session = await self._execs.start(id, detach=detach, tty=tty, console_size=size)
+        except (CommandLaunchError, ContainerLaunchError) as exc:
+            if detach:
+                raise
+            return _hijack_to_tell(f"{exc}\r\n", request, tty=tty)
+        if session is None:
+            return Response(200)
+        return hijack_with(session, request)
+
+    async def resize(self, request: Request, id: str) -> Answer:  # noqa: A002 - the path's word
+        """Set the terminal's window size."""
+        height, width = window_size(request.query)
+        await self._execs.resize(id, height, width)
+        return Response(200)
+
+    async def inspect(self, request: Request, id: str) -> Answer:  # noqa: A002 - the path's word
+        """Describe an exec."""
+        del request
+        return json_response(self._execs.inspect(id))
+
+
+def _console_size(value: object) -> tuple[int, int] | None:
+    if value is None:
+        return None
+    if (
+        isinstance(value, list)
+        and len(value) == 2
+        and all(type(item) is int and 0 <= item < 2**32 for item in value)
+    ):
+        return (value[0], value[1])
+    raise InvalidArgumentError("invalid JSON: ConsoleSize is not a pair of numbers")
+
+
+def _hijack_to_tell(text: str, request: Request, *, tty: bool) -> Hijack:
+    data = text.encode()
+    frame = data if tty else struct.pack(">BxxxL", _STDOUT, len(data)) + data
+
+    async def serve(client: socket.socket, _: bytes) -> None:
+        await asyncio.get_running_loop().sock_sendall(client, frame)
+
+    multiplexed = request.wants_upgrade and not tty
+    content_type = stream_content_type(request.version, tty=not multiplexed)
+    return Hijack(serve, lambda: None, content_type)

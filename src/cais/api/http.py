@@ -1,0 +1,114 @@
+"""The words of an HTTP exchange: what a handler is given, and what it may answer.
+
+A handler is a coroutine from a ``Request`` to one of three answers:
+
+- ``Response``: everything is known now.
+- ``Stream``: the head goes out at once, the rest as it comes; cancelled when the client goes.
+- ``Hijack``: the client takes the connection's bytes for itself, as docker attach and exec do.
+
+A handler runs to its end even if its client has gone: what a request began is not left half done.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+
+    from cais.api.query import Query
+
+JSON = "application/json"
+_BODILESS = frozenset({204, 304})
+
+
+class Body(Protocol):
+    """The bytes after a request's head; they can be read once."""
+
+    @property
+    def is_expected(self) -> bool:
+        """Whether the client announced a body."""
+        ...
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        """Give the body in pieces as they arrive. ClientGoneError: it was cut short."""
+        ...
+
+
+@dataclass(slots=True)
+class Request:
+    """One request, its head parsed and its path decoded once."""
+
+    method: str
+    path: str
+    """Decoded, without the version prefix."""
+
+    query: Query
+    headers: Mapping[str, str]
+    """Lower-case names; of a repeated field, the first."""
+
+    body: Body
+    version: tuple[int, int]
+    """The API version the client asked for: the newest one if it named none."""
+
+    wants_upgrade: bool = False
+
+
+@dataclass(slots=True)
+class Response:
+    """A whole answer."""
+
+    status: int = 200
+    body: bytes = b""
+    content_type: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def is_bodiless(self) -> bool:
+        """Whether HTTP forbids this status a body."""
+        return self.status in _BODILESS
+
+
+@dataclass(slots=True)
+class Stream:
+    """An answer that goes on for as long as ``chunks`` does; its head is sent before the first.
+
+    ``chunks`` is closed when it ends, when the client goes, and when the daemon stops.
+    """
+
+    chunks: AsyncIterator[bytes]
+    content_type: str = JSON
+    status: int = 200
+
+
+@dataclass(slots=True)
+class Hijack:
+    """The connection becomes a byte stream after the head.
+
+    ``serve`` is given the client's socket (non-blocking, borrowed) and what was read from it
+    beyond the request; when it returns the connection is closed. ``abandon`` is called instead
+    if the client went before that.
+    """
+
+    serve: Callable[[socket.socket, bytes], Awaitable[None]]
+    abandon: Callable[[], None]
+    content_type: str
+
+
+Answer = Response | Stream | Hijack
+
+
+def json_response(document: Any, status: int = 200) -> Response:  # noqa: ANN401 - any JSON value
+    """Answer with a JSON document and the newline Docker ends it with."""
+    return Response(status, encode_json(document), JSON)
+
+
+def encode_json(document: Any) -> bytes:  # noqa: ANN401 - any JSON value
+    """Encode as Docker does: compact, UTF-8 not escaped, a newline at the end."""
+    return (
+        json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+        + b"\n"
+    )

@@ -1,0 +1,211 @@
+"""Routes of the Image tag: list, inspect, history, tag, remove, load, save, import.
+
+Progress is a stream of JSON lines; a failure after the head is its last line, as clients expect.
+
+Spec: docker-engine-api v1.51, "Image".
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+from cais.api.errors import ClientGoneError, message_of
+from cais.api.http import Response, Stream, encode_json, json_response
+from cais.api.router import Route
+from cais.api.versions import reshape_image, reshape_image_summary
+from cais.errors import CaisError, InvalidArgumentError, UnsupportedError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+
+    from cais.api.http import Answer, Request
+
+_TAR = "application/x-tar"
+
+
+class ImageBackend(Protocol):
+    """What these routes need of the engine."""
+
+    async def inspect(self, ref: str) -> dict[str, Any]:
+        """Return one image."""
+
+    async def history(self, ref: str) -> list[dict[str, Any]]:
+        """Return the layers' history, newest first."""
+
+    async def tag(self, ref: str, repository: str, tag: str | None = None) -> None:
+        """Give an image another name."""
+
+    async def remove(
+        self, ref: str, *, force: bool = False, prune: bool = True
+    ) -> list[dict[str, str]]:
+        """Untag, and delete what no name is left of."""
+
+    async def prune(self, filters: Mapping[str, Sequence[str]] | None = None) -> dict[str, Any]:
+        """Delete unused images."""
+
+    def load(
+        self, source: AsyncIterator[bytes], *, quiet: bool = False
+    ) -> AsyncIterator[dict[str, Any]]:
+        """Load an archive; yields progress messages."""
+
+    def save(self, refs: Sequence[str]) -> AsyncIterator[bytes]:
+        """Write images as one archive."""
+
+    async def import_(
+        self,
+        source: AsyncIterator[bytes],
+        *,
+        repository: str = "",
+        tag: str = "",
+        message: str = "",
+        changes: Sequence[str] = (),
+        platform: str = "",
+    ) -> str:
+        """Make an image of one root file system archive; return its id."""
+
+    async def list(
+        self,
+        *,
+        all: bool = False,  # noqa: A002 - the API's word
+        filters: Mapping[str, Sequence[str]] | None = None,
+        shared_size: bool = False,
+    ) -> list[dict[str, Any]]:
+        """Return summaries, newest first."""
+
+
+class ImageRoutes:
+    """Handlers of the Image tag."""
+
+    def __init__(self, images: ImageBackend) -> None:
+        self._images = images
+
+    def routes(self) -> Iterable[Route]:
+        """Return the routes of this module."""
+        return (
+            Route("GET", "/images/json", self.list),
+            Route("GET", "/images/get", self.save_many),
+            Route("GET", "/images/{name*}/get", self.save),
+            Route("GET", "/images/{name*}/json", self.inspect),
+            Route("GET", "/images/{name*}/history", self.history),
+            Route("POST", "/images/load", self.load),
+            Route("POST", "/images/create", self.create),
+            Route("POST", "/images/prune", self.prune),
+            Route("POST", "/images/{name*}/tag", self.tag),
+            Route("DELETE", "/images/{name*}", self.remove),
+        )
+
+    async def list(self, request: Request) -> Answer:
+        """List the images."""
+        query = request.query
+        filters = query.filters()
+        if request.version < (1, 41) and (reference := query.text("filter")):
+            filters.setdefault("reference", []).append(reference)
+        shared = query.flag("shared-size") and request.version >= (1, 42)
+        rows = await self._images.list(all=query.flag("all"), filters=filters, shared_size=shared)
+        return json_response([reshape_image_summary(row, request.version) for row in rows])
+
+    async def inspect(self, request: Request, name: str) -> Answer:
+        """Describe one image."""
+        document = await self._images.inspect(name)
+        return json_response(reshape_image(document, request.version))
+
+    async def history(self, request: Request, name: str) -> Answer:
+        """Tell how an image came about."""
+        del request
+        return json_response(await self._images.history(name))
+
+    async def tag(self, request: Request, name: str) -> Answer:
+        """Give an image another name."""
+        repository, tag = request.query.text("repo"), request.query.text("tag")
+        if not repository:
+            raise InvalidArgumentError("repository name must have at least one component")
+        await self._images.tag(name, repository, tag or None)
+        return Response(201)
+
+    async def remove(self, request: Request, name: str) -> Answer:
+        """Untag or delete an image."""
+        query = request.query
+        return json_response(
+            await self._images.remove(
+                name, force=query.flag("force"), prune=not query.flag("noprune")
+            )
+        )
+
+    async def prune(self, request: Request) -> Answer:
+        """Delete the images nothing uses."""
+        return json_response(await self._images.prune(request.query.filters()))
+
+    async def load(self, request: Request) -> Answer:
+        """Load an archive, telling the progress."""
+        messages = self._images.load(
+            aiter(request.body), quiet=request.query.flag("quiet", default=True)
+        )
+        return Stream(_progress(messages))
+
+    async def save(self, request: Request, name: str) -> Answer:
+        """Write one image as an archive."""
+        del request
+        return await _archive(self._images.save([name]))
+
+    async def save_many(self, request: Request) -> Answer:
+        """Write several images as one archive."""
+        names = [name for value in request.query.texts("names") for name in value.split(",")]
+        if not names:
+            raise InvalidArgumentError("no image names given")
+        return await _archive(self._images.save(names))
+
+    async def create(self, request: Request) -> Answer:
+        """Import a root file system; pulling needs a registry client, which is not here yet."""
+        source = request.query.text("fromSrc")
+        if image := request.query.text("fromImage"):
+            tag = request.query.text("tag")
+            separator = "@" if ":" in tag else ":"
+            name = image + (separator + tag if tag else "")
+            raise UnsupportedError(
+                f"POST /images/create: pulling {name} is not supported by this version of cais;"
+                " use docker load or docker import"
+            )
+        if source != "-":
+            raise UnsupportedError(
+                "POST /images/create: import from a URL is not supported by this version of cais"
+            )
+        image_id = await self._images.import_(
+            aiter(request.body),
+            repository=request.query.text("repo"),
+            tag=request.query.text("tag"),
+            message=request.query.text("message"),
+            changes=request.query.texts("changes"),
+            platform=request.query.text("platform"),
+        )
+        return json_response({"status": image_id})
+
+
+async def _progress(messages: AsyncIterator[dict[str, Any]]) -> AsyncIterator[bytes]:
+    try:
+        async for message in messages:
+            yield encode_json(message)
+    except ClientGoneError:
+        raise
+    except CaisError as exc:
+        yield _failure(exc)
+
+
+def _failure(error: Exception) -> bytes:
+    text = message_of(error)
+    return encode_json({"errorDetail": {"message": text}, "error": text})
+
+
+async def _archive(chunks: AsyncIterator[bytes]) -> Answer:
+    """Answer with an archive, whose first bytes exist before the head says 200."""
+    first = await anext(chunks, b"")
+    return Stream(_resume(first, chunks), _TAR)
+
+
+async def _resume(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    try:
+        yield first
+        async for chunk in rest:
+            yield chunk
+    finally:
+        if aclose := getattr(rest, "aclose", None):
+            await aclose()

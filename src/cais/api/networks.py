@@ -1,0 +1,53 @@
+"""Routes of the Network tag that exist by now: reading.
+
+Spec: docker-engine-api v1.51, "Network".
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+from cais.api.http import json_response
+from cais.api.router import Route
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from cais.api.http import Answer, Request
+
+
+class NetworkBackend(Protocol):
+    """What these routes need of the engine."""
+
+    async def list(
+        self, filters: Mapping[str, Sequence[str]] | None = None
+    ) -> list[dict[str, Any]]:
+        """Return the networks without their containers."""
+        ...
+
+    async def inspect(self, ref: str) -> dict[str, Any]:
+        """Return one network."""
+        ...
+
+
+class NetworkRoutes:
+    """Handlers of the Network tag."""
+
+    def __init__(self, networks: NetworkBackend) -> None:
+        self._networks = networks
+
+    def routes(self) -> Iterable[Route]:
+        """Return the routes of this module."""
+        return (
+            Route("GET", "/networks", self.list),
+            Route("GET", "/networks/{id}", self.inspect),
+        )
+
+    async def list(self, request: Request) -> Answer:
+        """List the networks."""
+        return json_response(await self._networks.list(request.query.filters()))
+
+    async def inspect(self, request: Request, id: str) -> Answer:  # noqa: A002 - the path's word
+        """Describe one network."""
+        del request
+        return json_response(await self._networks.inspect(id))

@@ -1,0 +1,140 @@
+"""Routes of the System tag: ping, version, info, events, auth.
+
+Spec: docker-engine-api v1.51, "System".
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, Protocol
+
+from cais.api.bodies import read_object
+from cais.api.http import Response, Stream, encode_json, json_response
+from cais.api.router import Route
+from cais.api.versions import reshape_event, reshape_info
+from cais.errors import InvalidArgumentError, UnsupportedError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+
+    from cais.api.http import Answer, Request
+
+_TIMESTAMP = re.compile(r"-?[0-9]{1,12}(\.[0-9]{1,9})?")
+_NO_CACHE = {"Cache-Control": "no-cache, no-store, must-revalidate", "Pragma": "no-cache"}
+
+
+class SystemBackend(Protocol):
+    """What these routes need of the engine."""
+
+    def version(self) -> dict[str, Any]:
+        """Return the document of ``GET /version``."""
+        ...
+
+    async def info(self) -> dict[str, Any]:
+        """Return the document of ``GET /info``."""
+        ...
+
+    def ping(self) -> dict[str, str]:
+        """Return the headers that only ping has."""
+        ...
+
+
+class Subscription(Protocol):
+    """Events as they happen."""
+
+    def __aiter__(self) -> AsyncIterator[dict[str, Any]]:
+        """Give event documents until the subscription ends."""
+        ...
+
+    def close(self) -> None:
+        """Stop listening."""
+        ...
+
+
+class EventBackend(Protocol):
+    """The event bus."""
+
+    def subscribe(
+        self,
+        *,
+        since: float | None = None,
+        until: float | None = None,
+        filters: Mapping[str, Sequence[str]] | None = None,
+    ) -> Subscription:
+        """Listen from now on, or from the kept events since a Unix time."""
+        ...
+
+
+class SystemRoutes:
+    """Handlers of the System tag."""
+
+    def __init__(self, system: SystemBackend, events: EventBackend) -> None:
+        self._system = system
+        self._events = events
+
+    def routes(self) -> Iterable[Route]:
+        """Return the routes of this module."""
+        return (
+            Route("GET", "/_ping", self.ping),
+            Route("HEAD", "/_ping", self.ping),
+            Route("GET", "/version", self.version),
+            Route("GET", "/info", self.info),
+            Route("GET", "/events", self.events),
+            Route("POST", "/auth", self.auth),
+        )
+
+    async def ping(self, request: Request) -> Answer:
+        """Say that the daemon lives, and in the headers what it is."""
+        del request
+        headers = {**_NO_CACHE, "Builder-Version": "1", "Swarm": "inactive"}
+        headers.update(self._system.ping())
+        for common in ("Api-Version", "Ostype", "OSType", "Docker-Experimental", "Server"):
+            headers.pop(common, None)  # every answer has them
+        return Response(200, b"OK", "text/plain; charset=utf-8", headers)
+
+    async def version(self, request: Request) -> Answer:
+        """Name the versions of the daemon and its parts."""
+        del request
+        return json_response(self._system.version())
+
+    async def info(self, request: Request) -> Answer:
+        """Describe the daemon and its host."""
+        return json_response(reshape_info(await self._system.info(), request.version))
+
+    async def events(self, request: Request) -> Answer:
+        """Stream what happens; the head is sent when the subscription exists."""
+        since = parse_timestamp(request.query.text("since"))
+        until = parse_timestamp(request.query.text("until"))
+        subscription = self._events.subscribe(
+            since=since, until=until, filters=request.query.filters()
+        )
+        return Stream(_event_lines(subscription))
+
+    async def auth(self, request: Request) -> Answer:
+        """Refuse to check registry credentials: this version has no registry client."""
+        server = (await read_object(request)).get("serveraddress") or "the default registry"
+        raise UnsupportedError(
+            f"POST /auth: logging in to {server} is not supported by this version of cais"
+        )
+
+
+async def _event_lines(subscription: Subscription) -> AsyncIterator[bytes]:
+    try:
+        async for event in subscription:
+            yield encode_json(reshape_event(event))
+    finally:
+        subscription.close()
+
+
+def parse_timestamp(text: str) -> float | None:
+    """Read Unix seconds with an optional fraction; None for nothing.
+
+    Raises:
+        InvalidArgumentError: anything else (clients turn dates and durations into this).
+
+    """
+    if not text:
+        return None
+    if not _TIMESTAMP.fullmatch(text):
+        raise InvalidArgumentError(f'strconv.ParseInt: parsing "{text}": invalid syntax')
+    return float(text)
