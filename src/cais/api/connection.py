@@ -98,6 +98,8 @@ class Connection:
             return False
         self.is_waiting = False
         body = RequestBody(self, is_expected=_announces_body(head.headers))
+        if not body.is_expected:
+            self._http.next_event()  # the end of the message, which is all there is
         answer = await self._application(head, body)
         self.is_endless = not isinstance(answer, Response)
         if isinstance(answer, Hijack):
@@ -139,8 +141,7 @@ class Connection:
         """
         try:
             while True:
-                if self._http.they_are_waiting_for_100_continue:
-                    await self._send(h11.InformationalResponse(status_code=100, headers=[]))
+                await self._invite_body()
                 event = self._http.next_event()
                 if event is h11.NEED_DATA:
                     await self._fill(_BODY_READ_BYTES)
@@ -150,6 +151,10 @@ class Connection:
                     return None
         except (h11.RemoteProtocolError, OSError) as exc:
             raise ClientGoneError(str(exc)) from exc
+
+    async def _invite_body(self) -> None:
+        if self._http.they_are_waiting_for_100_continue:
+            await self._send(h11.InformationalResponse(status_code=100, headers=[]))
 
     async def _discard_rest(self) -> bool:
         """Read past what the application left of the body; whether the next request may come."""
@@ -209,6 +214,7 @@ class Connection:
     async def _copy_stream(self, stream: Stream, head: Head) -> None:
         unyielded = 0
         try:
+            await self._invite_body()  # after the head it would be too late
             fields = [("Content-Type", stream.content_type)]
             await self._loop.sock_sendall(self._sock, await self._send_head(stream.status, fields))
             if head.method != "HEAD":
@@ -220,6 +226,7 @@ class Connection:
                         await asyncio.sleep(0)
             await self._send(h11.EndOfMessage())
         finally:
+            stream.release()
             if aclose := getattr(stream.chunks, "aclose", None):
                 await aclose()
 
@@ -291,7 +298,8 @@ def _head(event: h11.Request) -> Head:
 
 
 def _announces_body(headers: Mapping[str, str]) -> bool:
-    return "transfer-encoding" in headers or headers.get("content-length", "0") != "0"
+    """Whether anything follows the head. The length may be 00, which h11 takes for 0 too."""
+    return "transfer-encoding" in headers or headers.get("content-length", "").strip("0 ") != ""
 
 
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")

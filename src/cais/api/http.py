@@ -25,6 +25,10 @@ JSON = "application/json"
 _BODILESS = frozenset({204, 304})
 
 
+def _nothing() -> None:
+    return None
+
+
 class Body(Protocol):
     """The bytes after a request's head; they can be read once."""
 
@@ -76,12 +80,14 @@ class Response:
 class Stream:
     """An answer that goes on for as long as ``chunks`` does; its head is sent before the first.
 
-    ``chunks`` is closed when it ends, when the client goes, and when the daemon stops.
+    When it ends, the client goes, or the daemon stops, ``release`` is called and ``chunks`` closed:
+    a generator that was never begun has no ``finally`` to run.
     """
 
     chunks: AsyncIterator[bytes]
     content_type: str = JSON
     status: int = 200
+    release: Callable[[], object] = _nothing
 
 
 @dataclass(slots=True)

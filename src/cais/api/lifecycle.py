@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 from cais.api.bodies import read_body
-from cais.api.http import JSON, Response, Stream, encode_json, json_response
+from cais.api.http import Response, Stream, encode_json, json_response
 from cais.api.query import window_size
 from cais.api.router import Route
 from cais.errors import InvalidArgumentError
@@ -154,7 +154,7 @@ class LifecycleRoutes:
         result = self._lifecycle.wait(id, _CONDITIONS[condition])
         if request.version < (1, 30):
             return json_response(_wait_document(await result))
-        return Stream(_wait_chunks(result), JSON)
+        return Stream(_wait_chunks(result), release=result.cancel)
 
     async def resize(self, request: Request, id: str) -> Answer:  # noqa: A002 - the path's word
         """Set the terminal's window size."""
@@ -174,10 +174,7 @@ def _stop_signal(request: Request) -> str | None:
 
 
 async def _wait_chunks(result: asyncio.Future[WaitResult]) -> AsyncIterator[bytes]:
-    try:
-        yield encode_json(_wait_document(await result))
-    finally:
-        result.cancel()
+    yield encode_json(_wait_document(await result))
 
 
 def _wait_document(result: WaitResult) -> dict[str, Any]:

@@ -108,7 +108,7 @@ class SystemRoutes:
         subscription = self._events.subscribe(
             since=since, until=until, filters=request.query.filters()
         )
-        return Stream(_event_lines(subscription))
+        return Stream(_event_lines(subscription), release=subscription.close)
 
     async def auth(self, request: Request) -> Answer:
         """Refuse to check registry credentials: this version has no registry client."""
@@ -119,11 +119,8 @@ class SystemRoutes:
 
 
 async def _event_lines(subscription: Subscription) -> AsyncIterator[bytes]:
-    try:
-        async for event in subscription:
-            yield encode_json(reshape_event(event))
-    finally:
-        subscription.close()
+    async for event in subscription:
+        yield encode_json(reshape_event(event))
 
 
 def parse_timestamp(text: str) -> float | None:

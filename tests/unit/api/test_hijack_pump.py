@@ -1,0 +1,153 @@
+"""Bytes both ways between a client and a container."""
+
+import asyncio
+import hashlib
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from cais.api.hijack import pump
+from cais.engine.detach import DetachScanner
+
+Ends = tuple[socket.socket, socket.socket, socket.socket, socket.socket]
+
+
+@pytest.fixture
+def ends() -> Iterator[Ends]:
+    """Return (client, the daemon's end, the daemon's other end, container)."""
+    client, ours = socket.socketpair()
+    session, container = socket.socketpair()
+    for sock in (client, ours, session, container):
+        sock.setblocking(False)
+    yield client, ours, session, container
+    for sock in (client, ours, session, container):
+        sock.close()
+
+
+async def _read(sock: socket.socket) -> bytes:
+    async with asyncio.timeout(5):
+        return await asyncio.get_running_loop().sock_recv(sock, 65536)
+
+
+async def test_half_close_then_output_then_end(ends: Ends) -> None:
+    client, ours, session, container = ends
+    task = asyncio.create_task(pump(ours, session, unread=b"first "))
+    client.send(b"second")
+    client.shutdown(socket.SHUT_WR)
+    received = b""
+    while data := await _read(container):
+        received += data
+    assert received == b"first second"
+    container.send(b"answer")
+    container.shutdown(socket.SHUT_WR)
+    assert await asyncio.wait_for(task, 5) is False
+    assert await _read(client) == b"answer"
+
+
+async def test_container_that_ended_ends_the_pump_with_a_silent_client(ends: Ends) -> None:
+    client, ours, session, container = ends
+    container.send(b"bye")
+    container.close()
+    assert await asyncio.wait_for(pump(ours, session), 5) is False
+    assert await _read(client) == b"bye"
+
+
+async def test_client_that_closed_is_noticed_in_silence(ends: Ends) -> None:
+    client, ours, session, container = ends
+    task = asyncio.create_task(pump(ours, session))
+    await asyncio.sleep(0)
+    client.close()
+    assert await asyncio.wait_for(task, 5) is False
+    assert await _read(container) == b""
+
+
+async def test_half_closed_client_that_closes_later_is_noticed(ends: Ends) -> None:
+    client, ours, session, container = ends
+    task = asyncio.create_task(pump(ours, session))
+    client.shutdown(socket.SHUT_WR)
+    assert await _read(container) == b""
+    assert not task.done()
+    client.close()
+    assert await asyncio.wait_for(task, 5) is False
+
+
+async def test_container_that_closed_its_input_still_speaks(ends: Ends) -> None:
+    client, ours, session, container = ends
+    container.shutdown(socket.SHUT_RD)
+    task = asyncio.create_task(pump(ours, session))
+    client.send(b"nobody reads this")
+    await asyncio.sleep(0.01)
+    container.send(b"still here")
+    assert await _read(client) == b"still here"
+    container.close()
+    assert await asyncio.wait_for(task, 5) is False
+
+
+async def test_detach_keys_end_the_pump_and_are_not_passed_on(ends: Ends) -> None:
+    client, ours, session, container = ends
+    task = asyncio.create_task(pump(ours, session, scanner=DetachScanner(b"\x10\x11")))
+    client.send(b"ls\n\x10x")
+    client.send(b"\x10")
+    client.send(b"\x11after")
+    assert await asyncio.wait_for(task, 5) is True
+    assert await _read(container) == b"ls\n\x10x"
+
+
+async def test_slow_reader_holds_the_container_back(ends: Ends) -> None:
+    client, ours, session, container = ends
+    task = asyncio.create_task(pump(ours, session))
+    sent = 0
+    for _ in range(1000):
+        await asyncio.sleep(0)
+        try:
+            sent += container.send(b"x" * 65536)
+        except BlockingIOError:
+            continue
+    assert sent < 4 * 1024 * 1024  # socket buffers and one of ours, not memory without end
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert client.recv(10) == b"x" * 10
+
+
+async def test_throughput_and_integrity_both_ways(ends: Ends) -> None:
+    """A filter's bytes come out as they went in; the rate is printed, the bound is generous."""
+    client, ours, session, container = ends
+    total = 200 * 1024 * 1024
+    block = os.urandom(1024 * 1024)
+    for sock in (client, container):
+        sock.setblocking(True)
+    received = hashlib.sha256()
+
+    def feed() -> None:
+        for _ in range(total // len(block)):
+            client.sendall(block)
+        client.shutdown(socket.SHUT_WR)
+
+    def echo() -> None:
+        while data := container.recv(1 << 18):
+            container.sendall(data)
+        container.shutdown(socket.SHUT_WR)
+
+    def collect() -> None:
+        while data := client.recv(1 << 18):
+            received.update(data)
+
+    threads = [threading.Thread(target=work) for work in (feed, echo, collect)]
+    begun = time.monotonic()
+    for thread in threads:
+        thread.start()
+    async with asyncio.timeout(60):
+        await pump(ours, session)
+    ours.shutdown(socket.SHUT_WR)
+    for thread in threads:
+        thread.join()
+    print(f"{total / 1e6 / (time.monotonic() - begun):.0f} MB/s there and back")
+    expected = hashlib.sha256()
+    for _ in range(total // len(block)):
+        expected.update(block)
+    assert received.digest() == expected.digest()
