@@ -115,6 +115,13 @@ class Attachment:
             self._paused = False
             self._update()
 
+    def refuse_input(self) -> None:
+        """Read from the client no more; what it sends stays unread, as before a closed pipe."""
+        self._reads = False
+        if self._hung_up:
+            self.close()
+        self._update()
+
     def finish(self) -> None:
         """Take no more output; close once what there is has been read, at once if nothing is."""
         self._finishing = True

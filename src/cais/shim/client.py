@@ -119,9 +119,7 @@ class ShimClient:
         self._loop.add_reader(channel.fileno(), self._readable)
 
     @classmethod
-    async def connect(
-        cls, socket_path: StrPath, *, on_event: Callable[[ShimEvent], None]
-    ) -> Self:
+    async def connect(cls, socket_path: StrPath, *, on_event: Callable[[ShimEvent], None]) -> Self:
         """Connect and say hello.
 
         Args:
@@ -285,9 +283,15 @@ class ShimClient:
         """Let a paused container run on. ConflictError if it is not paused."""
         await self._request("resume", id=id)
 
-    async def update(self, id: str, resources: Mapping[str, Any]) -> None:  # noqa: A002
-        """Change limits of a running container; ``resources`` is OCI ``linux.resources``."""
-        await self._request("update", id=id, resources=resources)
+    async def update(self, id: str, resources: Mapping[str, Any]) -> tuple[str, ...]:  # noqa: A002
+        """Change limits of a running container; ``resources`` is OCI ``linux.resources``.
+
+        Returns:
+            Warnings for the user.
+
+        """
+        answer = await self._request("update", id=id, resources=resources)
+        return tuple(answer["warnings"])
 
     async def ack(self, exit_seqs: Iterable[int]) -> None:
         """Say that these exits are recorded; the shim forgets them. Idempotent."""
@@ -295,10 +299,26 @@ class ShimClient:
         for start in range(0, len(sequence), 1000):
             await self._request("ack", exits=sequence[start : start + 1000])
 
-    async def adopt(self, id: str, *, pid: int, start_ticks: int, bundle: StrPath) -> None:  # noqa: A002
-        """Watch a container whose shim died. NotFoundError if that process is no more."""
+    async def adopt(
+        self,
+        id: str,  # noqa: A002
+        *,
+        pid: int,
+        start_ticks: int,
+        bundle: StrPath,
+        paused: bool = False,
+    ) -> None:
+        """Watch a container whose shim died; its streams and log died with that shim.
+
+        NotFoundError if that process is no more: nobody knows its exit code then.
+        """
         await self._request(
-            "adopt", id=id, pid=pid, start_ticks=start_ticks, bundle=os.fspath(bundle)
+            "adopt",
+            id=id,
+            pid=pid,
+            start_ticks=start_ticks,
+            bundle=os.fspath(bundle),
+            paused=paused,
         )
 
     async def create_netns(self, path: StrPath) -> tuple[int, int]:

@@ -27,6 +27,7 @@ import socket
 import struct
 
 from cais import errors
+from cais.runtime.launch import LaunchError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -84,18 +85,21 @@ def receive(channel: socket.socket) -> tuple[bytes, list[int]]:
     Raises:
         BlockingIOError: nothing has arrived.
         PeerGoneError: end of the connection.
-        PacketError: the packet or its list of descriptors was cut off; none stays open.
+        PacketError: the packet was cut off.
 
+    Descriptors are lost together when there is no room for all of them in this process.
     """
     try:
         packet, ancillary, flags, _ = channel.recvmsg(MAX_PACKET, _FD_SPACE, _RECEIVE_FLAGS)
     except ConnectionError as exc:
         raise PeerGoneError("the peer closed the connection") from exc
     fds = _descriptors(ancillary)
-    if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
+    if flags & socket.MSG_CTRUNC:
         close_all(fds)
-        what = "descriptors were lost" if flags & socket.MSG_CTRUNC else "it is too large"
-        raise PacketError(f"packet was cut off: {what}")
+        fds = []
+    if flags & socket.MSG_TRUNC:
+        close_all(fds)
+        raise PacketError(f"packet is over the limit of {MAX_PACKET} bytes")
     if not packet:
         close_all(fds)
         raise PeerGoneError("the peer closed the connection")
@@ -188,20 +192,29 @@ def error_document(error: BaseException) -> Document:
         kind = kind.__base__
     known = isinstance(error, errors.CaisError)
     message = str(error) if known else f"{type(error).__name__}: {error}"
-    return {
+    document = {
         "kind": kind.__name__ if known else errors.InternalError.__name__,
         "message": message[:8000],
         "errno": getattr(error, "errno", None) or getattr(error.__cause__, "errno", None),
     }
+    if isinstance(error, LaunchError):
+        document["reason"] = error.kind
+    return document
 
 
 def error_from(document: Document) -> errors.CaisError:
-    """Return the exception an ``error`` member stands for; its ``errno`` is an attribute."""
+    """Return the exception an ``error`` member stands for: a ``LaunchError`` or a class of errors.
+
+    The kernel's number, or None, is its attribute ``errno``.
+    """
+    message, code = str(document.get("message", "unknown failure")), document.get("errno")
+    if "reason" in document:
+        return LaunchError(message, errno=code or 0, kind=document["reason"])
     kind = getattr(errors, str(document.get("kind")), errors.InternalError)
     if not (isinstance(kind, type) and issubclass(kind, errors.CaisError)):
         kind = errors.InternalError
-    error: errors.CaisError = kind(str(document.get("message", "unknown failure of the shim")))
-    error.errno = document.get("errno")  # type: ignore[attr-defined]
+    error: errors.CaisError = kind(message)
+    error.errno = code  # type: ignore[attr-defined]
     return error
 
 

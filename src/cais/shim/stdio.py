@@ -124,10 +124,13 @@ class Input:
         """Whether something is still waiting to be written."""
         return len(self._rest) > 0
 
+    @property
+    def takes_more(self) -> bool:
+        """False once the program has closed it or somebody has ended it."""
+        return self.is_open and not self._ending
+
     def write(self, data: bytes) -> None:
-        """Write ``data``, the rest of it later; call it only while not ``is_full``."""
-        if not self.is_open or self._ending:
-            return  # the program closed its input, or somebody ended it: as a closed pipe
+        """Write ``data``, the rest of it later; call it while not ``is_full`` and ``takes_more``."""
         self._rest = memoryview(data)
         self._write()
         if self.is_open and self.is_full:
@@ -248,7 +251,8 @@ class Streams:
 
     def take_input(self, client: Attachment, data: bytes) -> None:
         """Feed ``data`` to the program (attachment.Owner)."""
-        if self._input is None:
+        if self._input is None or not self._input.takes_more:
+            client.refuse_input()
             return
         self._input.write(data)
         if self._input.is_full:
