@@ -80,7 +80,7 @@ class TestDaemon:
     def start(self, timeout_s: float = 30) -> None:
         """Start ``caisd`` (again) on the same roots and wait until it answers."""
         command = [
-            *self._nsenter(),
+            *self.enter_namespaces,
             sys.executable,
             "-m",
             "cais.wiring",
@@ -152,23 +152,29 @@ class TestDaemon:
         self, *arguments: str, check: bool = True, stdin: str | bytes = b"", timeout_s: float = 60
     ) -> subprocess.CompletedProcess[str]:
         """Run the docker CLI; with ``check`` a failure raises with everything it printed."""
-        return self._client(["docker", *arguments], stdin, timeout_s, check=check)
+        return self.run_client(["docker", *arguments], stdin, timeout_s, check=check)
 
     def cais(
         self, *arguments: str, check: bool = True, stdin: str | bytes = b"", timeout_s: float = 60
     ) -> subprocess.CompletedProcess[str]:
         """Run our own command line, as :meth:`docker`."""
-        return self._client([str(BIN / "cais"), *arguments], stdin, timeout_s, check=check)
+        return self.run_client([str(BIN / "cais"), *arguments], stdin, timeout_s, check=check)
 
     def run_inside(
         self, command: Sequence[str], *, check: bool = True, timeout_s: float = 60
     ) -> subprocess.CompletedProcess[str]:
         """Run a program in the daemon's namespaces: what the daemon's host looks like."""
-        return self._client([*self._nsenter(), *command], b"", timeout_s, check=check)
+        return self.run_client([*self.enter_namespaces, *command], b"", timeout_s, check=check)
 
-    def _client(
-        self, command: Sequence[str], stdin: str | bytes, timeout_s: float, *, check: bool
+    def run_client(
+        self,
+        command: Sequence[str],
+        stdin: str | bytes = b"",
+        timeout_s: float = 60,
+        *,
+        check: bool = True,
     ) -> subprocess.CompletedProcess[str]:
+        """Run any client in :attr:`environment`, as :meth:`docker`."""
         data = stdin.encode() if isinstance(stdin, str) else stdin
         done = subprocess.run(
             command,
@@ -262,7 +268,9 @@ class TestDaemon:
         self._holder_pid = int(children.read_text().split()[0])
         self.run_inside(["ip", "link", "set", "lo", "up"])
 
-    def _nsenter(self) -> list[str]:
+    @property
+    def enter_namespaces(self) -> list[str]:
+        """The start of a command line that runs the rest in the daemon's namespaces."""
         return ["nsenter", "-t", str(self._holder_pid), "-n", "-m", "-p", "--"]
 
     def _wait_until_it_answers(self, deadline: float) -> None:

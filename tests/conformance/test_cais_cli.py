@@ -1,0 +1,149 @@
+"""Our own command line against our own daemon: the same words, the same codes as docker's."""
+
+import json
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from cais.testing.daemon import BIN, TestDaemon
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("run", "--rm", "busybox", "echo", "hi"),
+        ("run", "--rm", "busybox", "sh", "-c", "exit 3"),
+        ("run", "--rm", "busybox", "no-such-program"),
+        ("run", "--rm", "busybox", "/etc"),
+        ("run", "-m", "1m", "busybox"),
+        ("run", "-m", "xx", "busybox"),
+        ("run",),
+        ("run", "--no-such-flag", "busybox"),
+        ("logs", "nosuch"),
+        ("ps", "-q"),
+        ("images", "--format", "{{.Repository}}:{{.Tag}}"),
+        ("inspect", "nosuch"),
+        ("rm", "nosuch"),
+        ("version", "--format", "{{.Server.Version}}"),
+        ("network", "ls", "-q", "--no-trunc"),
+    ],
+)
+def test_agrees_with_docker(daemon: TestDaemon, arguments: tuple[str, ...]) -> None:
+    theirs = daemon.docker(*arguments, check=False)
+    ours = daemon.cais(*arguments, check=False)
+    assert ours.returncode == theirs.returncode, (ours.stderr, theirs.stderr)
+    assert ours.stdout == theirs.stdout
+    assert _first_line(ours.stderr) == _first_line(theirs.stderr).replace("docker", "cais")
+
+
+def _first_line(text: str) -> str:
+    return text.strip().split("\n")[0].strip()
+
+
+def test_tables_agree_with_docker(daemon: TestDaemon) -> None:
+    daemon.cais("run", "-d", "--name", "row", "busybox", "sleep", "600")
+    try:
+        for command in (("ps",), ("images",), ("ps", "--format", "table {{.Names}}\t{{.Image}}")):
+            ours, theirs = daemon.cais(*command).stdout, daemon.docker(*command).stdout
+            assert _without_time(ours) == _without_time(theirs), command
+        for template in ("{{.State.Status}}", "{{json .Config.Cmd}}", "{{.Config.Env}}"):
+            ours = daemon.cais("inspect", "-f", template, "row").stdout
+            assert ours == daemon.docker("inspect", "-f", template, "row").stdout
+        assert json.loads(daemon.cais("inspect", "row").stdout) == json.loads(
+            daemon.docker("inspect", "row").stdout
+        )
+    finally:
+        daemon.cais("rm", "-f", "row")
+
+
+def _without_time(text: str) -> str:
+    return re.sub(r"(Up )?(\d+ \w+|About a \w+|Less than a second)( ago)? +", "<time> ", text)
+
+
+def test_life_of_a_container(daemon: TestDaemon) -> None:
+    name = "ours"
+    daemon.cais("create", "--name", name, "-i", "busybox", "sh")
+    assert (
+        daemon.cais("start", "-ai", name, stdin="echo from stdin; exit 6", check=False).returncode
+        == 6
+    )
+    assert daemon.cais("logs", name).stdout == "from stdin\n"
+    daemon.cais("rename", name, "renamed")
+    assert daemon.cais("wait", "renamed").stdout == "6\n"
+    daemon.cais("rm", "renamed")
+
+
+def test_cidfile(daemon: TestDaemon, tmp_path: Path) -> None:
+    path = tmp_path / "cid"
+    daemon.cais("run", "--rm", "--cidfile", str(path), "busybox", "true")
+    assert re.fullmatch("[0-9a-f]{64}", path.read_text())
+    again = daemon.cais("run", "--rm", "--cidfile", str(path), "busybox", "true", check=False)
+    assert again.returncode == 125
+    assert "container ID file found" in again.stderr
+    failed = daemon.cais("run", "--cidfile", str(tmp_path / "other"), "nosuch", check=False)
+    assert failed.returncode == 125
+    assert not (tmp_path / "other").exists()
+
+
+def test_pull_is_refused_clearly(daemon: TestDaemon) -> None:
+    result = daemon.cais("pull", "debian", check=False)
+    assert result.returncode == 1
+    assert "not supported yet" in result.stderr
+
+
+def test_save_load_import_and_tag(daemon: TestDaemon, tmp_path: Path) -> None:
+    path = tmp_path / "image.tar"
+    daemon.cais("tag", "busybox", "ours:1")
+    daemon.cais("save", "-o", str(path), "ours:1")
+    assert "Untagged: ours:1" in daemon.cais("rmi", "ours:1").stdout
+    assert daemon.cais("load", "-i", str(path)).stdout == "Loaded image: ours:1\n"
+    assert daemon.cais("history", "-q", "ours:1").stdout
+    daemon.cais("rmi", "ours:1")
+
+
+def test_bootstrap_makes_an_image_without_a_registry(daemon: TestDaemon) -> None:
+    daemon.cais("image", "bootstrap", "busybox", "--tag", "made:here")
+    try:
+        assert daemon.cais("run", "--rm", "made:here", "echo", "it runs").stdout == "it runs\n"
+    finally:
+        daemon.cais("rmi", "made:here")
+
+
+def test_starts_the_daemon_by_itself(daemon: TestDaemon, tmp_path: Path) -> None:
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("DOCKER_HOST", "CAIS_HOST")
+    }
+    roots = ("--data-root", str(tmp_path / "d"), "--exec-root", str(tmp_path / "e"))
+
+    def cais(*arguments: str) -> subprocess.CompletedProcess[str]:
+        inside = [*daemon.enter_namespaces, str(BIN / "cais"), *roots, *arguments]
+        return subprocess.run(
+            inside, env=environment, capture_output=True, text=True, timeout=60, check=False
+        )  # noqa: E501
+
+    before = set(daemon.processes())
+    first, second = (cais("info", "-f", "{{.DockerRootDir}} {{.ID}}") for _ in range(2))
+    assert first.returncode == 0, first.stderr
+    assert first.stdout.split()[0] == str(tmp_path / "d")
+    assert second.stdout == first.stdout
+    started = {pid: line for pid, line in daemon.processes().items() if pid not in before}
+    assert sum("caisd" in line for line in started.values()) == 1
+    for pid in started:
+        daemon.run_inside(["kill", str(pid)], check=False)
+
+
+def test_never_starts_one_elsewhere(tmp_path: Path) -> None:
+    for host in (f"unix://{tmp_path}/nobody.sock", "tcp://127.0.0.1:9"):
+        environment = {**os.environ, "DOCKER_HOST": host}
+        environment.pop("CAIS_HOST", None)
+        result = subprocess.run(
+            [BIN / "cais", "ps"], env=environment, capture_output=True, text=True, check=False
+        )  # noqa: E501
+        assert result.returncode == 1
+        assert host in result.stderr
+        assert not list(tmp_path.iterdir())
