@@ -14,11 +14,18 @@ stuck (a dead network file system) stalls nobody else.
 
 from __future__ import annotations
 
+import os
+from signal import SIGKILL, pidfd_send_signal
+
 from cais.errors import InternalError
+from cais.linux.process import start_ticks
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Literal
+    from collections.abc import Callable, Sequence
+    from typing import Any, Literal
+
+    from cais.runtime.channel import Channel
 
     Kind = Literal["not-found", "not-permitted", "user", "workdir", "setup"]
 
@@ -32,7 +39,9 @@ class LaunchError(InternalError):
     tail of Docker's text (``exec: "x": executable file not found in $PATH``) without its prefix.
     """
 
-    def __init__(self, message: str, *, errno: int = 0, step: str = "", kind: Kind = "setup") -> None:
+    def __init__(
+        self, message: str, *, errno: int = 0, step: str = "", kind: Kind = "setup"
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.errno = errno
@@ -79,13 +88,47 @@ class Launch:
     loop must leave it alone, that is, wait for pids it knows and not for any child.
     """
 
-    pid: int | None
-    pidfd: int
-    helper_pid: int | None
+    __slots__ = (
+        "_channel",
+        "_clean_up",
+        "_held",
+        "_helper_pidfd",
+        "_ready",
+        "_terminal_fd",
+        "_warnings",
+        "helper_pid",
+        "pid",
+        "pidfd",
+    )
+
+    def __init__(
+        self,
+        channel: Channel,
+        process: tuple[int, int] | None,
+        helper: tuple[int, int] | None = None,
+        *,
+        warnings: Sequence[str] = (),
+        held: bool = False,
+        clean_up: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._channel = channel
+        self.pid: int | None
+        self.helper_pid: int | None
+        self.pid, self.pidfd = process or (None, -1)
+        self.helper_pid, self._helper_pidfd = helper or (None, -1)
+        self._warnings = list(warnings)
+        self._held = held
+        self._ready = False
+        self._terminal_fd = -1
+        self._clean_up = clean_up
 
     def fileno(self) -> int:
         """Return the descriptor that is readable when ``advance`` can make progress."""
-        raise NotImplementedError
+        return self._channel.fileno()
+
+    def warn(self, text: str) -> None:
+        """Add a sentence for the user."""
+        self._warnings.append(text)
 
     def advance(self) -> Running | None:
         """Read what the child said; return None while it is not finished. Never blocks.
@@ -94,8 +137,90 @@ class Launch:
             LaunchError: the child is gone and reaped, the cgroup of a start is removed.
 
         """
-        raise NotImplementedError
+        try:
+            while not (self._ready and self._held):
+                message, fd = self._channel.receive()
+                if message is None:
+                    break
+                self._take(message, fd)
+        except BlockingIOError:
+            return None
+        except BaseException:
+            self.abort()
+            raise
+        if not self._ready or self.pid is None:
+            raise self._died()
+        return self._finish(self.pid)
 
     def abort(self) -> None:
-        """Kill and reap the child and give up what was made for it; idempotent."""
-        raise NotImplementedError
+        """Kill and reap the child and give up what was made for it; idempotent.
+
+        Blocks: for as long as the kernel needs to end a killed process.
+        """
+        for fd in (self.pidfd, self._helper_pidfd):
+            if fd >= 0:
+                _kill(fd)
+                os.waitid(os.P_PIDFD, fd, os.WEXITED)
+                os.close(fd)
+        if self._terminal_fd >= 0:
+            os.close(self._terminal_fd)
+        self.pidfd = self._helper_pidfd = self._terminal_fd = -1
+        self._channel.close()
+        self._clean_up()
+
+    def _take(self, message: dict[str, Any], fd: int) -> None:
+        """Act on one message; whatever is not expected now is a fault of ours or an attack."""
+        if message.get("terminal") is True and fd >= 0 and self._terminal_fd < 0:
+            self._terminal_fd = fd
+        elif type(message.get("process")) is int and fd >= 0 and self.pidfd < 0:
+            self.pid, self.pidfd = message["process"], fd
+        elif fd >= 0:
+            os.close(fd)
+            raise LaunchError("the child sent a descriptor nobody asked for")
+        elif isinstance(message.get("warning"), str):
+            self._warnings.append(message["warning"])
+        elif message.get("ready") is True:
+            self._ready = True
+        else:
+            raise _error_of(message.get("error"))
+
+    def _died(self) -> LaunchError:
+        """Return the error for a child that ended without a word, having cleaned up."""
+        code = None
+        for fd in (self._helper_pidfd, self.pidfd):
+            if fd >= 0:
+                _kill(fd)
+                ended = os.waitid(os.P_PIDFD, fd, os.WEXITED | os.WNOWAIT)
+                code = ended.si_status if ended else None
+        self.abort()
+        return LaunchError(f"the container's first process ended while it was set up ({code})")
+
+    def _finish(self, pid: int) -> Running:
+        if self._helper_pidfd >= 0:  # it exits right after it has sent the process
+            os.waitid(os.P_PIDFD, self._helper_pidfd, os.WEXITED)
+            os.close(self._helper_pidfd)
+        self._channel.close()
+        terminal_fd = self._terminal_fd if self._terminal_fd >= 0 else None
+        running = Running(pid, self.pidfd, start_ticks(pid), terminal_fd, self._warnings)
+        self.pidfd = self._helper_pidfd = self._terminal_fd = -1
+        return running
+
+
+def _kill(pidfd: int) -> None:
+    try:
+        pidfd_send_signal(pidfd, SIGKILL)
+    except ProcessLookupError:
+        return
+
+
+def _error_of(facts: object) -> LaunchError:
+    if not isinstance(facts, dict):
+        return LaunchError("the child sent a message nobody knows")
+    kind = facts.get("kind")
+    code = facts.get("errno")
+    return LaunchError(
+        str(facts.get("message", "")),
+        errno=code if isinstance(code, int) else 0,
+        step=str(facts.get("step", "")),
+        kind=kind if kind in ("not-found", "not-permitted", "user", "workdir") else "setup",
+    )

@@ -1,0 +1,197 @@
+"""Users, groups and capabilities of this process.
+
+Capabilities are plain integers, one bit each: parsing happens before the clone, applying is a few
+system calls.
+
+Spec: capabilities(7), capset(2), prctl(2); Linux 6.18's list.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+
+from cais.linux.syscalls import KernelError, Long, Pointer, ULong, system_call
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+NAMES = [
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "DAC_READ_SEARCH",
+    "FOWNER",
+    "FSETID",
+    "KILL",
+    "SETGID",
+    "SETUID",
+    "SETPCAP",
+    "LINUX_IMMUTABLE",
+    "NET_BIND_SERVICE",
+    "NET_BROADCAST",
+    "NET_ADMIN",
+    "NET_RAW",
+    "IPC_LOCK",
+    "IPC_OWNER",
+    "SYS_MODULE",
+    "SYS_RAWIO",
+    "SYS_CHROOT",
+    "SYS_PTRACE",
+    "SYS_PACCT",
+    "SYS_ADMIN",
+    "SYS_BOOT",
+    "SYS_NICE",
+    "SYS_RESOURCE",
+    "SYS_TIME",
+    "SYS_TTY_CONFIG",
+    "MKNOD",
+    "LEASE",
+    "AUDIT_WRITE",
+    "AUDIT_CONTROL",
+    "SETFCAP",
+    "MAC_OVERRIDE",
+    "MAC_ADMIN",
+    "SYSLOG",
+    "WAKE_ALARM",
+    "BLOCK_SUSPEND",
+    "AUDIT_READ",
+    "PERFMON",
+    "BPF",
+    "CHECKPOINT_RESTORE",
+]
+BITS = {f"CAP_{name}": 1 << number for number, name in enumerate(NAMES)}
+ALL = (1 << len(NAMES)) - 1
+SYS_PTRACE = BITS["CAP_SYS_PTRACE"]
+SYS_ADMIN = BITS["CAP_SYS_ADMIN"]
+SETPCAP = BITS["CAP_SETPCAP"]
+MAX_ID = 0x7FFFFFFF  # Docker's and Go's limit; above it an id wraps to 0 in careless readers
+
+_PR_SET_KEEPCAPS, _PR_CAPBSET_READ, _PR_CAPBSET_DROP, _PR_CAP_AMBIENT = 8, 23, 24, 47
+_PR_CAP_AMBIENT_RAISE, _PR_CAP_AMBIENT_CLEAR_ALL = 2, 4
+_VERSION_3 = 0x20080522
+
+
+class _Header(ctypes.Structure):  # struct __user_cap_header_struct
+    _fields_ = [("version", ctypes.c_uint32), ("pid", ctypes.c_int)]
+
+
+class _Data(ctypes.Structure):  # struct __user_cap_data_struct, low and high words
+    _fields_ = [(name, ctypes.c_uint32) for name in ("e0", "p0", "i0", "e1", "p1", "i1")]
+
+
+_capget = system_call("capget", Pointer, Pointer)
+_capset = system_call("capset", Pointer, Pointer)
+_prctl = system_call("prctl", Long, ULong, ULong, ULong, ULong)
+
+
+class Capabilities:
+    """The five sets, as masks."""
+
+    __slots__ = ("ambient", "bounding", "effective", "inheritable", "permitted")
+
+    def __init__(
+        self, bounding: int, permitted: int, effective: int, inheritable: int, ambient: int
+    ) -> None:
+        self.bounding = bounding
+        self.permitted = permitted
+        self.effective = effective
+        self.inheritable = inheritable
+        self.ambient = ambient
+
+    def limited_to(self, available: int) -> Capabilities:
+        """Return the sets without what is not in ``available``; rules between sets are kept."""
+        permitted = self.permitted & available
+        inheritable = self.inheritable & available
+        return Capabilities(
+            self.bounding & available,
+            permitted,
+            self.effective & permitted,
+            inheritable,
+            self.ambient & permitted & inheritable,
+        )
+
+
+def mask_of(names: Iterable[str]) -> tuple[int, list[str]]:
+    """Return the mask of ``CAP_*`` names and those names this kernel list does not know."""
+    mask, unknown = 0, []
+    for name in names:
+        bit = BITS.get(name.upper())
+        if bit is None:
+            unknown.append(name)
+        else:
+            mask |= bit
+    return mask, unknown
+
+
+def permitted() -> int:
+    """Return this process's permitted set."""
+    header, data = _Header(_VERSION_3, 0), _Data()
+    _capget(ctypes.addressof(header), ctypes.addressof(data))
+    return int(data.p0 | data.p1 << 32)
+
+
+def bounding() -> int:
+    """Return this process's bounding set, of the capabilities this list knows."""
+    mask = 0
+    for number in range(len(NAMES)):
+        try:
+            mask |= _prctl(_PR_CAPBSET_READ, number, 0, 0, 0) << number
+        except KernelError:  # an older kernel: the last capability is behind us
+            break
+    return mask
+
+
+def drop_bounding(keep: int) -> None:
+    """Drop every capability not in ``keep`` from the bounding set, known to this list or not."""
+    for number in range(64):
+        if keep >> number & 1:
+            continue
+        try:
+            _prctl(_PR_CAPBSET_DROP, number, 0, 0, 0, about=f"PR_CAPBSET_DROP {number}")
+        except KernelError as error:
+            if error.errno == errno.EINVAL and number:  # past the kernel's last capability
+                return
+            raise
+
+
+def set_capabilities(*, permitted: int, effective: int, inheritable: int) -> None:
+    """Set three sets exactly.
+
+    Raises:
+        KernelError: EPERM, more permitted than now, or more inheritable than the bounding set has.
+
+    """
+    low = 0xFFFFFFFF
+    header = _Header(_VERSION_3, 0)
+    data = _Data(
+        effective & low,
+        permitted & low,
+        inheritable & low,
+        effective >> 32,
+        permitted >> 32,
+        inheritable >> 32,
+    )
+    _capset(ctypes.addressof(header), ctypes.addressof(data))
+
+
+def set_ambient(mask: int) -> None:
+    """Set the ambient set exactly; each must be permitted and inheritable."""
+    _prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0, about="PR_CAP_AMBIENT_CLEAR_ALL")
+    for number in range(len(NAMES)):
+        if mask >> number & 1:
+            about = f"PR_CAP_AMBIENT_RAISE {NAMES[number]}"
+            _prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, number, 0, 0, about=about)
+
+
+def become(uid: int, gid: int, groups: Sequence[int]) -> None:
+    """Take the user, group and exactly these supplementary groups; keep the permitted set.
+
+    The effective set is lost for a user other than root; ``set_capabilities`` gives it back.
+    """
+    _prctl(_PR_SET_KEEPCAPS, 1, 0, 0, 0, about="PR_SET_KEEPCAPS")
+    os.setgroups(groups)
+    os.setresgid(gid, gid, gid)
+    os.setresuid(uid, uid, uid)
+    _prctl(_PR_SET_KEEPCAPS, 0, 0, 0, 0, about="PR_SET_KEEPCAPS")

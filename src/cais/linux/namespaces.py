@@ -1,0 +1,110 @@
+"""Namespaces: flags by OCI name, joining, identity maps, host names, the session keyring.
+
+Spec: namespaces(7), user_namespaces(7), setns(2) (a pidfd: Linux 5.8), keyctl(2).
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import struct
+from _socket import AF_INET, SOCK_CLOEXEC, SOCK_DGRAM, socket  # socket builds enums: 5 ms
+
+from cais.linux.syscalls import Bytes, KernelError, Long, ULong, system_call
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+CLONE_NEWTIME = 0x00000080
+CLONE_NEWNS = 0x00020000
+CLONE_NEWCGROUP = 0x02000000
+CLONE_NEWUTS = 0x04000000
+CLONE_NEWIPC = 0x08000000
+CLONE_NEWUSER = 0x10000000
+CLONE_NEWPID = 0x20000000
+CLONE_NEWNET = 0x40000000
+
+# OCI name -> (flag, file in /proc/<pid>/ns); in the order in which they must be joined.
+KINDS = {
+    "user": (CLONE_NEWUSER, "user"),
+    "cgroup": (CLONE_NEWCGROUP, "cgroup"),
+    "ipc": (CLONE_NEWIPC, "ipc"),
+    "uts": (CLONE_NEWUTS, "uts"),
+    "network": (CLONE_NEWNET, "net"),
+    "pid": (CLONE_NEWPID, "pid"),
+    "time": (CLONE_NEWTIME, "time"),
+    "mount": (CLONE_NEWNS, "mnt"),
+}
+_KEYCTL_JOIN_SESSION_KEYRING = 1
+_SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
+
+_setns = system_call("setns", Long, Long)
+_unshare = system_call("unshare", ULong)
+_sethostname = system_call("sethostname", Bytes, Long)
+_setdomainname = system_call("setdomainname", Bytes, Long)
+_keyctl = system_call("keyctl", Long, Bytes, Long, Long, Long)
+
+
+def join(fd: int, flags: int) -> None:
+    """Join the namespace open at ``fd``, or with a pidfd those of ``flags`` of that process."""
+    _setns(fd, flags, about=f"{flags:#x}")
+
+
+def unshare(flags: int) -> None:
+    """Leave the caller's namespaces for new ones."""
+    _unshare(flags, about=f"{flags:#x}")
+
+
+def write_identity_maps(
+    pid: int, uid_map: Iterable[tuple[int, int, int]], gid_map: Iterable[tuple[int, int, int]]
+) -> None:
+    """Write both maps of ``pid``'s new user namespace: (inside, outside, count) a line."""
+    for name, lines in (("uid_map", uid_map), ("gid_map", gid_map)):
+        text = "".join(f"{inside} {outside} {count}\n" for inside, outside, count in lines)
+        fd = os.open(f"/proc/{pid}/{name}", os.O_WRONLY)
+        try:
+            os.write(fd, text.encode())  # one write: the kernel takes no second
+        finally:
+            os.close(fd)
+
+
+def set_host_name(name: str) -> None:
+    """Set the host name of this UTS namespace."""
+    raw = name.encode()
+    _sethostname(raw, len(raw), about=name)
+
+
+def set_domain_name(name: str) -> None:
+    """Set the NIS domain name of this UTS namespace."""
+    raw = name.encode()
+    _setdomainname(raw, len(raw), about=name)
+
+
+def join_session_keyring() -> bool:
+    """Leave the caller's session keyring for a new, anonymous one.
+
+    Returns:
+        False when the user's key quota is used up: the caller's keyring was replaced by none
+        of its own, and the user's program sees no key of the host either way.
+
+    """
+    try:
+        _keyctl(_KEYCTL_JOIN_SESSION_KEYRING, None, 0, 0, 0)
+    except KernelError as error:
+        if error.errno in {errno.EDQUOT, errno.ENOSYS, errno.EPERM}:
+            return False
+        raise
+    return True
+
+
+def bring_loopback_up() -> None:
+    """Set ``lo`` of this network namespace up; the kernel gives it 127.0.0.1 and ::1."""
+    control = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0)
+    try:
+        request = struct.pack("16sH22x", b"lo", 0)
+        (flags,) = struct.unpack_from("H", fcntl.ioctl(control, _SIOCGIFFLAGS, request), 16)
+        fcntl.ioctl(control, _SIOCSIFFLAGS, struct.pack("16sH22x", b"lo", flags | _IFF_UP))
+    finally:
+        control.close()

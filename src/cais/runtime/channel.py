@@ -1,0 +1,121 @@
+"""The line between a child that prepares itself and its parent: JSON objects in packets.
+
+A packet is one message (SOCK_SEQPACKET keeps the borders), its length is checked on both sides,
+and nothing of the container's configuration travels here: the child inherits that by the clone.
+"""
+
+from __future__ import annotations
+
+import array
+import json
+import os
+from _socket import (  # socket builds enums: 5 ms of start-up
+    AF_UNIX,
+    CMSG_SPACE,
+    MSG_CMSG_CLOEXEC,
+    MSG_CTRUNC,
+    MSG_DONTWAIT,
+    MSG_NOSIGNAL,
+    MSG_TRUNC,
+    SCM_RIGHTS,
+    SOCK_CLOEXEC,
+    SOCK_SEQPACKET,
+    SOL_SOCKET,
+    socket,
+    socketpair,
+)
+
+from cais.errors import InternalError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+__all__ = ["CHILD_FD", "Channel", "ChannelError", "adopt", "open_channel"]
+
+PACKET_LIMIT_BYTES = 65536
+TEXT_LIMIT = 8192  # of an error message: a path can be 4 KiB, a packet holds it twice
+CHILD_FD = 3  # where the child keeps its end
+
+
+class ChannelError(InternalError):
+    """The other side sent something that is no message."""
+
+
+class Channel:
+    """One end; owns its descriptor."""
+
+    __slots__ = ("_socket",)
+
+    def __init__(self, end: socket) -> None:
+        self._socket = end
+
+    def fileno(self) -> int:
+        """Return the descriptor, for polling and for keeping it open."""
+        return self._socket.fileno()
+
+    def close(self) -> None:
+        """Close this end; idempotent."""
+        self._socket.close()
+
+    def send(self, message: dict[str, Any], fd: int = -1) -> None:
+        """Send one message, with a descriptor if ``fd`` is given (borrowed).
+
+        Blocks: while the other side's buffer is full.
+        """
+        data = json.dumps(message).encode()
+        if len(data) > PACKET_LIMIT_BYTES:
+            raise ChannelError(f"message of {len(data)} bytes is over {PACKET_LIMIT_BYTES}")
+        if fd < 0:  # write(2): a seccomp profile that forbids sendmsg is still in force here
+            os.write(self._socket.fileno(), data)
+            return
+        rights = [(SOL_SOCKET, SCM_RIGHTS, array.array("i", [fd]))]
+        self._socket.sendmsg([data], rights, MSG_NOSIGNAL)
+
+    def receive(self, *, wait: bool = False) -> tuple[dict[str, Any] | None, int]:
+        """Return the next message and its descriptor (owned; -1: none); None at the end.
+
+        Raises:
+            BlockingIOError: nothing there, and ``wait`` is false.
+            ChannelError: too long, not an object, more than one descriptor.
+
+        """
+        flags = MSG_CMSG_CLOEXEC | (0 if wait else MSG_DONTWAIT)
+        try:
+            data, rights, state, _ = self._socket.recvmsg(
+                PACKET_LIMIT_BYTES, CMSG_SPACE(array.array("i").itemsize), flags
+            )
+        except ConnectionResetError:
+            return None, -1
+        fds = array.array("i")
+        for level, kind, content in rights:
+            if (level, kind) == (SOL_SOCKET, SCM_RIGHTS):
+                fds.frombytes(content[: len(content) - len(content) % fds.itemsize])
+        if not data and not fds:
+            return None, -1
+        if state & (MSG_TRUNC | MSG_CTRUNC):
+            for fd in fds:
+                os.close(fd)
+            raise ChannelError("a message was cut off")
+        return _decode(data), fds[0] if fds else -1
+
+
+def open_channel() -> tuple[Channel, Channel]:
+    """Return two connected ends, both close-on-exec."""
+    one, other = socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0)
+    return Channel(one), Channel(other)
+
+
+def adopt(fd: int) -> Channel:
+    """Return the end whose descriptor is ``fd``."""
+    return Channel(socket(AF_UNIX, SOCK_SEQPACKET, 0, fd))
+
+
+def _decode(data: bytes) -> dict[str, Any]:
+    try:
+        message = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise ChannelError(f"not a message: {error}") from None
+    if not isinstance(message, dict):
+        raise ChannelError("not a message: no object")
+    return message

@@ -1,0 +1,188 @@
+"""A container's first process, from clone3 to execve.
+
+Runs in a copy of the warm parent. Nothing is imported here and nothing is looked up by name in
+files of the host once the root is entered: the interpreter's search paths are emptied first, so
+a forgotten import fails instead of finding the image's files (CVE-2019-14271).
+
+``run`` never returns and never raises: it ends in execve, or reports through the channel and
+exits. The process is not dumpable until execve, so nobody in a shared pid namespace can trace it
+or use its descriptors.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import select
+import sys
+
+from cais.linux import credentials, namespaces, process, terminal
+from cais.linux.cgroups import JOIN
+from cais.runtime import channel as channels
+from cais.runtime import rootfs, settle
+from cais.runtime.launch import LaunchError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import NoReturn
+
+    from cais.runtime.channel import Channel
+    from cais.runtime.launch import Stdio
+    from cais.runtime.plan import ContainerPlan
+
+
+class Inheritance:
+    """Descriptors the child gets by the clone, besides the channel."""
+
+    __slots__ = (
+        "cgroup_fds",
+        "hold_fd",
+        "init_fd",
+        "namespace_fds",
+        "own_program",
+        "stdio",
+        "trees",
+    )
+
+    def __init__(self, stdio: Stdio | None, own_program: tuple[int, int]) -> None:
+        self.stdio = stdio
+        self.own_program = own_program
+        self.cgroup_fds: Sequence[int] = ()
+        self.namespace_fds: list[tuple[int, int]] = []  # (descriptor, CLONE_NEW*)
+        self.trees: Sequence[int] = ()
+        self.hold_fd = -1
+        self.init_fd = -1
+
+    def descriptors(self) -> list[int]:
+        """Return all that must stay open at first."""
+        streams = [self.stdio.stdin, self.stdio.stdout, self.stdio.stderr] if self.stdio else []
+        joined = [fd for fd, _ in self.namespace_fds]
+        fds = [*streams, *joined, *self.cgroup_fds, *self.trees, self.hold_fd, self.init_fd]
+        return [fd for fd in fds if fd >= 0]
+
+
+def run(plan: ContainerPlan, line: Channel, given: Inheritance, ignored: Sequence[int]) -> NoReturn:
+    """Become the container's first process; see the module."""
+    try:
+        isolate([line.fileno(), *given.descriptors()])
+        settle.reset_signals(ignored)
+        _join(plan, line, given)
+        _execute(plan, line, given)
+    except BaseException as error:  # noqa: BLE001 - must not return into the parent's frames
+        report(line, error)
+    os._exit(1)
+
+
+def isolate(keep: Sequence[int]) -> None:
+    """Cut this copy off: no imports, no collector, no descriptors but ``keep`` and 0, 1, 2."""
+    process.set_dumpable(dumpable=False)
+    gc.disable()
+    sys.path.clear()
+    sys.meta_path.clear()
+    sys.path_hooks.clear()
+    sys.path_importer_cache.clear()
+    process.close_all_but([0, 1, 2, *keep])
+
+
+def report(line: Channel, error: BaseException) -> None:
+    """Send why it failed; a channel that is gone has nobody waiting."""
+    if isinstance(error, LaunchError):
+        facts = {"message": error.message, "kind": error.kind, "step": error.step}
+        code = error.errno
+    else:
+        step = getattr(error, "step", "") or type(error).__name__
+        facts = {"message": _describe(error), "kind": "setup", "step": step}
+        code = getattr(error, "errno", None) or 0
+    limited = {name: value[: channels.TEXT_LIMIT] for name, value in facts.items()}
+    try:
+        line.send({"error": {"errno": code, **limited}})
+    except OSError:
+        return
+
+
+def _join(plan: ContainerPlan, line: Channel, given: Inheritance) -> None:
+    for fd in given.cgroup_fds:
+        os.write(fd, JOIN)
+        os.close(fd)
+    if plan.has_user_namespace:
+        line.receive(wait=True)  # the parent has written the identity maps
+        os.setresgid(0, 0, 0)
+        os.setresuid(0, 0, 0)
+    else:
+        _warn(line, settle.adjust_oom_score(plan.process.oom_score_adj))
+    for fd, flag in given.namespace_fds:
+        namespaces.join(fd, flag)
+        os.close(fd)
+    if plan.new & namespaces.CLONE_NEWCGROUP:  # only now: its root is the cgroup we are in
+        namespaces.unshare(namespaces.CLONE_NEWCGROUP)
+    os.setsid()
+    namespaces.join_session_keyring()
+    if plan.host_name:
+        namespaces.set_host_name(plan.host_name)
+    if plan.domain_name:
+        namespaces.set_domain_name(plan.domain_name)
+    if plan.new & namespaces.CLONE_NEWNET:
+        namespaces.bring_loopback_up()
+
+
+def _execute(plan: ContainerPlan, line: Channel, given: Inheritance) -> None:
+    user_program = plan.process
+    os.umask(0)
+    label = settle.open_exec_label(user_program)
+    rootfs.open_sources(plan.root)
+    root_fd = rootfs.enter(plan.root)
+    rootfs.assemble(plan.root, root_fd)
+    if user_program.terminal:
+        _take_terminal(plan, root_fd, line)
+    elif given.stdio is not None:
+        settle.take_streams(given.stdio)
+    rootfs.make_working_directory(root_fd, user_program.cwd)
+    rootfs.restrict(plan.root, root_fd)
+    identity = settle.resolve_identity(user_program, root_fd)
+    settle.own_streams(identity.uid)
+    settle.enter_directory(user_program, root_fd)
+    path, program = settle.prepare_program(user_program, given.own_program)
+    for text in settle.apply_limits(user_program):
+        _warn(line, text)
+    kept = user_program.capabilities.limited_to(credentials.permitted())
+    late = [fd for fd in (label, given.hold_fd, given.init_fd) if fd >= 0]
+    process.close_all_but([0, 1, 2, line.fileno(), *late])
+    settle.write_exec_label(user_program, label)
+    settle.drop_privileges(user_program, identity, kept)
+    line.send({"ready": True})
+    if given.hold_fd >= 0:
+        _wait_for_start(given.hold_fd)
+    settle.execute(path, program, given.init_fd)
+
+
+def _take_terminal(plan: ContainerPlan, root_fd: int, line: Channel) -> None:
+    entry = rootfs.find_mount(plan.root, "/dev/pts")
+    if entry is None or entry.kind != "devpts":
+        raise LaunchError("a terminal needs a devpts file system at /dev/pts", step="open terminal")
+    master_fd, slave_fd = terminal.open_pair(entry.tree_fd)
+    line.send({"terminal": True}, master_fd)
+    os.close(master_fd)
+    rootfs.place_console(root_fd, slave_fd)
+    settle.take_terminal(slave_fd, plan.process.size)
+
+
+def _wait_for_start(fifo_fd: int) -> None:
+    """Wait for the byte ``start`` writes; a FIFO nobody has opened for writing yet is silent."""
+    poll = select.poll()
+    poll.register(fifo_fd, select.POLLIN)
+    poll.poll()
+    if not os.read(fifo_fd, 1):
+        os._exit(1)  # opened and closed without a word: the container was given up
+
+
+def _warn(line: Channel, text: str | None) -> None:
+    if text:
+        line.send({"warning": text})
+
+
+def _describe(error: BaseException) -> str:
+    if isinstance(error, OSError):
+        what = f" {error.filename!r}" if error.filename else ""
+        return f"{error.strerror or error}{what}"
+    return f"{type(error).__name__}: {error}"

@@ -1,0 +1,135 @@
+"""Device nodes and links in the container's /dev, everything on descriptors.
+
+Spec: OCI runtime-spec 1.2, config-linux.md "Devices", "Default Devices".
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+
+from cais.linux import mount, paths
+from cais.linux.syscalls import KernelError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from typing import Any
+
+_KINDS = {"c": stat.S_IFCHR, "u": stat.S_IFCHR, "b": stat.S_IFBLK, "p": stat.S_IFIFO}
+_DEFAULTS = (
+    ("/dev/null", 1, 3),
+    ("/dev/zero", 1, 5),
+    ("/dev/full", 1, 7),
+    ("/dev/random", 1, 8),
+    ("/dev/urandom", 1, 9),
+    ("/dev/tty", 5, 0),
+)
+_LINKS = (
+    ("fd", "/proc/self/fd"),
+    ("stdin", "/proc/self/fd/0"),
+    ("stdout", "/proc/self/fd/1"),
+    ("stderr", "/proc/self/fd/2"),
+)
+NULL_DEVICE = os.makedev(1, 3)
+
+
+class Device:
+    """A node to make; ``tree_fd`` is the host's node when it must be bound instead."""
+
+    __slots__ = ("gid", "mode", "number", "path", "tree_fd", "uid")
+
+    def __init__(self, path: str, mode: int, number: int, uid: int = 0, gid: int = 0) -> None:
+        self.path = path
+        self.mode = mode
+        self.number = number
+        self.uid = uid
+        self.gid = gid
+        self.tree_fd = -1
+
+
+def parse_devices(entries: Iterable[Mapping[str, Any]]) -> list[Device]:
+    """Return the default devices and those of ``linux.devices``; a path listed there wins."""
+    devices = {path: Device(path, stat.S_IFCHR | 0o666, os.makedev(*n)) for path, *n in _DEFAULTS}
+    for entry in entries:
+        path = os.path.normpath(entry["path"])
+        kind = _KINDS[entry["type"]]
+        number = os.makedev(entry.get("major", 0), entry.get("minor", 0))
+        mode = kind | entry.get("fileMode", 0o666) & 0o7777
+        devices[path] = Device(path, mode, number, entry.get("uid", 0), entry.get("gid", 0))
+    return list(devices.values())
+
+
+def open_host_nodes(devices: Iterable[Device]) -> None:
+    """Take the host's nodes, for a container that may not make its own (user namespace)."""
+    for device in devices:
+        device.tree_fd = mount.clone_tree(device.path)
+
+
+def make_devices(root_fd: int, devices: Iterable[Device]) -> None:
+    """Make each node below ``root_fd``; whatever has the name already stays as it is."""
+    for device in devices:
+        directory, name = os.path.split(device.path)
+        parent_fd = paths.ensure_directory(root_fd, directory)
+        try:
+            _make(parent_fd, name, device)
+        except FileExistsError:
+            continue
+        finally:
+            os.close(parent_fd)
+
+
+def make_links(dev_fd: int, *, kcore: bool) -> None:
+    """Make the links Docker's containers have in /dev, ``ptmx`` among them."""
+    links = (*_LINKS, ("core", "/proc/kcore")) if kcore else _LINKS
+    for name, target in links:
+        _link(dev_fd, name, target, replace=False)
+    _link(dev_fd, "ptmx", "pts/ptmx", replace=True)
+
+
+def clone_null() -> int:
+    """Copy the mount of the host's /dev/null, detached, and make sure that it is the null device.
+
+    Must run before the container's root is entered (CVE-2025-31133).
+    """
+    fd = mount.clone_tree("/dev/null", follow=False)
+    status = os.fstat(fd)
+    if not stat.S_ISCHR(status.st_mode) or status.st_rdev != NULL_DEVICE:
+        os.close(fd)
+        raise KernelError(errno.ENODEV, "open /dev/null", "not the null device")
+    return fd
+
+
+def _make(parent_fd: int, name: str, device: Device) -> None:
+    if device.tree_fd >= 0:
+        target_fd = paths.create_file(parent_fd, name)
+        try:
+            mount.place(device.tree_fd, target_fd)
+        finally:
+            os.close(target_fd)
+            os.close(device.tree_fd)
+        return
+    os.mknod(name, device.mode, device.number, dir_fd=parent_fd)
+    if device.uid or device.gid:
+        os.chown(name, device.uid, device.gid, dir_fd=parent_fd, follow_symlinks=False)
+
+
+def _link(dev_fd: int, name: str, target: str, *, replace: bool) -> None:
+    try:
+        os.symlink(target, name, dir_fd=dev_fd)
+    except FileExistsError:
+        if not replace or _target(dev_fd, name) == target:
+            return
+        try:
+            os.unlink(name, dir_fd=dev_fd)
+            os.symlink(target, name, dir_fd=dev_fd)
+        except OSError:
+            return  # a directory or a mount of the image's or the user's: theirs to have
+
+
+def _target(dev_fd: int, name: str) -> str:
+    try:
+        return os.readlink(name, dir_fd=dev_fd)
+    except OSError:
+        return ""

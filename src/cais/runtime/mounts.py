@@ -1,0 +1,196 @@
+"""OCI mount entries as the kernel's terms: attributes, propagation, options of the file system.
+
+Parsing happens in the parent, before the clone, so that a wrong option is the caller's error and
+the child only makes system calls.
+
+Spec: OCI runtime-spec 1.2, config.md "Mounts", "Linux mount options".
+"""
+
+from __future__ import annotations
+
+import posixpath
+
+from cais.errors import InvalidArgumentError, UnsupportedError
+from cais.linux import mount
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from typing import Any
+
+# option -> (attributes set, attributes cleared)
+_ATTRIBUTES = {
+    "ro": (mount.MOUNT_ATTR_RDONLY, 0),
+    "rw": (0, mount.MOUNT_ATTR_RDONLY),
+    "nosuid": (mount.MOUNT_ATTR_NOSUID, 0),
+    "suid": (0, mount.MOUNT_ATTR_NOSUID),
+    "nodev": (mount.MOUNT_ATTR_NODEV, 0),
+    "dev": (0, mount.MOUNT_ATTR_NODEV),
+    "noexec": (mount.MOUNT_ATTR_NOEXEC, 0),
+    "exec": (0, mount.MOUNT_ATTR_NOEXEC),
+    "nodiratime": (mount.MOUNT_ATTR_NODIRATIME, 0),
+    "diratime": (0, mount.MOUNT_ATTR_NODIRATIME),
+    "nosymfollow": (mount.MOUNT_ATTR_NOSYMFOLLOW, 0),
+    "symfollow": (0, mount.MOUNT_ATTR_NOSYMFOLLOW),
+    "noatime": (mount.MOUNT_ATTR_NOATIME, mount.MOUNT_ATTR_ATIME_MASK),
+    "strictatime": (mount.MOUNT_ATTR_STRICTATIME, mount.MOUNT_ATTR_ATIME_MASK),
+    "relatime": (0, mount.MOUNT_ATTR_ATIME_MASK),
+    "atime": (0, mount.MOUNT_ATTR_ATIME_MASK),
+    "norelatime": (0, 0),  # relatime is the kernel's default: there is no mode "not relatime"
+    "nostrictatime": (0, mount.MOUNT_ATTR_ATIME_MASK),
+}
+_PROPAGATION = {
+    "private": mount.MS_PRIVATE,
+    "shared": mount.MS_SHARED,
+    "slave": mount.MS_SLAVE,
+    "unbindable": mount.MS_UNBINDABLE,
+}
+_UNSUPPORTED = frozenset({"remount", "idmap", "ridmap", "tmpcopyup"})
+_IGNORED = frozenset({"defaults", "newinstance", "nofail", "loud", "silent", "mand", "nomand"})
+# The only things under /proc somebody may bind over: emulations such as lxcfs (runc's list).
+PROC_TARGETS = frozenset(
+    f"/proc/{name}"
+    for name in (
+        "cpuinfo",
+        "diskstats",
+        "meminfo",
+        "stat",
+        "swaps",
+        "uptime",
+        "loadavg",
+        "slabinfo",
+        "sys/kernel/ns_last_pid",
+        "sys/crypto/fips_enabled",
+    )
+)
+
+
+class MountPlan:
+    """One mount, parsed. ``tree_fd`` is the detached mount, -1 until it is made."""
+
+    __slots__ = (
+        "clear",
+        "deep_clear",
+        "deep_set",
+        "destination",
+        "kind",
+        "options",
+        "propagation",
+        "propagation_deep",
+        "recursive",
+        "set",
+        "source",
+        "tree_fd",
+    )
+
+    def __init__(self, kind: str, source: str, destination: str) -> None:
+        self.kind = kind
+        self.source = source
+        self.destination = destination
+        self.options: list[tuple[str, str | None]] = []
+        self.set = self.clear = self.deep_set = self.deep_clear = 0
+        self.propagation = mount.MS_PRIVATE
+        self.propagation_deep = True
+        self.recursive = False
+        self.tree_fd = -1
+
+    def describe(self) -> str:
+        """Return how Docker names this mount in an error."""
+        return f'error mounting "{self.source or self.kind}" to rootfs at "{self.destination}"'
+
+
+def parse_mount(entry: Mapping[str, Any], bundle: str) -> MountPlan:
+    """Parse an entry of ``mounts``; relative bind sources start at the bundle.
+
+    Raises:
+        InvalidArgumentError: an impossible place or combination.
+        UnsupportedError: an option this runtime does not implement.
+
+    """
+    options = entry.get("options", [])
+    bind = entry.get("type") == "bind" or "bind" in options or "rbind" in options
+    kind = "bind" if bind else entry.get("type", "")
+    destination = posixpath.normpath("/" + entry["destination"].lstrip("/"))
+    plan = MountPlan(kind, entry.get("source", ""), destination)
+    if entry.get("uidMappings") or entry.get("gidMappings"):
+        raise UnsupportedError(f"mount {destination}: ID-mapped mounts are not supported")
+    for option in options:
+        _apply(plan, option)
+    if bind:
+        plan.source = posixpath.join(bundle, plan.source)
+        plan.options = []  # a bind has no file system of its own to give them to
+    elif not kind:
+        raise InvalidArgumentError(f"mount {destination}: no type")
+    _check_destination(plan)
+    return plan
+
+
+def parse_root_mount(entry: Mapping[str, Any]) -> MountPlan:
+    """Parse a ``rootfs`` entry of ``cais.json`` (what a snapshotter gives)."""
+    plan = MountPlan(entry["type"], entry.get("source", ""), entry.get("target") or "/")
+    if plan.kind == "bind":
+        plan.recursive = True
+    for option in entry.get("options", ()):
+        _apply(plan, option)
+    return plan
+
+
+def overlay_layers(options: Iterable[tuple[str, str | None]]) -> list[tuple[str, str | None]]:
+    """Replace ``lowerdir=a:b`` by a ``lowerdir+`` for each layer, topmost first."""
+    result: list[tuple[str, str | None]] = []
+    for key, value in options:
+        if key == "lowerdir" and value is not None:
+            result += [("lowerdir+", layer) for layer in split_layers(value)]
+        else:
+            result.append((key, value))
+    return result
+
+
+def split_layers(value: str) -> list[str]:
+    r"""Split ``lowerdir`` at colons that are not escaped; ``\:`` is a colon in a name."""
+    layers = [""]
+    escaped = False
+    for char in value:
+        if char == ":" and not escaped:
+            layers.append("")
+        elif char == "\\" and not escaped:
+            escaped = True
+            continue
+        else:
+            layers[-1] += char
+        escaped = False
+    return layers
+
+
+def _apply(plan: MountPlan, option: str) -> None:
+    name = option[1:] if option[:1] == "r" and option not in _ATTRIBUTES else ""
+    if option in ("bind", "rbind"):
+        plan.recursive = option == "rbind"
+    elif option in _UNSUPPORTED:
+        raise UnsupportedError(f"mount {plan.destination}: option {option} is not supported")
+    elif option in _ATTRIBUTES:
+        bits, clear = _ATTRIBUTES[option]
+        plan.set = plan.set & ~clear | bits
+        plan.clear = plan.clear & ~bits | clear
+    elif name in _ATTRIBUTES:
+        bits, clear = _ATTRIBUTES[name]
+        plan.deep_set = plan.deep_set & ~clear | bits
+        plan.deep_clear = plan.deep_clear & ~bits | clear
+    elif option in _PROPAGATION or name in _PROPAGATION:
+        plan.propagation_deep = option not in _PROPAGATION
+        plan.propagation = _PROPAGATION[name if plan.propagation_deep else option]
+    elif option not in _IGNORED:
+        key, equals, value = option.partition("=")
+        plan.options.append((key, value if equals else None))
+
+
+def _check_destination(plan: MountPlan) -> None:
+    """Refuse places that would hide or forge what the engine itself relies on (CVE-2019-19921)."""
+    place = plan.destination
+    if place == "/":
+        raise InvalidArgumentError("invalid mount destination '/': it is the root itself")
+    if place == "/proc" and plan.kind not in ("proc", "bind"):
+        raise InvalidArgumentError(f'"/proc" cannot be a mount of type {plan.kind}')
+    inside = place.startswith("/proc/") and place not in PROC_TARGETS
+    if inside:
+        raise InvalidArgumentError(f'"{place}" cannot be mounted because it is inside /proc')

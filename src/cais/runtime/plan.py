@@ -1,0 +1,333 @@
+"""From the documents of a bundle to a plan: everything decided before a process exists.
+
+All parsing, checking and encoding happens here, in the parent. The child then only makes system
+calls, and a mistake in a document is the caller's error with nothing to clean up.
+
+Spec: OCI runtime-spec 1.2; docs/architecture.md 3.2 for ``cais.json``.
+"""
+
+from __future__ import annotations
+
+import os
+
+from cais.errors import InvalidArgumentError, NotFoundError, UnsupportedError
+from cais.linux import credentials, mount, namespaces, rlimits
+from cais.linux.credentials import Capabilities
+from cais.runtime import filters
+from cais.runtime.devices import parse_devices
+from cais.runtime.mounts import parse_mount, parse_root_mount
+from cais.runtime.rootfs import RootPlan
+from cais.runtime.sysctls import parse_sysctls
+from cais.spec import runtime as documents
+from cais.spec import strict_json
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any
+
+    from cais.runtime.filters import Filter
+    from cais.spec.runtime import Config, IdMapping, Process
+
+_IO_CLASSES = {"IOPRIO_CLASS_RT": 1, "IOPRIO_CLASS_BE": 2, "IOPRIO_CLASS_IDLE": 3}
+_PERSONALITIES = {"LINUX": 0, "LINUX32": 8}
+_PROPAGATION = {
+    "private": mount.MS_PRIVATE,
+    "shared": mount.MS_SHARED,
+    "slave": mount.MS_SLAVE,
+    "unbindable": mount.MS_UNBINDABLE,
+}
+_UNSUPPORTED_LINUX = ("timeOffsets", "netDevices", "intelRdt", "memoryPolicy", "mountLabel")
+_UNSUPPORTED_PROCESS = ("scheduler", "execCPUAffinity")
+
+
+class ProcessPlan:
+    """How a process of the container shall be, the first one or an exec'd one."""
+
+    __slots__ = (
+        "additional_groups",
+        "apparmor",
+        "args",
+        "capabilities",
+        "cwd",
+        "env",
+        "filter",
+        "gid",
+        "groups",
+        "init",
+        "io_priority",
+        "no_new_privileges",
+        "oom_score_adj",
+        "personality",
+        "rlimits",
+        "selinux",
+        "size",
+        "terminal",
+        "uid",
+        "umask",
+        "user",
+        "warnings",
+    )
+
+    def __init__(self, process: Process) -> None:
+        for name in _UNSUPPORTED_PROCESS:
+            if name in process:
+                raise UnsupportedError(f"process.{name} is not supported")
+        user = process.get("user", {})
+        self.args = list(process["args"])
+        self.env = [os.fsencode(item) for item in process.get("env", ())]
+        self.cwd = process["cwd"]
+        self.terminal = process.get("terminal", False)
+        self.size = _size(process)
+        self.uid, self.gid = user.get("uid", 0), user.get("gid", 0)
+        self.groups: Sequence[int] = user.get("additionalGids", ())
+        self.umask = user.get("umask", 0o022)
+        self.user: str | None = None
+        self.additional_groups: Sequence[str] = ()
+        self.no_new_privileges = process.get("noNewPrivileges", False)
+        self.oom_score_adj = process.get("oomScoreAdj")
+        self.apparmor = process.get("apparmorProfile", "")
+        self.selinux = process.get("selinuxLabel", "")
+        self.warnings: list[str] = []
+        self.capabilities = _capabilities(process, self.warnings)
+        self.rlimits = _rlimits(process)
+        self.io_priority = _io_priority(process)
+        self.personality: int | None = None
+        self.filter: Filter | None = None
+        self.init = False
+        _check(self)
+
+
+class ContainerPlan:
+    """A container: its namespaces, root and first process."""
+
+    __slots__ = (
+        "cgroup",
+        "config",
+        "domain_name",
+        "gid_map",
+        "host_name",
+        "join",
+        "new",
+        "process",
+        "root",
+        "uid_map",
+    )
+
+    def __init__(
+        self, config: Config, extras: Mapping[str, Any], container_id: str, bundle: str
+    ) -> None:
+        linux = config.get("linux", {})
+        self.config = config
+        self.new, self.join = _namespaces(config)
+        self.host_name = config.get("hostname", "")
+        self.domain_name = config.get("domainname", "")
+        self.cgroup = linux.get("cgroupsPath") or default_cgroup(container_id)
+        self.uid_map = _identity_map(linux.get("uidMappings", ()))
+        self.gid_map = _identity_map(linux.get("gidMappings", ()))
+        self.process = ProcessPlan(config["process"])
+        apply_extras(self.process, extras)
+        add_container_settings(self.process, config)
+        self.root = _root(config, extras, bundle, {*self.new_names(), *self.join})
+        self._check()
+
+    def new_names(self) -> list[str]:
+        """Return the OCI names of the namespaces to be made."""
+        return [name for name, (flag, _) in namespaces.KINDS.items() if self.new & flag]
+
+    @property
+    def has_user_namespace(self) -> bool:
+        """Whether the container gets a user namespace of its own."""
+        return bool(self.new & namespaces.CLONE_NEWUSER)
+
+    def _check(self) -> None:
+        if not self.new & namespaces.CLONE_NEWNS:
+            raise UnsupportedError("a container without a mount namespace of its own")
+        if self.has_user_namespace and not (self.uid_map and self.gid_map):
+            raise InvalidArgumentError("a user namespace needs uidMappings and gidMappings")
+        if self.host_name and not self._has("uts"):
+            raise InvalidArgumentError("unable to set hostname without a private UTS namespace")
+        if self.domain_name and not self._has("uts"):
+            raise InvalidArgumentError("unable to set domainname without a private UTS namespace")
+
+    def _has(self, name: str) -> bool:
+        return bool(self.new & namespaces.KINDS[name][0]) or name in self.join
+
+
+def default_cgroup(container_id: str) -> str:
+    """Return the control group of a container whose document names none."""
+    return f"/cais/{container_id}"
+
+
+def load_container(container_id: str, bundle: str) -> ContainerPlan:
+    """Read and check the documents of a bundle.
+
+    Raises:
+        NotFoundError: no ``config.json``.
+        InvalidArgumentError: a document is wrong.
+        UnsupportedError: it asks for something this runtime does not do.
+
+    """
+    return ContainerPlan(load_config(bundle), load_extras(bundle), container_id, bundle)
+
+
+def load_config(bundle: str) -> Config:
+    """Read ``config.json`` of a bundle."""
+    config = documents.parse_config(_read(f"{bundle}/config.json"))
+    hooks = [name for name, entries in config.get("hooks", {}).items() if entries]
+    if hooks:
+        raise UnsupportedError(f"hooks are not supported: {', '.join(hooks)}")
+    if "process" not in config:
+        raise InvalidArgumentError("config.json has no process")
+    return config
+
+
+def load_extras(bundle: str) -> Mapping[str, Any]:
+    """Read ``cais.json`` of a bundle; empty when there is none."""
+    try:
+        extras = strict_json.loads(_read(f"{bundle}/cais.json"))
+    except NotFoundError:
+        return {}
+    if not isinstance(extras, dict):
+        raise InvalidArgumentError("cais.json is not an object")
+    return extras
+
+
+def load_exec(document: str, config: Config) -> tuple[ProcessPlan, Mapping[str, Any]]:
+    """Read an exec's document: ``{"process": ..., "user": ...}``."""
+    extras = strict_json.loads(_read(document), documents.CONFIG_LIMIT_BYTES)
+    if not isinstance(extras, dict) or not isinstance(extras.get("process"), dict):
+        raise InvalidArgumentError("the exec document has no process")
+    plan = ProcessPlan(documents.parse_process(strict_json.dumps(extras["process"])))
+    apply_extras(plan, extras)
+    add_container_settings(plan, config, privileged=bool(extras.get("privileged")))
+    return plan, extras
+
+
+def apply_extras(plan: ProcessPlan, extras: Mapping[str, Any]) -> None:
+    """Take over the user as somebody typed it, and ``init``."""
+    user = extras.get("user")
+    if user is not None and not isinstance(user, str):
+        raise InvalidArgumentError("user is not a string")
+    groups = extras.get("additional_groups") or ()
+    if not all(isinstance(group, str) for group in groups):
+        raise InvalidArgumentError("additional_groups are not strings")
+    plan.user = user
+    plan.additional_groups = tuple(groups)
+    plan.init = bool(extras.get("init"))
+
+
+def add_container_settings(plan: ProcessPlan, config: Config, *, privileged: bool = False) -> None:
+    """Take over what the container decides for all its processes: filter and personality."""
+    linux = config.get("linux", {})
+    if "seccomp" in linux and not privileged:
+        plan.filter = filters.load(linux["seccomp"])
+    personality = linux.get("personality")
+    if personality:
+        if personality.get("flags"):
+            raise UnsupportedError("personality flags are not supported")
+        plan.personality = _PERSONALITIES[personality["domain"]]
+
+
+def _root(config: Config, extras: Mapping[str, Any], bundle: str, own: set[str]) -> RootPlan:
+    linux = config.get("linux", {})
+    for name in _UNSUPPORTED_LINUX:
+        if linux.get(name):
+            raise UnsupportedError(f"linux.{name} is not supported")
+    plan = RootPlan(bundle)
+    plan.layers = [parse_root_mount(entry) for entry in extras.get("rootfs") or ()]
+    plan.path = os.path.join(bundle, config.get("root", {}).get("path", "rootfs"))
+    plan.read_only = config.get("root", {}).get("readonly", False)
+    plan.mounts = [parse_mount(entry, bundle) for entry in config.get("mounts", ())]
+    plan.masked = linux.get("maskedPaths", ())
+    plan.read_only_paths = linux.get("readonlyPaths", ())
+    plan.devices = parse_devices(linux.get("devices", ()))
+    plan.sysctls = parse_sysctls(linux.get("sysctl", {}), own)
+    plan.propagation = _PROPAGATION[linux.get("rootfsPropagation", "private").removeprefix("r")]
+    return plan
+
+
+def _namespaces(config: Config) -> tuple[int, dict[str, str]]:
+    new = 0
+    join: dict[str, str] = {}
+    for entry in config.get("linux", {}).get("namespaces", ()):
+        kind, path = entry["type"], entry.get("path")
+        if path:
+            join[kind] = path
+        else:
+            new |= namespaces.KINDS[kind][0]
+    unsupported = {"user", "mount", "time"} & set(join)
+    if unsupported:
+        raise UnsupportedError(f"joining a {unsupported.pop()} namespace at start")
+    return new, join
+
+
+def _identity_map(entries: Sequence[IdMapping]) -> list[tuple[int, int, int]]:
+    return [(entry["containerID"], entry["hostID"], entry["size"]) for entry in entries]
+
+
+def _capabilities(process: Process, warnings: list[str]) -> Capabilities:
+    sets = process.get("capabilities", {})
+    unknown: dict[str, None] = {}
+
+    def mask(names: Sequence[str]) -> int:
+        value, strangers = credentials.mask_of(names)
+        unknown.update(dict.fromkeys(strangers))
+        return value
+
+    result = Capabilities(
+        mask(sets.get("bounding", ())),
+        mask(sets.get("permitted", ())),
+        mask(sets.get("effective", ())),
+        mask(sets.get("inheritable", ())),
+        mask(sets.get("ambient", ())),
+    )
+    if unknown:
+        warnings.append(f"ignoring unknown capabilities: {', '.join(unknown)}")
+    return result
+
+
+def _rlimits(process: Process) -> list[tuple[str, int, int]]:
+    limits: dict[str, tuple[str, int, int]] = {}
+    for entry in process.get("rlimits", ()):
+        name, soft, hard = entry["type"], entry["soft"], entry["hard"]
+        if name not in rlimits.NAMES:
+            raise InvalidArgumentError(f"invalid rlimit type: {name}")
+        if name in limits:
+            raise InvalidArgumentError(f"rlimit {name} is given twice")
+        if soft > hard:
+            raise InvalidArgumentError(
+                f"rlimit {name}: soft limit {soft} is over hard limit {hard}"
+            )
+        limits[name] = (name, soft, hard)
+    return list(limits.values())
+
+
+def _io_priority(process: Process) -> tuple[int, int] | None:
+    entry = process.get("ioPriority")
+    return (_IO_CLASSES[entry["class"]], entry.get("priority", 0)) if entry else None
+
+
+def _size(process: Process) -> tuple[int, int] | None:
+    entry = process.get("consoleSize")
+    return (entry["height"], entry["width"]) if entry else None
+
+
+def _check(plan: ProcessPlan) -> None:
+    if not plan.args or not plan.args[0]:
+        raise InvalidArgumentError("process.args is empty")
+    if not plan.cwd.startswith("/"):
+        raise InvalidArgumentError(f"working directory {plan.cwd!r} is not absolute")
+    for item in plan.env:
+        if b"=" not in item:
+            raise InvalidArgumentError(f"environment variable without '=': {item[:64]!r}")
+    if any("\0" in text for text in (*plan.args, plan.cwd)) or any(b"\0" in e for e in plan.env):
+        raise InvalidArgumentError("a NUL character in an argument or environment variable")
+
+
+def _read(path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read(documents.CONFIG_LIMIT_BYTES + 1)
+    except FileNotFoundError:
+        raise NotFoundError(f"no such file: {path}") from None

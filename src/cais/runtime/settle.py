@@ -1,0 +1,234 @@
+"""The last steps before execve, the same for a container's first process and for an exec.
+
+At this point the process is in all its namespaces and its root. What remains takes privileges
+away, so the order is fixed: the filter before the capabilities are dropped when it needs
+CAP_SYS_ADMIN to load, after everything else when no_new_privs makes that unnecessary.
+
+Spec: OCI runtime-spec 1.2, config.md "Process"; credentials(7), seccomp(2).
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import stat
+from signal import SIG_DFL, SIG_SETMASK, pthread_sigmask, signal
+
+from cais.linux import credentials, paths, process, rlimits, terminal
+from cais.linux.syscalls import KernelError
+from cais.runtime import executable, users
+from cais.runtime.launch import LaunchError
+from cais.runtime.users import Identity
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import NoReturn
+
+    from cais.linux.credentials import Capabilities
+    from cais.linux.process import Program
+    from cais.runtime.launch import Stdio
+    from cais.runtime.plan import ProcessPlan
+
+INIT_ARGS = ("/sbin/docker-init", "--")  # what ps shows in Docker's containers too
+_FREE_FD = 16  # where copies of the standard streams wait: above 0-2 and the channel
+_APPARMOR = "/sys/module/apparmor/parameters/enabled"
+_NULL_DEVICE = os.makedev(1, 3)
+
+
+def resolve_identity(plan: ProcessPlan, root_fd: int) -> Identity:
+    """Decide user, groups and HOME; reads the container's files only if a name needs it."""
+    if plan.user is not None:
+        identity = users.resolve(root_fd, plan.user, plan.additional_groups)
+    else:
+        identity = Identity(plan.uid, plan.gid, list(plan.groups), "")
+    if not any(item.startswith(b"HOME=") and len(item) > 5 for item in plan.env):
+        home = identity.home or users.home_of(root_fd, identity.uid)
+        plan.env = [item for item in plan.env if item != b"HOME="]
+        plan.env.append(b"HOME=" + os.fsencode(home))
+    return identity
+
+
+def enter_directory(plan: ProcessPlan, root_fd: int) -> None:
+    """Change to the working directory, and make sure that it is inside the container.
+
+    A magic link, such as a descriptor of the host in /proc/self/fd, is refused (CVE-2024-21626).
+
+    Raises:
+        LaunchError: kind ``workdir``.
+
+    """
+    try:
+        fd = paths.open_in_root(root_fd, plan.cwd, os.O_PATH | os.O_DIRECTORY)
+        os.fchdir(fd)
+        os.close(fd)
+        if not os.getcwd().startswith("/"):
+            raise KernelError(errno.EXDEV, "getcwd", "outside of the container")
+    except OSError as error:
+        code = error.errno or errno.EIO
+        raise LaunchError(
+            f'chdir to cwd ("{plan.cwd}") set in config.json failed: {os.strerror(code).lower()}',
+            errno=code,
+            step="chdir",
+            kind="workdir",
+        ) from None
+
+
+def prepare_program(plan: ProcessPlan, own_program: tuple[int, int]) -> tuple[bytes, Program]:
+    """Look the executable up and make its argument arrays (those of the init, if there is one)."""
+    path = executable.find_executable(plan.args[0], plan.env, own_program)
+    args = [*INIT_ARGS, *plan.args] if plan.init else plan.args
+    return path, process.Program([os.fsencode(arg) for arg in args], plan.env)
+
+
+def apply_limits(plan: ProcessPlan) -> list[str]:
+    """Set resource limits, I/O priority and personality; return warnings."""
+    texts = [rlimits.apply(*limit) for limit in plan.rlimits]
+    if plan.io_priority:
+        process.set_io_priority(*plan.io_priority)
+    if plan.personality is not None:
+        process.set_personality(plan.personality)
+    return [text for text in texts if text]
+
+
+def adjust_oom_score(value: int | None, pid: str = "self") -> str | None:
+    """Write a process's oom_score_adj; through the host's /proc, so before the pivot.
+
+    Returns:
+        A warning, when lowering it needs CAP_SYS_RESOURCE: the container starts regardless.
+
+    """
+    if value is None:
+        return None
+    try:
+        fd = os.open(f"/proc/{pid}/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(fd, str(value).encode())
+        finally:
+            os.close(fd)
+    except PermissionError:
+        return f"oom_score_adj {value} was not set: lowering it needs CAP_SYS_RESOURCE"
+    return None
+
+
+def take_streams(stdio: Stdio) -> None:
+    """Make the descriptors of ``stdio`` 0, 1 and 2."""
+    copies = [
+        fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _FREE_FD)
+        for fd in (stdio.stdin, stdio.stdout, stdio.stderr)
+    ]
+    for number, copy in enumerate(copies):
+        os.dup2(copy, number, inheritable=True)
+        os.close(copy)
+
+
+def take_terminal(slave_fd: int, size: tuple[int, int] | None) -> None:
+    """Make the terminal this session's, and its descriptor 0, 1 and 2; closes ``slave_fd``."""
+    if size is not None:
+        terminal.set_size(slave_fd, *size)
+    terminal.make_controlling(slave_fd)
+    for number in range(3):
+        os.dup2(slave_fd, number, inheritable=True)
+    os.close(slave_fd)
+
+
+def own_streams(uid: int) -> None:
+    """Give 0, 1 and 2 to the user, who could not reopen /dev/stdout otherwise."""
+    for number in range(3):
+        status = os.fstat(number)
+        is_null = stat.S_ISCHR(status.st_mode) and status.st_rdev == _NULL_DEVICE
+        if status.st_uid == uid or is_null:
+            continue
+        try:
+            os.fchown(number, uid, -1)
+        except OSError as error:  # a file of the host's in a user namespace, or a read-only one
+            if error.errno not in (errno.EPERM, errno.EINVAL, errno.EROFS):
+                raise
+
+
+def drop_privileges(plan: ProcessPlan, identity: Identity, kept: Capabilities) -> None:
+    """Become the user with exactly the capabilities ``kept``; load the filter on the way."""
+    os.umask(plan.umask)
+    if plan.filter is not None and not plan.no_new_privileges:
+        plan.filter.install()
+    credentials.drop_bounding(kept.bounding)
+    credentials.become(identity.uid, identity.gid, identity.groups)
+    credentials.set_capabilities(
+        permitted=kept.permitted, effective=kept.effective, inheritable=kept.inheritable
+    )
+    credentials.set_ambient(kept.ambient)
+    if plan.no_new_privileges:
+        process.set_no_new_privileges()
+        if plan.filter is not None:
+            plan.filter.install()
+
+
+def reset_signals(ignored: Sequence[int]) -> None:
+    """Give every signal its default action and unblock all."""
+    for number in ignored:
+        signal(number, SIG_DFL)
+    pthread_sigmask(SIG_SETMASK, ())
+
+
+def execute(path: bytes, program: Program, init_fd: int) -> NoReturn:
+    """Replace this process by the user's program, or by the init in ``init_fd`` that starts it.
+
+    A failure of execve itself (no such interpreter, a format nobody knows) goes to the
+    container's stderr and ends the process with 255, as it does with runc.
+    """
+    try:
+        if init_fd >= 0:
+            program.execute_fd(init_fd)
+        program.execute(path)
+    except OSError as error:
+        _report_failed_execute(path, error)
+    os._exit(255)
+
+
+def open_exec_label(plan: ProcessPlan) -> int:
+    """Open where the label of the next execve is written; -1 when none is asked for.
+
+    Through the host's /proc, so before the root is entered (CVE-2025-52881).
+
+    Raises:
+        LaunchError: the label needs a security module this host does not run.
+
+    """
+    if plan.apparmor:
+        name = "/proc/self/attr/apparmor/exec"
+        if not os.path.exists(name):
+            name = "/proc/self/attr/exec"
+        enabled = os.path.exists("/sys/kernel/security/apparmor") or _reads("Y", _APPARMOR)
+    elif plan.selinux:
+        name, enabled = "/proc/self/attr/exec", os.path.exists("/sys/fs/selinux/enforce")
+    else:
+        return -1
+    if not enabled:
+        which = "apparmor" if plan.apparmor else "selinux"
+        raise LaunchError(f"{which} label was asked for, but {which} is not enabled on the host")
+    return os.open(name, os.O_WRONLY | os.O_CLOEXEC)
+
+
+def write_exec_label(plan: ProcessPlan, label_fd: int) -> None:
+    """Have the next execve change to the label; closes ``label_fd``."""
+    if label_fd >= 0:
+        text = f"exec {plan.apparmor}" if plan.apparmor else plan.selinux
+        os.write(label_fd, text.encode())
+        os.close(label_fd)
+
+
+def _reads(text: str, path: str) -> bool:
+    try:
+        with open(path, "rb") as file:
+            return file.read(64).decode().startswith(text)
+    except OSError:
+        return False
+
+
+def _report_failed_execute(path: bytes, error: OSError) -> None:
+    reason = os.strerror(error.errno or errno.EIO).lower()
+    try:
+        os.write(2, b"exec " + path + b": " + reason.encode() + b"\n")
+    except OSError:
+        return  # nobody reads it

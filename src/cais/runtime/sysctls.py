@@ -1,0 +1,97 @@
+"""Kernel parameters of the container's own namespaces.
+
+Checked in the parent against an allow-list, because any other parameter belongs to the host
+(CVE-2022-0811); written in the child through a private procfs that no container process can
+have put anything over (CVE-2025-52881).
+"""
+
+from __future__ import annotations
+
+import os
+
+from cais.errors import InvalidArgumentError
+from cais.linux import paths
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping
+
+_IPC = frozenset(
+    f"kernel/{name}"
+    for name in [
+        "msgmax",
+        "msgmnb",
+        "msgmni",
+        "sem",
+        "shmall",
+        "shmmax",
+        "shmmni",
+        "shm_rmid_forced",
+    ]
+)
+_RESOLVE = (
+    paths.RESOLVE_BENEATH
+    | paths.RESOLVE_NO_XDEV
+    | paths.RESOLVE_NO_SYMLINKS
+    | paths.RESOLVE_NO_MAGICLINKS
+)
+
+
+def parse_sysctls(
+    sysctls: Mapping[str, str], own_namespaces: Collection[str]
+) -> list[tuple[str, str]]:
+    """Return (path below /proc/sys, value) of each parameter.
+
+    Args:
+        sysctls: as in ``linux.sysctl``.
+        own_namespaces: OCI names of the namespaces that are not the host's.
+
+    Raises:
+        InvalidArgumentError: the parameter is not namespaced, or its namespace is the host's.
+
+    """
+    return [(_path(name, own_namespaces), _value(name, text)) for name, text in sysctls.items()]
+
+
+def write_sysctls(proc_fd: int, sysctls: Iterable[tuple[str, str]]) -> None:
+    """Write parameters through the procfs instance whose root is ``proc_fd``.
+
+    Raises:
+        KernelError: ENOENT, this kernel has no such parameter.
+        OSError: the kernel refuses the value.
+
+    """
+    for path, value in sysctls:
+        fd = paths.open_at(proc_fd, f"sys/{path}", os.O_WRONLY, resolve=_RESOLVE)
+        try:
+            os.write(fd, value.encode())
+        finally:
+            os.close(fd)
+
+
+def _path(name: str, own: Collection[str]) -> str:
+    first = min((name.find(char) for char in "./" if char in name), default=-1)
+    # sysctl(8): where the first separator is a dot, dots separate and slashes are dots in names.
+    path = name if first >= 0 and name[first] == "/" else name.translate({46: "/", 47: "."})
+    parts = path.split("/")
+    if not name.isprintable() or any(part in ("", ".", "..") for part in parts):
+        raise InvalidArgumentError(f"invalid sysctl {name[:128]!r}")
+    if path in _IPC or path.startswith("fs/mqueue/"):
+        needed = "ipc"
+    elif parts[0] == "net":
+        needed = "network"
+    elif parts[0] == "user":
+        needed = "user"
+    elif path == "kernel/domainname":
+        needed = "uts"
+    else:
+        raise InvalidArgumentError(f'sysctl "{name}" is not in a separate kernel namespace')
+    if needed not in own:
+        raise InvalidArgumentError(f'sysctl "{name}" needs a {needed} namespace of its own')
+    return path
+
+
+def _value(name: str, text: str) -> str:
+    if not text.replace("\t", " ").isprintable():
+        raise InvalidArgumentError(f'sysctl "{name}": the value has control characters')
+    return text
