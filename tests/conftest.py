@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Self
 
 import pytest
 
@@ -47,9 +48,30 @@ def daemon(busybox_tar: bytes) -> Iterator[TestDaemon]:
         pytest.skip("needs CAP_SYS_ADMIN")
     if shutil.which("docker") is None:
         pytest.skip("needs the docker CLI")
-    with _short_directory() as directory, TestDaemon(directory) as started:
+    with _short_directory() as directory, _session_daemon(directory) as started:
         started.docker("load", stdin=busybox_tar)
         yield started
+
+
+def _session_daemon(directory: Path) -> TestDaemon:
+    """Return our daemon, or the peer the environment names: a wrong test fails on the peer too."""
+    peer = os.environ.get("CAIS_TEST_PEER")
+    return PeerDaemon(directory, peer) if peer else TestDaemon(directory)
+
+
+class PeerDaemon(TestDaemon):
+    """A running dockerd, ``CAIS_TEST_PEER=<pid>:<socket>``, in namespaces of its own."""
+
+    def __init__(self, directory: Path, peer: str) -> None:
+        super().__init__(directory)
+        pid, _, path = peer.partition(":")
+        self._holder_pid, self.socket_path = int(pid), Path(path)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def close(self) -> None:
+        pass
 
 
 @contextmanager

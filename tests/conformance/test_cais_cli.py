@@ -124,7 +124,7 @@ def test_starts_the_daemon_by_itself(daemon: TestDaemon, tmp_path: Path) -> None
         inside = [*daemon.enter_namespaces, str(BIN / "cais"), *roots, *arguments]
         return subprocess.run(
             inside, env=environment, capture_output=True, text=True, timeout=60, check=False
-        )  # noqa: E501
+        )
 
     before = set(daemon.processes())
     first, second = (cais("info", "-f", "{{.DockerRootDir}} {{.ID}}") for _ in range(2))
@@ -143,7 +143,7 @@ def test_never_starts_one_elsewhere(tmp_path: Path) -> None:
         environment.pop("CAIS_HOST", None)
         result = subprocess.run(
             [BIN / "cais", "ps"], env=environment, capture_output=True, text=True, check=False
-        )  # noqa: E501
+        )
         assert result.returncode == 1
         assert host in result.stderr
         assert not list(tmp_path.iterdir())

@@ -1,5 +1,7 @@
 """Bad input gets Docker's messages and codes, never a traceback, never a hang."""
 
+# ruff: noqa: E501 - messages and archives stand on one line each
+
 import re
 import socket
 
@@ -77,7 +79,9 @@ def test_states_forbid(daemon: TestDaemon) -> None:
     daemon.docker("run", "-d", "--name", "up", "busybox", "sleep", "600")
     try:
         removal = daemon.docker("rm", "up", check=False)
-        assert re.search(r"cannot remove container .*: container is running", removal.stderr, re.I)
+        assert re.search(
+            r"cannot remove container .*: container is running", removal.stderr, re.IGNORECASE
+        )
         used = daemon.docker("rmi", "busybox", check=False)
         assert "conflict: unable to " in used.stderr
         assert daemon.docker("start", "up").returncode == 0
@@ -115,7 +119,7 @@ def test_other_routes_answer_clearly(daemon: TestDaemon, path: str, status: int)
 )  # fmt: skip
 def test_garbage_on_the_socket(daemon: TestDaemon, data: bytes) -> None:
     answer = exchange(daemon, data)
-    assert not answer or re.match(rb"HTTP/1\.[01] 4\d\d ", answer), answer[:200]
+    assert not answer or re.match(rb"HTTP/1\.[01] (301|4\d\d|505) ", answer), answer[:200]
     assert b"Traceback" not in answer
     assert daemon.docker("ps", "-q").returncode == 0
 

@@ -1,5 +1,7 @@
 """Images with the real CLI: load, save, import, tag, history, remove."""
 
+# ruff: noqa: E501 - messages and archives stand on one line each
+
 import gzip
 import json
 import subprocess

@@ -14,8 +14,8 @@ def test_the_bridge_gives_address_gateway_and_files(daemon: TestDaemon) -> None:
     assert address, out
     assert ipaddress.ip_address(address[1]) in ipaddress.ip_network("172.17.0.0/16")
     assert "default via 172.17.0.1 dev eth0" in out
-    assert re.search(rf"^{address[1]}\s+[0-9a-f]{{12}}$", out, re.M)
-    assert re.search(r"^127\.0\.0\.1\s+localhost$", out, re.M)
+    assert re.search(rf"^{address[1]}\s+[0-9a-f]{{12}}$", out, re.MULTILINE)
+    assert re.search(r"^127\.0\.0\.1\s+localhost$", out, re.MULTILINE)
 
 
 def test_containers_reach_each_other_and_the_host_side(daemon: TestDaemon) -> None:
@@ -71,7 +71,7 @@ def test_another_containers_network(daemon: TestDaemon) -> None:
 def test_publishing_is_refused_clearly(daemon: TestDaemon) -> None:
     result = daemon.docker("run", "--rm", "-p", "8080:80", "busybox", "true", check=False)
     assert result.returncode == 125
-    assert re.search("publish|port", result.stderr, re.I)
+    assert re.search("publish|port", result.stderr, re.IGNORECASE)
     assert not daemon.docker("ps", "-aq").stdout
 
 
@@ -82,4 +82,4 @@ def test_dns_and_extra_hosts(daemon: TestDaemon) -> None:
     ).stdout
     assert "nameserver 192.0.2.53" in out
     assert "search quay.example" in out
-    assert re.search(r"^192\.0\.2\.7\s+ship$", out, re.M)
+    assert re.search(r"^192\.0\.2\.7\s+ship$", out, re.MULTILINE)

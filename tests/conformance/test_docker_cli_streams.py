@@ -12,7 +12,7 @@ import pytest
 from cais.testing.daemon import TestDaemon
 
 # The filter is 1 GB; developers on a slow machine may ask for less.
-FILTER_BYTES = int(os.environ.get("CAIS_TEST_FILTER_BYTES", 1 << 30))
+FILTER_BYTES = int(os.environ.get("CAIS_TEST_FILTER_BYTES", str(1 << 30)))
 LINES = 100_000
 
 

@@ -1,6 +1,7 @@
 """docker-py, ``from_env()``, as programs use it."""
 
 import io
+import socket
 from collections.abc import Iterator
 
 import docker
@@ -77,12 +78,12 @@ def test_attach_and_type(client: docker.DockerClient) -> None:
     container = client.containers.create("busybox", ["cat"], stdin_open=True)
     try:
         attached = container.attach_socket(params={"stdin": 1, "stdout": 1, "stream": 1})
-        container.start()
-        attached._sock.sendall(b"typed\n")
-        attached._sock.shutdown(1)
-        assert container.wait(timeout=20)["StatusCode"] == 0
+        with attached, attached._sock as connection:
+            container.start()
+            connection.sendall(b"typed\n")
+            connection.shutdown(socket.SHUT_WR)
+            assert container.wait(timeout=20)["StatusCode"] == 0
         assert container.logs() == b"typed\n"
-        attached.close()
     finally:
         container.remove(force=True)
 

@@ -187,5 +187,6 @@ def _report_usage(error: click.UsageError) -> int:
         text = (
             f"unknown flag: {name}" if name.startswith("--") else f"unknown shorthand flag: {name}"
         )
-    print(f"cais: {text}\n\nRun '{path} --help' for more information", file=sys.stderr)
+    prefix = "" if is_flag else "cais: "
+    print(f"{prefix}{text}\n\nRun '{path} --help' for more information", file=sys.stderr)
     return 125 if is_flag and not isinstance(error, click.MissingParameter) else 1

@@ -26,9 +26,7 @@ STDIN_FD, STDOUT_FD, STDERR_FD = 0, 1, 2
 
 
 class Detached(CaisError):  # noqa: N818 - an outcome, reported as Docker reports it
-    """The user typed the detach keys."""
-
-    exit_code = 0
+    """The user typed the detach keys; ``run`` and ``start`` end quietly, the others say it."""
 
     def __init__(self) -> None:
         super().__init__("read escape sequence")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 import click
@@ -41,7 +42,9 @@ def ls(
         }
         for each in documents
     ]
-    for line in format_rows(rows, COLUMNS, "{{.ID}}" if quiet else chosen):
+    for line in format_rows(
+        sorted(rows, key=itemgetter("Name")), COLUMNS, "{{.ID}}" if quiet else chosen
+    ):
         print(line)
 
 

@@ -61,7 +61,9 @@ def run(session: Session, /, arguments: tuple[str, ...], **options: Any) -> int:
             print(container)
             return 0
         return _run_attached(client, container, options)
-    except (Detached, NoTerminalError):
+    except Detached:
+        return 0
+    except NoTerminalError:
         raise
     except CaisError as error:
         raise RunError(error) from error

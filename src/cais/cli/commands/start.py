@@ -10,6 +10,7 @@ import click
 from cais.cli.container_streams import exit_status, open_attachment, proxied_signals, pump
 from cais.cli.each import for_each
 from cais.cli.options import command
+from cais.cli.streams import Detached
 from cais.client.client import quote
 from cais.errors import InvalidArgumentError
 
@@ -37,7 +38,10 @@ def start(
         return for_each(arguments, lambda name: _start(client, name))
     if len(arguments) > 1:
         raise InvalidArgumentError("you cannot start and attach multiple containers at once")
-    return _start_attached(client, arguments[0], interactive=interactive, keys=detach_keys)
+    try:
+        return _start_attached(client, arguments[0], interactive=interactive, keys=detach_keys)
+    except Detached:
+        return 0
 
 
 def _start(client: Client, container: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 import click
@@ -60,7 +61,9 @@ def ls(
         {"Driver": each["Driver"], "Name": each["Name"], "Mountpoint": each["Mountpoint"]}
         for each in answer["Volumes"] or ()
     ]
-    for line in format_rows(rows, COLUMNS, "{{.Name}}" if quiet else chosen):
+    for line in format_rows(
+        sorted(rows, key=itemgetter("Name")), COLUMNS, "{{.Name}}" if quiet else chosen
+    ):
         print(line)
 
 
