@@ -65,9 +65,8 @@ def detach() -> None:
 
 def close_inherited(keep_fd: int) -> None:
     """Close every descriptor but the standard ones and ``keep_fd``."""
-    if keep_fd > 2:
-        os.closerange(3, keep_fd)
-    process.close_from(max(3, keep_fd + 1))
+    os.closerange(3, keep_fd)
+    os.closerange(max(3, keep_fd + 1), os.sysconf("SC_OPEN_MAX"))
 
 
 def silence_input_and_output() -> None:

@@ -85,7 +85,7 @@ class Shim:
         lock_path = os.path.join(options.data_root, LOCK_NAME)
         self._lock_fd = daemon.lock(lock_path, options.exec_root)
         self._socket_path, log_path = daemon.exec_root_paths(options.exec_root)
-        ready_fd = os.dup(options.ready_fd) if options.ready_fd >= 0 else -1
+        ready_fd = _take(options.ready_fd)
         self._journal = daemon.Journal(log_path)
         if not options.foreground:
             daemon.silence_input_and_output()
@@ -127,6 +127,16 @@ class Shim:
             self._loop.stop()
         else:
             self._journal.write("SIGTERM is not obeyed while there are containers")
+
+
+def _take(fd: int) -> int:
+    """Return a descriptor of our own for ``fd``, which is closed unless it is a standard one."""
+    if fd < 0:
+        return -1
+    own_fd = os.dup(fd)
+    if fd > 2:
+        os.close(fd)
+    return own_fd
 
 
 def _ignore() -> None:
