@@ -1,0 +1,192 @@
+"""The ``local`` driver: a directory per volume.
+
+    <data-root>/volumes/<name>/_data          mounted into containers
+    <data-root>/volumes/<name>/volume.json    the record: {"version", "created", "labels", ...}
+    <data-root>/volumes/.new-*  .gone-*       on their way in or out
+
+A volume exists when its directory has its name: it is made complete and durable under a dot name
+and renamed into place; removal first renames it back to a dot name. What a crash leaves are dot
+names, removed when the next ``LocalDriver`` opens the root. Volume names cannot begin with a dot.
+"""
+
+import contextlib
+import json
+import os
+import re
+import secrets
+import stat
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from cais.errors import DataLossError, UnsupportedError
+from cais.linux.durable import sync_directory, write_durably
+from cais.linux.filesystem import remove_tree
+from cais.linux.paths import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, open_at
+from cais.volumes.errors import InvalidVolumeNameError
+
+_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+", re.ASCII)
+_ALLOWED = '"[a-zA-Z0-9][a-zA-Z0-9_.-]"'
+_NAME_LIMIT = 255
+_VERSION = 1
+_STRICT = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS
+
+
+def check_name(name: str) -> None:
+    """Refuse a name outside the grammar.
+
+    Raises:
+        InvalidVolumeNameError: with Docker's text.
+
+    """
+    if len(name) == 1:
+        raise InvalidVolumeNameError(
+            "volume name is too short, names should be at least two alphanumeric characters"
+        )
+    if not _NAME.fullmatch(name):
+        raise InvalidVolumeNameError(
+            f"{json.dumps(name[:_NAME_LIMIT])} includes invalid characters for a local volume "
+            f"name, only {_ALLOWED} are allowed. If you intended to pass a host directory, "
+            "use absolute path"
+        )
+    if len(name) > _NAME_LIMIT:
+        raise InvalidVolumeNameError(f"volume name is too long: at most {_NAME_LIMIT} characters")
+
+
+def check_options(options: Mapping[str, str]) -> None:
+    """Refuse driver options; none is supported yet.
+
+    Raises:
+        UnsupportedError: naming them.
+
+    """
+    if options:
+        raise UnsupportedError(
+            "volume driver options are not supported by this version: " + ", ".join(sorted(options))
+        )
+
+
+class LocalDriver:
+    """The directories below one root. Not for two threads at once (``VolumeStore`` locks)."""
+
+    def __init__(self, root: Path) -> None:
+        """Open the root, making it if needed, and remove what a crash left."""
+        root.mkdir(mode=0o701, parents=True, exist_ok=True)
+        self._root = root
+        self._fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        for name in os.listdir(self._fd):
+            if name.startswith((".new-", ".gone-", ".remove-")):
+                remove_tree(self._fd, name)
+
+    def close(self) -> None:
+        """Close the root."""
+        os.close(self._fd)
+
+    def mountpoint(self, name: str) -> str:
+        """Return the data directory of a volume."""
+        return str(self._root / name / "_data")
+
+    def create(self, name: str, record: Mapping[str, Any]) -> None:
+        """Make a volume; durable when this returns.
+
+        Raises:
+            FileExistsError: it exists.
+
+        """
+        passing = f".new-{secrets.token_hex(8)}"
+        try:
+            os.mkdir(passing, 0o701, dir_fd=self._fd)
+            self._make_data(self._root / passing)
+            text = json.dumps({"version": _VERSION, **record}).encode()
+            write_durably(self._root / passing / "volume.json", text, mode=0o600)
+            self._take_name(passing, name)
+        except BaseException:
+            remove_tree(self._fd, passing)
+            raise
+        os.fsync(self._fd)
+
+    def records(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yield the name and record of each volume.
+
+        A volume whose record is damaged still shows, with what is known: its data is all there.
+        """
+        for name in sorted(os.listdir(self._fd)):
+            if not name.startswith("."):
+                try:
+                    yield name, self._load(name)
+                except DataLossError:
+                    yield name, {}
+
+    def remove(self, name: str) -> None:
+        """Remove a volume and its data: gone for good when this returns. Absent is fine.
+
+        Blocks: as long as deleting the data takes.
+        """
+        passing = f".gone-{secrets.token_hex(8)}"
+        try:
+            os.rename(name, passing, src_dir_fd=self._fd, dst_dir_fd=self._fd)
+        except FileNotFoundError:
+            return
+        os.fsync(self._fd)
+        remove_tree(self._fd, passing)
+
+    def usage(self, name: str) -> int:
+        """Return the bytes of a volume's files; a file with several names counts once."""
+        data_fd = os.open(self.mountpoint(name), os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        try:
+            return _tree_size(data_fd)
+        finally:
+            os.close(data_fd)
+
+    def _make_data(self, directory: Path) -> None:
+        data = directory / "_data"
+        data.mkdir()
+        data.chmod(0o755)
+        sync_directory(directory)
+
+    def _take_name(self, passing: str, name: str) -> None:
+        if os.path.lexists(self._root / name):  # an empty directory would be replaced
+            raise FileExistsError(name)
+        os.rename(passing, name, src_dir_fd=self._fd, dst_dir_fd=self._fd)
+
+    def _load(self, name: str) -> dict[str, Any]:
+        path = self._root / name / "volume.json"
+        try:
+            record = json.loads(path.read_bytes())
+        except (OSError, ValueError) as exc:
+            raise DataLossError(f"{path} is damaged: {exc}") from exc
+        if not isinstance(record, dict) or record.get("version") != _VERSION:
+            raise DataLossError(f"{path} is not a volume record of version {_VERSION}")
+        return record
+
+
+def _tree_size(root_fd: int) -> int:
+    """Add up a tree that a container may be changing meanwhile.
+
+    What vanishes is left out, and so is what is nested deeper than a path can say.
+    """
+    total, linked = 0, set[tuple[int, int]]()
+    pending = ["."]
+    while pending:
+        path = pending.pop()
+        with contextlib.suppress(OSError):
+            directory_fd = open_at(root_fd, path, os.O_RDONLY | os.O_DIRECTORY, resolve=_STRICT)
+            try:
+                for name, status in _entries(directory_fd):
+                    if stat.S_ISDIR(status.st_mode):
+                        pending.append(f"{path}/{name}")
+                    elif status.st_nlink > 1:
+                        if (key := (status.st_dev, status.st_ino)) in linked:
+                            continue
+                        linked.add(key)
+                    total += status.st_size
+            finally:
+                os.close(directory_fd)
+    return total
+
+
+def _entries(directory_fd: int) -> Iterator[tuple[str, os.stat_result]]:
+    with os.scandir(directory_fd) as entries:
+        for entry in entries:
+            with contextlib.suppress(FileNotFoundError):
+                yield entry.name, entry.stat(follow_symlinks=False)
