@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from cais.spec.digest import ImageId
 
 
-
 class Readable(Protocol):
     """Where an archive comes from: an open file, or a queue fed by a request's body."""
 
