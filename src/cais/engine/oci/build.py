@@ -1,0 +1,159 @@
+"""Put the document together.
+
+Spec: OCI runtime-spec 1.2; architecture.md 3.2 for ``cais.json``.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from cais.engine.oci import devices, filters, masks, mounts, namespaces, resources
+from cais.engine.oci.process import build_process
+from cais.engine.oci.security import apparmor_profile, parse_security_options
+from cais.linux.cgroups import clean_path
+from cais.spec.runtime import OCI_VERSION
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from cais.engine.oci.host import Host
+    from cais.engine.oci.security import SecurityOptions
+    from cais.snapshots.snapshotter import Mount
+    from cais.spec.container import ContainerConfig, HostConfig, Ulimit
+    from cais.volumes.mounts import MountPoint
+
+CGROUP_PARENT = "/cais"
+Document = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The container's place on this host.
+
+    Attributes:
+        id: names the control group.
+        host: from ``detect_host``.
+        rootfs: the snapshot's mounts.
+        mounts: resolved binds, volumes and tmpfs.
+        files: ``/etc/hosts`` and its like: destination in the container to path on the host.
+        namespaces: kind to path of a namespace to enter: ``network`` (made ready, or another
+            container's), ``ipc``, ``pid`` (another container's).
+        shm_path: the directory that is /dev/shm when it is shared.
+        seccomp_dir: cache of compiled filters, of the daemon alone.
+        cgroup_parent: where HostConfig.CgroupParent is empty.
+        default_ulimits: of the daemon.
+        no_new_privileges: the daemon's default.
+        init: the daemon's default for HostConfig.Init.
+
+    """
+
+    id: str
+    host: Host
+    rootfs: Sequence[Mount]
+    seccomp_dir: Path
+    mounts: Sequence[MountPoint] = ()
+    files: Mapping[str, str] = field(default_factory=dict)
+    namespaces: Mapping[str, str] = field(default_factory=dict)
+    shm_path: str | None = None
+    cgroup_parent: str = CGROUP_PARENT
+    default_ulimits: Sequence[Ulimit] = ()
+    no_new_privileges: bool = False
+    init: bool = False
+
+
+class Built(NamedTuple):
+    """``config.json``, ``cais.json``, and sentences for the user."""
+
+    config: Document
+    cais: Document
+    warnings: list[str]
+
+
+def build_document(config: ContainerConfig, host_config: HostConfig, target: Target) -> Built:
+    """Return the bundle of a container whose configuration was merged, checked and adapted.
+
+    Blocks: the first container with a new filter waits for libseccomp (tens of milliseconds).
+
+    Raises:
+        InvalidArgumentError: what can only be seen now: a device that is gone, a bad profile.
+        UnsupportedError: an option this version does not have.
+
+    """
+    options = parse_security_options(
+        host_config.security_opt or (), no_new_privileges=target.no_new_privileges
+    )
+    process = build_process(config, host_config, options, target.host, target.default_ulimits)
+    if profile := apparmor_profile(options, target.host, privileged=host_config.privileged):
+        process["apparmorProfile"] = profile
+    document: Document = {
+        "ociVersion": OCI_VERSION,
+        "process": process,
+        "root": {"path": "rootfs", "readonly": host_config.readonly_rootfs},
+        "mounts": mounts.build_mounts(host_config, target.mounts, target.files, target.shm_path),
+        "linux": _linux(config, host_config, target, options),
+    }
+    if host_config.uts_mode != "host":
+        document["hostname"] = config.hostname or target.id[:12]
+        if config.domainname:
+            document["domainname"] = config.domainname
+    if host_config.annotations:
+        document["annotations"] = dict(host_config.annotations)
+    filtered = filters.compiled(
+        options,
+        target.host,
+        process["capabilities"]["bounding"],
+        target.seccomp_dir,
+        privileged=host_config.privileged,
+    )
+    return Built(document, _cais(config, host_config, target, filtered.path), filtered.warnings)
+
+
+def cgroup_path(host_config: HostConfig, container_id: str, parent: str = CGROUP_PARENT) -> str:
+    """Return the container's control group: below its parent, whatever ``..`` says."""
+    return clean_path(posixpath.join("/", host_config.cgroup_parent or parent, container_id))
+
+
+def _linux(
+    config: ContainerConfig, host_config: HostConfig, target: Target, options: SecurityOptions
+) -> Document:
+    nodes, rules = devices.devices_and_rules(host_config)
+    linux: Document = {
+        "namespaces": namespaces.build_namespaces(config, host_config, target.namespaces),
+        "cgroupsPath": cgroup_path(host_config, target.id, target.cgroup_parent),
+        "resources": {**resources.resources_document(host_config), "devices": rules},
+        "sysctl": namespaces.build_sysctls(host_config),
+    }
+    if nodes:
+        linux["devices"] = nodes
+    if propagation := mounts.rootfs_propagation(target.mounts):
+        linux["rootfsPropagation"] = propagation
+    if options.system_paths:
+        linux["maskedPaths"] = masks.masked_paths(host_config)
+        linux["readonlyPaths"] = masks.read_only_paths(host_config)
+    return linux
+
+
+def _cais(
+    config: ContainerConfig, host_config: HostConfig, target: Target, seccomp: str | None
+) -> Document:
+    wants_init = target.init if host_config.init is None else host_config.init
+    return {
+        "rootfs": [
+            {
+                "type": mount.type,
+                "source": mount.source,
+                "target": mount.target,
+                "options": list(mount.options),
+            }
+            for mount in target.rootfs
+        ],
+        "user": config.user or None,
+        "additional_groups": list(host_config.group_add or ()),
+        # In another's pid namespace there is an init already.
+        "init": wants_init and not host_config.pid_mode,
+        "network": target.namespaces.get("network"),
+        "seccomp": seccomp,
+    }

@@ -1,0 +1,65 @@
+"""Which system-call filter a container gets, and where its compiled form lies."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import resources
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from cais.errors import InvalidArgumentError
+from cais.linux.seccomp import compiler, profiles
+from cais.spec import strict_json
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from cais.engine.oci.host import Host
+    from cais.engine.oci.security import SecurityOptions
+
+_NOT_ENABLED = "seccomp is not enabled in your kernel"
+
+
+class Filter(NamedTuple):
+    """A compiled program's file; None for no filter."""
+
+    path: str | None
+    warnings: list[str]
+
+
+def compiled(
+    options: SecurityOptions,
+    host: Host,
+    capabilities: Sequence[str],
+    directory: Path,
+    *,
+    privileged: bool,
+) -> Filter:
+    """Return the program for these capabilities on this kernel, compiling it when it is new.
+
+    Privileged containers have none unless a profile was asked for.
+
+    Raises:
+        InvalidArgumentError: a profile that is none; one was asked for and the kernel has no
+            filters.
+
+    """
+    if options.seccomp == "unconfined" or (privileged and not options.is_seccomp_asked_for):
+        return Filter(None, [])
+    if not host.seccomp:
+        if options.is_seccomp_asked_for and options.seccomp != "builtin":
+            raise InvalidArgumentError(f"{_NOT_ENABLED}, cannot run a custom seccomp profile")
+        return Filter(None, [f"{_NOT_ENABLED}, running container without default profile"])
+    profile = options.seccomp if isinstance(options.seccomp, dict) else default_profile()
+    resolved = profiles.resolve(
+        profile, capabilities=capabilities, machine=host.machine, kernel=host.kernel
+    )
+    return Filter(compiler.ensure_compiled(resolved, str(directory)), [])
+
+
+@cache
+def default_profile() -> dict[str, Any]:
+    """Return Docker's profile, as it ships with this package."""
+    text = resources.files("cais.spec").joinpath("data/seccomp-default.json").read_bytes()
+    profile: dict[str, Any] = strict_json.loads(text)
+    return profile

@@ -1,0 +1,75 @@
+"""What the host can do, read once: the ground on which configurations are checked and adapted."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cais.linux import cgroups
+
+if TYPE_CHECKING:
+    from cais.linux.cgroups import Features, Hierarchy
+
+PROC_STATUS = Path("/proc/self/status")
+_SECCOMP_ACTIONS = Path("/proc/sys/kernel/seccomp/actions_avail")
+_APPARMOR_PROFILES = Path("/sys/kernel/security/apparmor/profiles")
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """Facts that do not change while the daemon runs.
+
+    ``capabilities`` is the bounding set as a mask: no container can have more than the daemon.
+    ``apparmor_profiles`` are the loaded ones; empty where AppArmor is off.
+    """
+
+    hierarchy: Hierarchy
+    features: Features
+    cpus: int
+    capabilities: int
+    last_capability: int
+    seccomp: bool
+    kernel: tuple[int, int]
+    machine: str
+    apparmor_profiles: frozenset[str] = frozenset()
+
+
+def detect_host() -> Host:
+    """Look at the running kernel. Blocks: reads a dozen small files."""
+    hierarchy = cgroups.detect()
+    release = os.uname().release.split(".")
+    return Host(
+        hierarchy=hierarchy,
+        features=cgroups.probe(hierarchy),
+        cpus=os.cpu_count() or 1,
+        capabilities=_bounding_set(),
+        last_capability=_number(Path("/proc/sys/kernel/cap_last_cap"), 40),
+        seccomp=_SECCOMP_ACTIONS.exists(),
+        kernel=(int(release[0]), int(release[1].partition("-")[0])),
+        machine=os.uname().machine,
+        apparmor_profiles=_loaded_profiles(),
+    )
+
+
+def _bounding_set() -> int:
+    for line in PROC_STATUS.read_text().splitlines():
+        if line.startswith("CapBnd:"):
+            return int(line.split()[1], 16)
+    return 0
+
+
+def _loaded_profiles() -> frozenset[str]:
+    try:
+        text = _APPARMOR_PROFILES.read_text()
+    except OSError:
+        return frozenset()
+    return frozenset(line.rpartition(" (")[0] for line in text.splitlines())
+
+
+def _number(path: Path, default: int) -> int:
+    try:
+        return int(path.read_text())
+    except OSError:
+        return default
