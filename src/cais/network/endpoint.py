@@ -67,3 +67,8 @@ class Attachment:
     sandbox_id: SandboxId
     endpoint: Endpoint | None = None
     sysctls: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def network_id(self) -> NetworkId | None:
+        """The network the endpoint is on; None for ``container:<id>``."""
+        return self.endpoint.network_id if self.endpoint else None

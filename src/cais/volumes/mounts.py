@@ -160,7 +160,7 @@ def _asked_for(host_config: HostConfig) -> dict[str, _Planned]:
             "tmpfs",
             "",
             posixpath.normpath(destination),
-            options=tmpfs.merge_options(options),
+            options=tmpfs.parse_options(options),
             is_listed=False,
         )
         planned[point.destination] = _Planned(point)
