@@ -81,9 +81,7 @@ class TestDaemon:
         """Start ``caisd`` (again) on the same roots and wait until it answers."""
         command = [
             *self.enter_namespaces,
-            sys.executable,
-            "-m",
-            "cais.wiring",
+            str(BIN / "caisd"),
             "-H",
             self.host,
             "--data-root",
