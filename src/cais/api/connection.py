@@ -273,7 +273,7 @@ class RequestBody:
 
     def __init__(self, connection: Connection, *, is_expected: bool) -> None:
         self._connection = connection
-        self._done = False
+        self._done = not is_expected
         self.is_expected = is_expected
 
     async def __aiter__(self) -> AsyncIterator[bytes]:

@@ -1,3 +1,4 @@
+# ruff: noqa: ANN401 - a double takes whatever it is given
 """An engine that runs nothing: for tests of the API, which drive it over a real socket.
 
 Every call is recorded in ``calls``; ``failures[name]`` makes the call of that name raise. An
@@ -9,8 +10,10 @@ from __future__ import annotations
 import asyncio
 import queue
 import socket
-from collections.abc import AsyncIterator, Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
 
 CONTAINER_ID = "c0ffee" + "0" * 58
 IMAGE_ID = "sha256:" + "1" * 64
@@ -30,7 +33,7 @@ class FakeSession:
     def __init__(self, *, tty: bool, detach_keys: bytes, prefix: list[bytes]) -> None:
         self.tty = tty
         self.sock, self.peer = socket.socketpair()
-        self.sock.setblocking(False)
+        self.sock.settimeout(0)
         self.detach_keys = detach_keys
         self.detached = False
         self.closed = False
@@ -51,7 +54,7 @@ class FakeSubscription:
 
     def __init__(self) -> None:
         self.events: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
-        self.closed = False
+        self.closed = asyncio.Event()
 
     def __aiter__(self) -> FakeSubscription:
         return self
@@ -64,7 +67,7 @@ class FakeSubscription:
 
     def close(self) -> None:
         """Remember it."""
-        self.closed = True
+        self.closed.set()
 
 
 class FakeEngine:
@@ -78,6 +81,7 @@ class FakeEngine:
         self.detach_keys = b""
         self.prefix: list[bytes] = []
         self.sessions: queue.Queue[FakeSession] = queue.Queue()
+        self._peers: list[socket.socket] = []
         self.subscriptions: list[FakeSubscription] = []
         self.waits: list[asyncio.Future[FakeWaitResult]] = []
         self.loaded = bytearray()
@@ -111,19 +115,26 @@ class FakeEngine:
 
     def record(self, name: str, *args: Any, **kwargs: Any) -> None:
         """Remember a call; raise what the test put into ``failures``."""
-        self.calls.append((name, {**dict(enumerate(args)), **kwargs}))  # type: ignore[dict-item]
+        positional = {str(index): value for index, value in enumerate(args)}
+        self.calls.append((name, {**positional, **kwargs}))
         if name in self.failures:
             raise self.failures[name]
 
     def arguments(self, name: str) -> Mapping[str, Any]:
-        """Return the arguments of the last call of ``name``; positions are the keys 0, 1, ..."""
+        """Return the arguments of the last call of ``name``; positions are the keys "0", "1", ..."""
         return next(arguments for called, arguments in reversed(self.calls) if called == name)
 
     def session(self) -> FakeSession:
         """Make an attachment and hand the test its other end."""
         session = FakeSession(tty=self.tty, detach_keys=self.detach_keys, prefix=self.prefix)
+        self._peers.append(session.peer)
         self.sessions.put(session)
         return session
+
+    def close(self) -> None:
+        """Close the containers' ends of all attachments."""
+        for peer in self._peers:
+            peer.close()
 
 
 class _Part:

@@ -115,7 +115,7 @@ async def test_slow_reader_holds_the_container_back(ends: Ends) -> None:
 
 
 async def test_throughput_and_integrity_both_ways(ends: Ends) -> None:
-    """A filter's bytes come out as they went in; the rate is printed, the bound is generous."""
+    """A filter's bytes come out as they went in; the bound on the rate is for a busy machine."""
     client, ours, session, container = ends
     total = 200 * 1024 * 1024
     block = os.urandom(1024 * 1024)
@@ -146,7 +146,7 @@ async def test_throughput_and_integrity_both_ways(ends: Ends) -> None:
     ours.shutdown(socket.SHUT_WR)
     for thread in threads:
         thread.join()
-    print(f"{total / 1e6 / (time.monotonic() - begun):.0f} MB/s there and back")
+    assert total / 1e6 / (time.monotonic() - begun) > 20, "MB/s; hundreds on a quiet machine"
     expected = hashlib.sha256()
     for _ in range(total // len(block)):
         expected.update(block)
