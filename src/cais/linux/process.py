@@ -55,6 +55,7 @@ class _CloneArgs(ctypes.Structure):  # struct clone_args, version 2
     ]
 
 
+_clone = system_call("clone", ULong, Pointer, Pointer, Pointer, ULong)
 _clone3 = system_call("clone3", Pointer, Long)
 _prctl = system_call("prctl", Long, ULong, ULong, ULong, ULong)
 _close_range = system_call("close_range", ULong, ULong, ULong)
@@ -64,13 +65,12 @@ _personality = system_call("personality", ULong)
 _ioprio_set = system_call("ioprio_set", Long, Long, Long)
 
 
-def clone(flags: int, *, cgroup_fd: int = -1, parent: bool = False) -> tuple[int, int]:
+def clone(flags: int, *, cgroup_fd: int = -1) -> tuple[int, int]:
     """Clone this single-threaded process.
 
     Args:
         flags: CLONE_NEW* of the child.
         cgroup_fd: a cgroup v2 directory the child starts in. Borrowed.
-        parent: the child becomes a sibling, not a child (CLONE_PARENT).
 
     Returns:
         (0, -1) in the child; in the caller the pid and a pidfd (owned, close-on-exec).
@@ -82,15 +82,22 @@ def clone(flags: int, *, cgroup_fd: int = -1, parent: bool = False) -> tuple[int
     pidfd = ctypes.c_int(-1)
     args = _CloneArgs(flags=flags | CLONE_PIDFD | CLONE_CLEAR_SIGHAND)
     args.pidfd = ctypes.addressof(pidfd)
-    if parent:
-        args.flags |= CLONE_PARENT
-    else:
-        args.exit_signal = SIGCHLD
+    args.exit_signal = SIGCHLD
     if cgroup_fd >= 0:
         args.flags |= CLONE_INTO_CGROUP
         args.cgroup = cgroup_fd
     pid = _clone3(ctypes.addressof(args), ctypes.sizeof(args))
     return pid, (pidfd.value if pid else -1)
+
+
+def clone_sibling() -> int:
+    """Clone this process as a sibling, with clone(2): filters refuse clone3.
+
+    Returns:
+        0 in the new process, its pid in the caller.
+
+    """
+    return _clone(CLONE_PARENT, 0, 0, 0, 0)
 
 
 def ignored_signals() -> list[int]:

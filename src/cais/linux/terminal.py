@@ -55,6 +55,12 @@ def _check_multiplexer(fd: int) -> None:
         raise KernelError(errno.ENOTTY, "open ptmx", "not a terminal multiplexer")
 
 
+def check_devpts(fd: int) -> None:
+    """Make sure that the directory is one of a devpts file system. KernelError: ENOTTY."""
+    if paths.filesystem_type(fd) != DEVPTS_SUPER_MAGIC:
+        raise KernelError(errno.ENOTTY, "open /dev/pts", "no devpts file system")
+
+
 def set_size(fd: int, height: int, width: int) -> None:
     """Set the window size; the foreground process group gets SIGWINCH when it changes."""
     fcntl.ioctl(fd, TIOCSWINSZ, struct.pack("HHHH", height & 0xFFFF, width & 0xFFFF, 0, 0))

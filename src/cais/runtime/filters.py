@@ -1,22 +1,71 @@
-"""System-call filters: compiled once, kept, loaded in the child."""
+"""System-call filters: taken ready from the engine's cache, or compiled here, once per process.
+
+Spec: seccomp(2); docs/architecture.md 3.2 (``cais.json`` "seccomp") and 4.
+"""
 
 from __future__ import annotations
 
-from cais.errors import UnsupportedError
+import json
+
+from cais.errors import InvalidArgumentError
+from cais.linux import seccomp
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from cais.spec.runtime import Seccomp
+    from collections.abc import Mapping
+    from typing import Any
+
+    from cais.spec.runtime import Config
+
+_programs: dict[str, bytes] = {}  # by the file's path or the document's text; both never change
 
 
 class Filter:
     """A compiled filter."""
 
+    __slots__ = ("_program",)
+
+    def __init__(self, program: bytes) -> None:
+        self._program = program
+
     def install(self) -> None:
-        """Put the calling process under the filter."""
-        raise UnsupportedError("seccomp is not there yet")
+        """Put the calling process, and all it starts, under the filter for good.
+
+        Privileges: CAP_SYS_ADMIN or no_new_privs.
+        """
+        seccomp.load(self._program)
 
 
-def load(document: Seccomp) -> Filter:
-    """Return the compiled filter of a document."""
-    raise UnsupportedError(f"seccomp is not there yet: {document['defaultAction']}")
+def load(config: Config, extras: Mapping[str, Any]) -> Filter | None:
+    """Return the filter of a container: for its first process and for every exec.
+
+    Raises:
+        InvalidArgumentError: the engine's file cannot be read, or a malformed profile.
+        UnsupportedError: no libseccomp, or something it cannot do.
+
+    """
+    path = extras.get("seccomp")
+    if path is not None:
+        if not isinstance(path, str):
+            raise InvalidArgumentError("seccomp in cais.json is not a path")
+        return Filter(_read(path))
+    document = config.get("linux", {}).get("seccomp")
+    if document is None:
+        return None
+    text = json.dumps(document, sort_keys=True)
+    if text not in _programs:
+        # Only here: a container that comes with a compiled program never pays for this import.
+        from cais.linux.seccomp import compiler
+
+        _programs[text] = compiler.compile_profile(document)
+    return Filter(_programs[text])
+
+
+def _read(path: str) -> bytes:
+    if path not in _programs:
+        try:
+            with open(path, "rb") as file:
+                _programs[path] = file.read()
+        except OSError as error:
+            raise InvalidArgumentError(f"seccomp program {path}: {error.strerror}") from error
+    return _programs[path]

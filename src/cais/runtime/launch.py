@@ -6,7 +6,8 @@ stuck (a dead network file system) stalls nobody else.
 
     child  {"warning": text}                     any number
            {"terminal": true} + 1 descriptor     the master side of its terminal
-           {"process": pid} + 1 descriptor       exec only: the process inside, and its pidfd
+           {"process": pid}                      exec only: the process inside; it waits for
+    parent {"go": true}                          the parent's word (also in a user namespace)
            {"ready": true}                       the next step is execve
            {"error": {errno, step, message, kind}}
            end of file                           after ready: execve happened
@@ -172,11 +173,13 @@ class Launch:
         """Act on one message; whatever is not expected now is a fault of ours or an attack."""
         if message.get("terminal") is True and fd >= 0 and self._terminal_fd < 0:
             self._terminal_fd = fd
-        elif type(message.get("process")) is int and fd >= 0 and self.pidfd < 0:
-            self.pid, self.pidfd = message["process"], fd
         elif fd >= 0:
             os.close(fd)
             raise LaunchError("the child sent a descriptor nobody asked for")
+        elif type(message.get("process")) is int and self.pidfd < 0:
+            # Our own child, not yet reaped: the number cannot have been given to another.
+            self.pid, self.pidfd = message["process"], os.pidfd_open(message["process"])
+            self._channel.send({"go": True})
         elif isinstance(message.get("warning"), str):
             self._warnings.append(message["warning"])
         elif message.get("ready") is True:

@@ -127,7 +127,8 @@ class ContainerPlan:
         self.gid_map = _identity_map(linux.get("gidMappings", ()))
         self.process = ProcessPlan(config["process"])
         apply_extras(self.process, extras)
-        add_container_settings(self.process, config)
+        self.process.init = extras.get("init") is True
+        add_container_settings(self.process, config, extras)
         self.root = _root(config, extras, bundle, {*self.new_names(), *self.join})
         self._check()
 
@@ -193,19 +194,20 @@ def load_extras(bundle: str) -> Mapping[str, Any]:
     return extras
 
 
-def load_exec(document: str, config: Config) -> tuple[ProcessPlan, Mapping[str, Any]]:
-    """Read an exec's document: ``{"process": ..., "user": ...}``."""
+def load_exec(document: str, bundle: str) -> tuple[ProcessPlan, Config]:
+    """Read an exec's document, ``{"process": ..., "user": ...}``, and its container's."""
     extras = strict_json.loads(_read(document), documents.CONFIG_LIMIT_BYTES)
     if not isinstance(extras, dict) or not isinstance(extras.get("process"), dict):
         raise InvalidArgumentError("the exec document has no process")
     plan = ProcessPlan(documents.parse_process(strict_json.dumps(extras["process"])))
     apply_extras(plan, extras)
-    add_container_settings(plan, config, privileged=bool(extras.get("privileged")))
-    return plan, extras
+    config = load_config(bundle)
+    add_container_settings(plan, config, load_extras(bundle))
+    return plan, config
 
 
 def apply_extras(plan: ProcessPlan, extras: Mapping[str, Any]) -> None:
-    """Take over the user as somebody typed it, and ``init``."""
+    """Take over the user and groups as somebody typed them."""
     user = extras.get("user")
     if user is not None and not isinstance(user, str):
         raise InvalidArgumentError("user is not a string")
@@ -214,14 +216,15 @@ def apply_extras(plan: ProcessPlan, extras: Mapping[str, Any]) -> None:
         raise InvalidArgumentError("additional_groups are not strings")
     plan.user = user
     plan.additional_groups = tuple(groups)
-    plan.init = bool(extras.get("init"))
 
 
-def add_container_settings(plan: ProcessPlan, config: Config, *, privileged: bool = False) -> None:
-    """Take over what the container decides for all its processes: filter and personality."""
+def add_container_settings(plan: ProcessPlan, config: Config, extras: Mapping[str, Any]) -> None:
+    """Take over what the container decides for all its processes: filter and personality.
+
+    Also for ``exec --privileged``: Docker gives it capabilities, not another filter.
+    """
     linux = config.get("linux", {})
-    if "seccomp" in linux and not privileged:
-        plan.filter = filters.load(linux["seccomp"])
+    plan.filter = filters.load(config, extras)
     personality = linux.get("personality")
     if personality:
         if personality.get("flags"):

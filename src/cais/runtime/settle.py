@@ -123,11 +123,12 @@ def take_streams(stdio: Stdio) -> None:
         os.close(copy)
 
 
-def take_terminal(slave_fd: int, size: tuple[int, int] | None) -> None:
-    """Make the terminal this session's, and its descriptor 0, 1 and 2; closes ``slave_fd``."""
+def take_terminal(slave_fd: int, size: tuple[int, int] | None, *, controlling: bool = True) -> None:
+    """Make the terminal descriptor 0, 1 and 2, and this session's; closes ``slave_fd``."""
     if size is not None:
         terminal.set_size(slave_fd, *size)
-    terminal.make_controlling(slave_fd)
+    if controlling:
+        terminal.make_controlling(slave_fd)
     for number in range(3):
         os.dup2(slave_fd, number, inheritable=True)
     os.close(slave_fd)

@@ -1,0 +1,94 @@
+"""Start another process in a running container."""
+
+from __future__ import annotations
+
+import os
+from signal import pidfd_send_signal
+
+from cais.errors import ConflictError, InvalidArgumentError
+from cais.linux import namespaces, process
+from cais.runtime import channel, child, groups, joiner, plan
+from cais.runtime.launch import Launch, LaunchError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from cais.linux.cgroups import Cgroup
+    from cais.runtime.child import Inheritance
+    from cais.runtime.launch import Stdio
+    from cais.runtime.plan import ProcessPlan
+    from cais.spec.runtime import Config
+
+
+def begin_exec(
+    container_id: str,
+    bundle: str,
+    document: str,
+    init_pidfd: int,
+    *,
+    stdio: Stdio | None,
+    size: tuple[int, int] | None = None,
+) -> Launch:
+    """Start a process in the container whose first process is ``init_pidfd``.
+
+    Args:
+        container_id: as given to ``begin``.
+        bundle: as given to ``begin``.
+        document: path of the process document (docs/architecture.md 3.2).
+        init_pidfd: borrowed.
+        stdio: None with a terminal.
+        size: (height, width) of the terminal; otherwise ``process.consoleSize``.
+
+    Raises:
+        ConflictError: the container is not running.
+        CaisError: the document is wrong; nothing was started.
+        LaunchError: the kernel refused the child; nothing is left.
+
+    """
+    wanted, config = plan.load_exec(document, bundle)
+    wanted.size = size or wanted.size
+    if not stdio and not wanted.terminal:
+        raise InvalidArgumentError("a process without a terminal needs stdio")
+    _check_running(container_id, init_pidfd)
+    given = child.Inheritance(stdio, groups.own_program())
+    try:
+        group = groups.group_of(container_id, bundle)
+        return _launch(wanted, group, given, (init_pidfd, _flags(config)))
+    except OSError as error:
+        raise LaunchError(str(error.strerror), errno=error.errno or 0, step="clone") from error
+
+
+def _launch(
+    wanted: ProcessPlan, group: Cgroup, given: Inheritance, target: tuple[int, int]
+) -> Launch:
+    process.set_dumpable(dumpable=False)
+    ours, theirs = channel.open_channel()
+    owned: list[int] = []
+    try:
+        cgroup_fd = groups.open_entry(group, given, owned)
+        ignored = process.ignored_signals()
+        pid, pidfd = process.clone(0, cgroup_fd=cgroup_fd)
+        if pid == 0:
+            joiner.run(wanted, theirs, given, target, ignored)
+    except BaseException:
+        ours.close()
+        raise
+    finally:
+        theirs.close()
+        for fd in owned:
+            os.close(fd)
+    return Launch(ours, None, (pid, pidfd), warnings=wanted.warnings)
+
+
+def _check_running(container_id: str, init_pidfd: int) -> None:
+    try:
+        pidfd_send_signal(init_pidfd, 0)
+    except ProcessLookupError:
+        raise ConflictError(f"container {container_id} is not running") from None
+
+
+def _flags(config: Config) -> int:
+    """Return the namespaces of the container that are not the host's, made or joined."""
+    flags = 0
+    for entry in config.get("linux", {}).get("namespaces", ()):
+        flags |= namespaces.KINDS[entry["type"]][0]
+    return flags

@@ -1,0 +1,136 @@
+"""A process exec'd into a running container: two stages, so that no host process is ever inside.
+
+    parent ── clone3 ──▶ stage one   in the host's pid namespace: joins everything else, resolves
+                          │          the user, gives up every privilege the program will not have
+                          └─ clone ─▶ stage two   born inside the container, a child of the
+                                                  parent: new session, execve
+
+What the container's processes can see is stage two alone, and it has nothing to take: no
+descriptor and no directory of the host, the program's own credentials and filter, an interpreter
+that is a sealed copy, not dumpable (CVE-2016-9962). That holds even where a container has
+CAP_SYS_PTRACE, against which being not dumpable does not help.
+
+Stage two waits for the parent's word before execve: if stage one is killed before it could say
+who stage two is, nothing unknown keeps running.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from cais.linux import credentials, namespaces, paths, process, terminal
+from cais.linux.cgroups import JOIN
+from cais.runtime import settle
+from cais.runtime.child import isolate, report
+from cais.runtime.launch import LaunchError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import NoReturn
+
+    from cais.runtime.channel import Channel
+    from cais.runtime.child import Inheritance
+    from cais.runtime.plan import ProcessPlan
+
+
+def run(
+    plan: ProcessPlan,
+    line: Channel,
+    given: Inheritance,
+    target: tuple[int, int],
+    ignored: Sequence[int],
+) -> NoReturn:
+    """Be stage one, then stage two; ends in execve or by exiting.
+
+    Args:
+        plan: the process to become.
+        line: to the parent.
+        given: inherited descriptors.
+        target: the container's first process (a pidfd) and the CLONE_NEW* it has of its own.
+        ignored: signals to give their default action.
+
+    """
+    try:
+        isolate([line.fileno(), target[0], *given.descriptors()])
+        settle.reset_signals(ignored)
+        label_fd = _enter(plan, line, given, target)
+        _execute(plan, line, given, label_fd)
+    except BaseException as error:  # noqa: BLE001 - must not return into the parent's frames
+        report(line, error)
+    os._exit(1)
+
+
+def _enter(plan: ProcessPlan, line: Channel, given: Inheritance, target: tuple[int, int]) -> int:
+    for fd in given.cgroup_fds:
+        os.write(fd, JOIN)
+        os.close(fd)
+    warning = settle.adjust_oom_score(plan.oom_score_adj)
+    if warning:
+        line.send({"warning": warning})
+    label_fd = settle.open_exec_label(plan)
+    namespaces.join_session_keyring()
+    init_pidfd, flags = target
+    namespaces.join(init_pidfd, flags)
+    os.close(init_pidfd)
+    if flags & namespaces.CLONE_NEWUSER:
+        os.setresgid(0, 0, 0)
+        os.setresuid(0, 0, 0)
+    return label_fd
+
+
+def _execute(plan: ProcessPlan, line: Channel, given: Inheritance, label_fd: int) -> None:
+    root_fd = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    if plan.terminal:
+        _take_terminal(plan, root_fd, line)
+    elif given.stdio is not None:
+        settle.take_streams(given.stdio)
+    identity = settle.resolve_identity(plan, root_fd)
+    settle.own_streams(identity.uid)
+    settle.enter_directory(plan, root_fd)
+    path, program = settle.prepare_program(plan, given.own_program)
+    for text in settle.apply_limits(plan):
+        line.send({"warning": text})
+    kept = plan.capabilities.limited_to(credentials.permitted())
+    late = [label_fd] if label_fd >= 0 else []
+    process.close_all_but([0, 1, 2, line.fileno(), *late])
+    settle.write_exec_label(plan, label_fd)
+    settle.drop_privileges(plan, identity, kept)
+    pid = _clone(plan)
+    if pid:
+        line.say({"process": pid})
+        os._exit(0)
+    line.wait_for_word()
+    os.setsid()
+    if plan.terminal:
+        terminal.make_controlling(0)
+    line.say({"ready": True})
+    settle.execute(path, program, -1)
+
+
+def _take_terminal(plan: ProcessPlan, root_fd: int, line: Channel) -> None:
+    try:
+        pts_fd = paths.open_in_root(root_fd, "/dev/pts", os.O_PATH | os.O_DIRECTORY)
+        terminal.check_devpts(pts_fd)
+        master_fd, slave_fd = terminal.open_pair(pts_fd)
+    except OSError as error:
+        raise LaunchError(
+            f"cannot open a terminal in the container: {error.strerror}",
+            errno=error.errno or 0,
+            step="open terminal",
+        ) from None
+    line.send({"terminal": True}, master_fd)
+    for fd in (master_fd, pts_fd):
+        os.close(fd)
+    settle.take_terminal(slave_fd, plan.size, controlling=False)
+
+
+def _clone(plan: ProcessPlan) -> int:
+    try:
+        return process.clone_sibling()
+    except OSError as error:
+        reason = f"clone: {os.strerror(error.errno or 0).lower()}"
+        if plan.filter is not None and error.errno in (errno.EPERM, errno.ENOSYS):
+            reason += " (exec needs a seccomp profile that allows clone)"
+        raise LaunchError(reason, errno=error.errno or 0, step="clone") from None

@@ -1,0 +1,180 @@
+"""Start a container: open what it inherits, clone its first process, stay out of its way."""
+
+from __future__ import annotations
+
+import os
+
+from cais.errors import InvalidArgumentError
+from cais.linux import cgroups, namespaces, process
+from cais.runtime import (
+    cgroup_mounts,
+    channel,
+    child,
+    devices,
+    groups,
+    plan,
+    reaper,
+    rootfs,
+    settle,
+)
+from cais.runtime.child import Inheritance
+from cais.runtime.launch import Launch, LaunchError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from cais.linux.cgroups import Cgroup
+    from cais.runtime.channel import Channel
+    from cais.runtime.launch import Stdio
+    from cais.runtime.plan import ContainerPlan
+
+
+def begin(
+    container_id: str,
+    bundle: str,
+    *,
+    stdio: Stdio | None,
+    size: tuple[int, int] | None = None,
+    hold_fd: int = -1,
+) -> Launch:
+    """Start the container of ``bundle`` (``config.json`` and, if there, ``cais.json``).
+
+    Args:
+        container_id: names the cgroup when the document does not.
+        bundle: absolute path; docs/architecture.md 3.2.
+        stdio: None with a terminal (``process.terminal``).
+        size: (height, width) of the terminal; otherwise ``process.consoleSize``.
+        hold_fd: when given, the read end of a FIFO: the child stops before execve until a byte
+            arrives there (the ``created`` state). Borrowed.
+
+    Raises:
+        CaisError: the documents are wrong; nothing was started.
+        LaunchError: the kernel refused the child; nothing is left.
+
+    """
+    container = plan.load_container(container_id, bundle)
+    container.process.size = size or container.process.size
+    if not stdio and not container.process.terminal:
+        raise InvalidArgumentError("a process without a terminal needs stdio")
+    hierarchy = cgroups.detect()
+    group = cgroups.open_cgroup(hierarchy, container.cgroup)
+    private = bool(container.new & namespaces.CLONE_NEWCGROUP)
+    cgroup_mounts.describe(container.root, hierarchy, group.path, private=private)
+    group.create(container.config.get("linux", {}).get("resources", {}))
+    given = Inheritance(stdio, groups.own_program())
+    given.hold_fd = hold_fd
+    try:
+        launch = _launch(container, group, given)
+    except BaseException as error:
+        group.remove()
+        if isinstance(error, OSError):
+            raise LaunchError(str(error.strerror), errno=error.errno or 0, step="clone") from error
+        raise
+    groups.remember(container_id, group)
+    return launch
+
+
+def _prepare_host_trees(container: ContainerPlan, given: Inheritance) -> None:
+    """Open by host path what the root of a user namespace could not."""
+    rootfs.open_host_trees(container.root)
+    devices.open_host_nodes(container.root.devices)
+    mounts = [*container.root.layers, *container.root.mounts]
+    trees = [*(m.tree_fd for m in mounts), *(d.tree_fd for d in container.root.devices)]
+    given.trees = [fd for fd in trees if fd >= 0]
+
+
+def _launch(container: ContainerPlan, group: Cgroup, given: Inheritance) -> Launch:
+    process.set_dumpable(dumpable=False)  # the child must never be, not even at its first step
+    ours, theirs = channel.open_channel()
+    owned: list[int] = []
+    try:
+        cgroup_fd = groups.open_entry(group, given, owned)
+        joins = _open_namespaces(container, given, owned)
+        if container.process.init:
+            given.init_fd = reaper.program_fd()
+        if container.has_user_namespace:
+            _prepare_host_trees(container, given)
+            owned += given.trees
+        ignored = process.ignored_signals()
+        with _Visit(joins):
+            new = container.new & ~namespaces.CLONE_NEWCGROUP
+            pid, pidfd = process.clone(new, cgroup_fd=cgroup_fd)
+            if pid == 0:
+                child.run(container, theirs, given, ignored)
+    except BaseException:
+        ours.close()
+        raise
+    finally:
+        theirs.close()
+        for fd in owned:
+            os.close(fd)
+    warnings = container.process.warnings
+    held = given.hold_fd >= 0
+    launch = Launch(ours, (pid, pidfd), warnings=warnings, held=held, clean_up=group.remove)
+    if container.has_user_namespace:
+        _admit(container, launch, ours)
+    return launch
+
+
+def _admit(container: ContainerPlan, launch: Launch, line: Channel) -> None:
+    """Give a child in a new user namespace its identity maps, and let it go on."""
+    assert launch.pid is not None
+    try:
+        namespaces.write_identity_maps(launch.pid, container.uid_map, container.gid_map)
+        warning = settle.adjust_oom_score(container.process.oom_score_adj, str(launch.pid))
+        if warning:
+            launch.warn(warning)
+        line.send({"go": True})
+    except BaseException:
+        launch.abort()
+        raise
+
+
+def _open_namespaces(
+    container: ContainerPlan, given: Inheritance, owned: list[int]
+) -> list[tuple[int, int, str]]:
+    """Open the namespaces to join; return those the parent must be in at the clone.
+
+    A pid namespace is entered only by being born in it. One that belongs to the host cannot be
+    joined any more from inside a new user namespace.
+    """
+    visited = []
+    for kind, (flag, name) in namespaces.KINDS.items():
+        if kind not in container.join:
+            continue
+        path = container.join[kind]
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            raise LaunchError(f"{kind} namespace {path}: {error.strerror}") from error
+        owned.append(fd)
+        if kind == "pid" or container.has_user_namespace:
+            visited.append((fd, flag, name))
+        else:
+            given.namespace_fds.append((fd, flag))
+    return visited
+
+
+class _Visit:
+    """Be in other namespaces for a moment."""
+
+    __slots__ = ("_home", "_targets")
+
+    def __init__(self, targets: list[tuple[int, int, str]]) -> None:
+        self._targets = targets
+        self._home: list[tuple[int, int]] = []
+
+    def __enter__(self) -> None:
+        for fd, flag, name in self._targets:
+            home_fd = os.open(f"/proc/self/ns/{name}", os.O_RDONLY | os.O_CLOEXEC)
+            self._home.append((home_fd, flag))
+            try:
+                namespaces.join(fd, flag)
+            except BaseException:
+                self.__exit__()
+                raise
+
+    def __exit__(self, *_: object) -> None:
+        for fd, flag in reversed(self._home):
+            namespaces.join(fd, flag)
+            os.close(fd)
+        self._home.clear()
