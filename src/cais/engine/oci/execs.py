@@ -30,8 +30,9 @@ def exec_document(
 ) -> dict[str, Any]:
     """Return ``exec-<id>.json``: the process, and whose user and groups to look up.
 
-    Capabilities are the container's; ``--privileged`` gives them all, in this exec alone, and no
-    system-call filter. TERM is set by the terminal of this exec, not by the container's.
+    Capabilities are the container's; ``--privileged`` gives them all, in this exec alone. The
+    container's system-call filter stays, as with Docker. TERM is set by the terminal of this
+    exec, not by the container's.
 
     Raises:
         InvalidArgumentError: no command, or a directory that is not absolute.
