@@ -22,7 +22,7 @@ _EXIT_CODE_OFFSET = 60
 
 
 def open_process(pid: int, ticks: int) -> int:
-    """Return a pidfd of the process ``pid`` that started ``ticks`` after boot; the caller closes it.
+    """Return a pidfd of the process ``pid`` started at ``ticks``; the caller closes it.
 
     Raises:
         NotFoundError: it is no more, or the pid is another's by now.

@@ -54,7 +54,7 @@ class Attachment:
         self, loop: Loop, channel: socket.socket, *, streams: frozenset[str], stdin: bool, tty: bool
     ) -> None:
         """Own ``channel``, a connected stream socket; wait for ``open``."""
-        channel.setblocking(False)
+        channel.settimeout(0)
         _enlarge(channel)
         self._loop = loop
         self._channel = channel
@@ -88,13 +88,13 @@ class Attachment:
 
     def send(self, stream: str, data: bytes) -> None:
         """Deliver ``data``, as far as the client wants ``stream``. Never blocks nor raises."""
-        if self._hung_up or self._finishing or stream not in self.streams:
+        if not self._wants(stream):
             return
         header = b"" if self.tty else struct.pack(">BxxxI", _NUMBERS[stream], len(data))
         sent = 0
         if not len(self._backlog):
             sent = self._try_send([header, data])
-            if self._hung_up or sent == len(header) + len(data):
+            if sent == len(header) + len(data) or not self._wants(stream):
                 return
         if sent < len(header):
             self._backlog.append(header[sent:])
@@ -102,6 +102,9 @@ class Attachment:
         if self._backlog.is_full:
             self._watch_for_stall()
         self._update()
+
+    def _wants(self, stream: str) -> bool:
+        return stream in self.streams and not (self._hung_up or self._finishing)
 
     def pause_input(self) -> None:
         """Read nothing from the client until ``resume_input``."""

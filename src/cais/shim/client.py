@@ -1,7 +1,7 @@
 """The engine's side of the shim protocol: one connection, requests by number, events by callback.
 
 Every request may raise the ``cais.errors`` class the shim names, with its text, or
-``UnavailableError`` when the shim is gone. Cancelling a request forgets its answer, never undoes it.
+``UnavailableError`` when the shim is gone. Cancelling one forgets its answer, never undoes it.
 
 Spec: docs/architecture.md 3.3.
 """
@@ -228,7 +228,7 @@ class ShimClient:
 
         """
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        ours.setblocking(False)
+        ours.settimeout(0)
         try:
             with theirs:
                 await self._request(
@@ -283,15 +283,9 @@ class ShimClient:
         """Let a paused container run on. ConflictError if it is not paused."""
         await self._request("resume", id=id)
 
-    async def update(self, id: str, resources: Mapping[str, Any]) -> tuple[str, ...]:  # noqa: A002
-        """Change limits of a running container; ``resources`` is OCI ``linux.resources``.
-
-        Returns:
-            Warnings for the user.
-
-        """
-        answer = await self._request("update", id=id, resources=resources)
-        return tuple(answer["warnings"])
+    async def update(self, id: str, resources: Mapping[str, Any]) -> None:  # noqa: A002
+        """Change limits of a running container; ``resources`` is OCI ``linux.resources``."""
+        await self._request("update", id=id, resources=resources)
 
     async def ack(self, exit_seqs: Iterable[int]) -> None:
         """Say that these exits are recorded; the shim forgets them. Idempotent."""
@@ -359,13 +353,13 @@ class ShimClient:
         )
 
     async def _request(
-        self, verb: str, fds: Sequence[socket.socket] = (), **fields: Any
+        self, verb: str, fds: Sequence[socket.socket] = (), **fields: object
     ) -> dict[str, Any]:
         answer, received = await self._exchange(verb, fds, fields)
         protocol.close_all(received)
         return answer
 
-    async def _request_fds(self, verb: str, count: int, **fields: Any) -> list[int]:
+    async def _request_fds(self, verb: str, count: int, **fields: object) -> list[int]:
         _, received = await self._exchange(verb, (), fields)
         if len(received) != count:
             protocol.close_all(received)

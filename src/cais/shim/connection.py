@@ -17,7 +17,7 @@ from cais.shim.loop import READ, WRITE
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import Any, Protocol
+    from typing import Protocol
 
     from cais.shim.loop import Loop
     from cais.shim.protocol import Document
@@ -151,11 +151,11 @@ class Request:
         self._fds.clear()
         return channel
 
-    def part(self, **fields: Any) -> None:
+    def part(self, **fields: object) -> None:
         """Send one part of the answer; more will come."""
         self._send({"ok": True, "more": True, **fields})
 
-    def ok(self, **fields: Any) -> None:
+    def ok(self, **fields: object) -> None:
         """Answer."""
         self._send({"ok": True, **fields})
 

@@ -13,70 +13,45 @@ import socket
 import stat
 import time
 
-from cais.errors import ConflictError, InvalidArgumentError, NotFoundError, UnsupportedError
+from cais.errors import (
+    CaisError,
+    ConflictError,
+    InvalidArgumentError,
+    NotFoundError,
+    UnsupportedError,
+)
 from cais.shim.attachment import Attachment
 from cais.shim.logs import ContainerLog
+from cais.shim.oom import OomWatch
 from cais.shim.processes import Process
 from cais.shim.stdio import Streams
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from typing import Any, Protocol
 
     from cais.runtime.launch import Launch, Running, Stdio
+    from cais.shim.contracts import Reply, Runtime
     from cais.shim.fields import Fields
     from cais.shim.loop import Loop
     from cais.shim.processes import Exit
     from cais.shim.protocol import Document
+    from cais.spec.runtime import Resources
 
     Key = tuple[str, str | None]
-
-    class Runtime(Protocol):
-        """What ``cais.runtime.container`` offers."""
-
-        def begin(
-            self,
-            container_id: str,
-            bundle: str,
-            *,
-            stdio: Stdio | None,
-            size: tuple[int, int] | None = None,
-        ) -> Launch: ...
-        def begin_exec(
-            self,
-            container_id: str,
-            bundle: str,
-            document: str,
-            init_pidfd: int,
-            *,
-            stdio: Stdio | None,
-            size: tuple[int, int] | None = None,
-        ) -> Launch: ...
-        def signal_container(self, init_pidfd: int, signal: int) -> None: ...
-        def kill_all(self, container_id: str, bundle: str) -> None: ...
-        def pause(self, container_id: str, bundle: str) -> None: ...
-        def resume(self, container_id: str, bundle: str) -> None: ...
-        def update(self, container_id: str, bundle: str, resources: Any) -> list[str]: ...
-        def destroy(self, container_id: str, bundle: str) -> bool: ...
-
-    class Reply(Protocol):
-        """The answer to one request, given once, now or later."""
-
-        def ok(self, **fields: Any) -> None: ...
-        def fail(self, error: BaseException) -> None: ...
 
 
 class Container:
     """A container from its start to its exit."""
 
-    __slots__ = ("bundle", "id", "is_paused", "process")
+    __slots__ = ("bundle", "id", "is_paused", "oom_watch", "process")
 
     def __init__(self, id_: str, bundle: str, process: Process) -> None:
         self.id = id_
         self.bundle = bundle
         self.process = process
         self.is_paused = False
+        self.oom_watch: OomWatch | None = None
 
     @property
     def state(self) -> str:
@@ -145,6 +120,7 @@ class Containers:
 
         def started(running: Running) -> None:
             _answer(reply, process, running)
+            self._watch_memory(self._containers[id_])
 
         def failed(error: BaseException) -> None:
             del self._containers[id_]
@@ -231,7 +207,7 @@ class Containers:
                 raise UnsupportedError("only SIGKILL can be sent to all processes of a container")
             self._runtime.kill_all(container.id, container.bundle)
         else:
-            self._runtime.signal_container(container.process.pidfd, number)
+            container.process.send_signal(number)
 
     def pause(self, fields: Fields) -> None:
         """Freeze a container."""
@@ -249,11 +225,11 @@ class Containers:
         self._runtime.resume(container.id, container.bundle)
         container.is_paused = False
 
-    def update(self, fields: Fields) -> list[str]:
-        """Change limits; return warnings."""
+    def update(self, fields: Fields) -> None:
+        """Change limits."""
         container = self._get_running(fields.id())
-        resources = fields.document("resources")
-        return self._runtime.update(container.id, container.bundle, resources)
+        resources: Resources = fields.document("resources")  # type: ignore[assignment] # it checks
+        self._runtime.update(container.id, container.bundle, resources)
 
     def ack(self, fields: Fields) -> None:
         """Forget exits that have been recorded."""
@@ -274,6 +250,7 @@ class Containers:
         process.adopt(pid, ticks)
         container = self._containers[id_] = Container(id_, bundle, process)
         container.is_paused = paused
+        self._watch_memory(container)
 
     def _launch(
         self,
@@ -295,13 +272,25 @@ class Containers:
             if not client.is_closed:
                 process.streams.attach(client)
 
+    def _watch_memory(self, container: Container) -> None:
+        def killed() -> None:
+            self._tell({"event": "oom", "id": container.id, "at_ns": time.time_ns()})
+
+        try:
+            group = self._runtime.cgroup_of(container.id, container.bundle)
+            container.oom_watch = OomWatch(self._loop, group, killed)
+        except (OSError, CaisError) as exc:
+            self._report(exc)  # the container runs; that one was killed is told with its exit
+
     def _exited(self, id_: str, how: Exit) -> None:
         container = self._containers.pop(id_)
+        oom_killed = False
         try:
+            if container.oom_watch is not None:
+                container.oom_watch.close()
             oom_killed = self._runtime.destroy(id_, container.bundle)
         except Exception as exc:  # noqa: BLE001 - the exit must be told whatever is left behind
             self._report(exc)
-            oom_killed = False
         self._tell_exit((id_, None), container.process, how, oom_killed=oom_killed)
 
     def _exec_exited(self, key: Key, how: Exit) -> None:

@@ -40,10 +40,10 @@ def launch(data_root: str, exec_root: str, *, timeout_s: float = 20) -> None:
     _check_unlocked(data_root)
     read_fd, write_fd = os.pipe2(os.O_CLOEXEC)
     try:
-        program_fd = memfd.sealed_copy(os.path.realpath(sys.executable), "cais-shim")
+        program_fd = memfd.sealed_copy(sys.executable, "cais-shim")
         try:
             args = ["--data-root", data_root, "--exec-root", exec_root, "--ready-fd", "2"]
-            # The child that exits at once has left the daemon itself behind, in a session of its own.
+            # This child exits at once, leaving the daemon behind in a session of its own.
             subprocess.run(
                 command(args),
                 executable=f"/proc/self/fd/{program_fd}",
@@ -70,7 +70,7 @@ def execute_sealed(args: list[str]) -> None:
     """Replace this process by a sealed shim with ``args``; return if it is sealed already."""
     if memfd.runs_sealed():
         return
-    program_fd = memfd.sealed_copy(os.path.realpath(sys.executable), "cais-shim")
+    program_fd = memfd.sealed_copy(sys.executable, "cais-shim")
     os.set_inheritable(program_fd, True)  # noqa: FBT003 - it is the name of the program
     os.execve(f"/proc/self/fd/{program_fd}", command(args), environment())  # noqa: S606
 

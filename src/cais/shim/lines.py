@@ -1,14 +1,14 @@
-"""Bytes of a container to lines of Docker's ``json-file`` log.
+r"""Bytes of a container to lines of Docker's ``json-file`` log.
 
-    {"log":"text\\n","stream":"stdout","time":"2025-01-31T12:00:00.123456789Z"}
+    {"log":"text\n","stream":"stdout","time":"2025-01-31T12:00:00.123456789Z"}
 
 A line of 16 KiB or more is cut into entries of 16 KiB without a newline, then the rest with one;
 all carry the time of the first. The last line of a stream that ends without a newline is logged
 without one. Lines that arrived in one read share its time.
 
-Text is escaped as Docker escapes it: ``<``, ``>``, ``&`` and U+2028/9 as ``\\u003c`` and so on, of
+Text is escaped as Docker escapes it: ``<``, ``>``, ``&`` and U+2028/9 as ``\u003c`` and so on, of
 the control characters only newline and carriage return by their short names, and every byte that
-is not UTF-8 as one ``\\ufffd``. Output that is mostly not UTF-8 takes a shorter way: the same JSON
+is not UTF-8 as one ``\ufffd``. Output that is mostly not UTF-8 takes a shorter way: the same JSON
 values, except that a character cut short becomes one U+FFFD, not one per byte.
 
 Whole reads are escaped at once by functions written in C; there is no work per line.
@@ -22,7 +22,7 @@ import time
 try:
     from _json import encode_basestring as _quote
 except ImportError:  # an interpreter without the accelerator: the same result, slowly
-    from json.encoder import py_encode_basestring as _quote  # type: ignore[attr-defined]
+    from json.encoder import py_encode_basestring as _quote
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

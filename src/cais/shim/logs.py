@@ -10,6 +10,7 @@ then ends with the last entry that fitted.
 
 from __future__ import annotations
 
+import contextlib
 import os
 
 from cais.shim.lines import Lines
@@ -147,10 +148,8 @@ def _open(path: str) -> int:
 
 
 def _rename_if_there(source: str, target: str) -> None:
-    try:
+    with contextlib.suppress(FileNotFoundError):
         os.rename(source, target)
-    except FileNotFoundError:
-        pass
 
 
 def _mend(path: str) -> int:

@@ -24,9 +24,14 @@ from cais.shim.server import Server
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from cais.shim.containers import Runtime
+    from collections.abc import Callable
+
+    from cais.shim.contracts import Runtime
 
 USAGE = "usage: cais-shim --data-root DIR --exec-root DIR [--ready-fd N] [--foreground]"
+
+
+_IGNORED = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT)
 
 
 class Options:
@@ -118,9 +123,12 @@ class Shim:
             spill_directory=options.data_root,
         )
         reaper = daemon.Reaper(self._loop, lambda: self._containers.known_pids)
-        handlers = {signal.SIGCHLD: reaper.wake, signal.SIGTERM: self._terminate}
-        handlers |= dict.fromkeys((signal.SIGHUP, signal.SIGINT, signal.SIGQUIT), _ignore)
-        self._signals = daemon.Signals(self._loop, dict(handlers))
+        handlers: dict[int, Callable[[], None]] = {
+            signal.SIGCHLD: reaper.wake,
+            signal.SIGTERM: self._terminate,
+        }
+        handlers |= dict.fromkeys(_IGNORED, _ignore)
+        self._signals = daemon.Signals(self._loop, handlers)
 
     def _terminate(self) -> None:
         if self._containers.is_empty:

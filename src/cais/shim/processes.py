@@ -1,7 +1,7 @@
 """One process of a container, first or exec: from the launch to its exit.
 
-start ──▶ starting ──▶ running ──▶ ended
-             └─────── failed ───────┘
+``starting`` until the program has been executed, then ``running`` until it is reaped; a launch
+that fails or is given up never was.
 """
 
 from __future__ import annotations

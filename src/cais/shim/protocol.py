@@ -87,7 +87,8 @@ def receive(channel: socket.socket) -> tuple[bytes, list[int]]:
         PeerGoneError: end of the connection.
         PacketError: the packet was cut off.
 
-    Descriptors are lost together when there is no room for all of them in this process.
+    Descriptors get lost, all together, when there is no room for them in this process.
+
     """
     try:
         packet, ancillary, flags, _ = channel.recvmsg(MAX_PACKET, _FD_SPACE, _RECEIVE_FLAGS)
@@ -136,7 +137,7 @@ def connect(path: str) -> socket.socket:
     except BaseException:
         channel.close()
         raise
-    channel.setblocking(False)
+    channel.settimeout(0)
     return channel
 
 
@@ -155,7 +156,7 @@ def listen(path: str, backlog: int = 64) -> socket.socket:
         finally:
             os.umask(mask)
         listener.listen(backlog)
-        listener.setblocking(False)
+        listener.settimeout(0)
     except BaseException:
         listener.close()
         raise

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
-import socket
 
 from cais.errors import ConflictError, UnsupportedError
 from cais.shim import protocol
@@ -13,6 +13,7 @@ from cais.shim.loop import READ
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable
 
     from cais.shim.connection import Request
@@ -100,7 +101,7 @@ class Server:
                 self._turn_away()
                 return
             raise
-        channel.setblocking(False)
+        channel.settimeout(0)
         if len(self._connections) < MAX_CONNECTIONS and self._is_trusted(channel):
             self._connections.append(Connection(self._loop, channel, self))
         else:
@@ -122,10 +123,8 @@ class Server:
     def _turn_away(self) -> None:
         """Refuse a client for which no descriptor is left; else the listener would spin."""
         os.close(self._reserve_fd)
-        try:
+        with contextlib.suppress(OSError):
             self._listener.accept()[0].close()
-        except OSError:
-            pass
         self._reserve_fd = _open_reserve()
 
     def _hello(self, request: Request) -> None:
@@ -179,7 +178,8 @@ class Server:
         request.ok()
 
     def _update(self, request: Request) -> None:
-        request.ok(warnings=self.containers.update(request.fields))
+        self.containers.update(request.fields)
+        request.ok()
 
     def _ack(self, request: Request) -> None:
         self.containers.ack(request.fields)

@@ -9,6 +9,7 @@ clients, and a client whose backlog is full stops the reading of the program's o
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -130,16 +131,15 @@ class Input:
         return self.is_open and not self._ending
 
     def write(self, data: bytes) -> None:
-        """Write ``data``, the rest of it later; call it while not ``is_full`` and ``takes_more``."""
+        """Write ``data``, the rest later; call it only while ``takes_more`` and not ``is_full``."""
         self._rest = memoryview(data)
         self._write()
-        if self.is_open and self.is_full:
-            if not self._grown:
-                self._grown = True
-                _enlarge(self._fd)
-                self._write()
-            if self.is_open and self.is_full:
-                self._loop.watch(self._fd, WRITE, self._ready)
+        if self.is_full and not self._grown:
+            self._grown = True
+            _enlarge(self._fd)
+            self._write()
+        if self.is_full:
+            self._loop.watch(self._fd, WRITE, self._ready)
 
     def end(self) -> None:
         """Close once everything has been written."""
@@ -266,7 +266,7 @@ class Streams:
         elif self._input is not None:
             self._input.end()
 
-    def has_room(self, client: Attachment) -> None:
+    def has_room(self, client: Attachment) -> None:  # noqa: ARG002 - one of several
         """The client's backlog is not full any more (attachment.Owner)."""
         if not any(each.is_full for each in self._clients):
             for output in self._outputs:
@@ -298,7 +298,6 @@ class Streams:
 
 
 def _enlarge(pipe_fd: int) -> None:
-    try:
+    # The user's allowance for pipes may be used up: slower then, not wrong.
+    with contextlib.suppress(OSError):
         fcntl.fcntl(pipe_fd, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
-    except OSError:
-        pass  # the user's allowance for pipes is used up: slower, not wrong

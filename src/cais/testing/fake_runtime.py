@@ -13,6 +13,7 @@ from typing import Any
 
 from cais.errors import InvalidArgumentError
 from cais.linux import terminal
+from cais.linux.cgroups import Cgroup
 from cais.linux.process import start_ticks
 from cais.runtime.launch import LaunchError, Running, Stdio
 
@@ -55,10 +56,6 @@ class FakeRuntime:
         del container_id, bundle, init_pidfd
         return FakeLaunch(_process(document), stdio, size, stuck=False)
 
-    def signal_container(self, init_pidfd: int, number: int) -> None:
-        """As the runtime's."""
-        signal.pidfd_send_signal(init_pidfd, number)
-
     def kill_all(self, container_id: str, bundle: str) -> None:
         """Only noted."""
         del bundle
@@ -74,16 +71,35 @@ class FakeRuntime:
         del bundle
         self.calls.append(("resume", container_id))
 
-    def update(self, container_id: str, bundle: str, resources: Any) -> list[str]:  # noqa: ANN401
-        """Only noted; warns of each limit by name."""
-        del bundle
+    def update(self, container_id: str, bundle: str, resources: Any) -> None:  # noqa: ANN401
+        """Only noted."""
+        del bundle, resources
         self.calls.append(("update", container_id))
-        return sorted(resources)
 
     def destroy(self, container_id: str, bundle: str) -> bool:
         """As the runtime's."""
         self.calls.append(("destroy", container_id))
         return os.path.exists(os.path.join(bundle, "oom"))
+
+
+    def cgroup_of(self, container_id: str, bundle: str) -> Cgroup:
+        """As the runtime's for a container without control groups."""
+        del container_id, bundle
+        return FakeCgroup()
+
+
+class FakeCgroup(Cgroup):
+    """A control group without a memory controller."""
+
+    def __init__(self) -> None:
+        """Nothing to open."""
+
+    def oom_event_fd(self) -> None:
+        """As the real one's."""
+
+    def oom_kills(self) -> int:
+        """As the real one's."""
+        return 0
 
 
 class FakeLaunch:

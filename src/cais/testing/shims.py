@@ -152,6 +152,13 @@ class Session:
                 self._arrived.clear()
                 await self._arrived.wait()
 
+    async def arrived(self, count: int) -> None:
+        """Wait until ``count`` events lie in ``events``."""
+        async with asyncio.timeout(30):
+            while len(self.events) < count:
+                self._arrived.clear()
+                await self._arrived.wait()
+
     def _on_event(self, event: ShimEvent) -> None:
         self.events.append(event)
         self._arrived.set()
