@@ -1,82 +1,71 @@
-"""Images: names, records, and what may be deleted. (Contract first; filled in below.)"""
+"""Images: names to records, layers to snapshots, and what may be deleted.
+
+The store ties three others together: the catalog (``catalog``: rows and names), the content store
+(configurations, manifests, layers as blobs) and a snapshotter (layers unpacked). An image comes in
+like this, so that a crash at any step leaves nothing a later start does not collect::
+
+    with store.content.leases.open() as lease:
+        ...ingest and commit blobs under the lease...
+        layers = unpack_layers(store, lease, ...)     # images.layers
+        store.register([(NewImage(...), names)])      # one transaction, after everything is synced
+
+Methods block and may be called from any thread.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import contextlib
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Self
 
-from cais.errors import NotFoundError
+from cais.errors import InvalidArgumentError
+from cais.images import describe
+from cais.images.catalog import Catalog
+from cais.images.deletion import Deletion
+from cais.images.records import ImageNotFoundError, ImageRecord, ImageUse
+from cais.snapshots.snapshotter import Kind, SnapshotInUseError, SnapshotNotFoundError
+from cais.spec.digest import Digest, ImageId, InvalidDigestError, parse_digest
+from cais.spec.image import LIMIT_BYTES, decode_config
+from cais.spec.reference import Reference, parse_reference, parse_tag
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    import builtins
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
     from cais.content.store import ContentStore
+    from cais.images.catalog import ImageRow
+    from cais.images.records import NewImage
     from cais.snapshots.snapshotter import Snapshotter
-    from cais.spec.digest import ChainId, DiffId, Digest, ImageId
     from cais.spec.image import ImageConfig
 
+__all__ = ["IMPORT_KEY", "ImageNotFoundError", "ImageRecord", "ImageStore", "ImageUse"]
 
-class ImageNotFoundError(NotFoundError):
-    """No image answers to the reference; the text is Docker's."""
+IMPORT_KEY = "import-"
+"""Start of the keys of snapshots that a layer is being unpacked into."""
 
-    def __init__(self, ref: str) -> None:
-        super().__init__(f"No such image: {ref}")
-        self.ref = ref
-
-
-@dataclass(frozen=True, slots=True)
-class ImageUse:
-    """A container made from an image."""
-
-    container_id: str
-    is_running: bool
-
-
-@dataclass(frozen=True, slots=True)
-class ImageRecord:
-    """An image and the names it has now."""
-
-    id: ImageId
-    repo_tags: tuple[str, ...]
-    """As shown: ``busybox:latest``; sorted."""
-
-    repo_digests: tuple[str, ...]
-    config: ImageConfig
-    diff_ids: tuple[DiffId, ...]
-    chain_id: ChainId | None
-    """The parent of a container's snapshot; None: an image without layers."""
-
-    size_bytes: int
-    """Sum of the unpacked layers."""
-
-    created_ns: int
-    """As the image says, nanoseconds since 1970; 0 when it does not."""
-
-    created: str
-    """The same as RFC 3339 text; ``0001-01-01T00:00:00Z`` when it does not say."""
-
-    tagged_ns: int
-    """When a name was last given to it here; 0: never."""
-
-    parent: ImageId | None
-    """The image it was built on, known only for images built here."""
-
-    layer_sizes: tuple[int, ...]
-    """Unpacked size of each layer, lowest first."""
+_CONFIGS_KEPT = 256
 
 
 class ImageStore:
-    """The images of one data root. Methods block and may be called from any thread."""
+    """The images of one data root."""
+
+    def __init__(self, catalog: Catalog, content: ContentStore, snapshotter: Snapshotter) -> None:
+        self.catalog = catalog
+        self.content = content
+        self.snapshotter = snapshotter
+        self._config = lru_cache(_CONFIGS_KEPT)(self._read_config)
 
     @classmethod
     def open(cls, data_root: Path, content: ContentStore, snapshotter: Snapshotter) -> Self:
         """Open or create ``<data-root>/images.db`` and collect what an earlier crash left."""
-        raise NotImplementedError
+        store = cls(Catalog.open(data_root / "images.db"), content, snapshotter)
+        store.collect()
+        return store
 
     def close(self) -> None:
-        """Close the database."""
-        raise NotImplementedError
+        """Close the database; the content store and the snapshotter are the caller's."""
+        self.catalog.close()
 
     def resolve(self, ref: str) -> ImageRecord:
         """Find an image by name, name:tag, name@digest, id, or unambiguous id prefix.
@@ -86,19 +75,51 @@ class ImageStore:
             InvalidReferenceError: "invalid reference format".
 
         """
-        raise NotImplementedError
+        return self.get(self.find_id(ref))
+
+    def find_id(self, ref: str) -> ImageId:
+        """Return the id of the image a reference names; raises as ``resolve``."""
+        with contextlib.suppress(InvalidDigestError):
+            digest = parse_digest(ref if ref.startswith("sha256:") else f"sha256:{ref}")
+            if self.catalog.find(digest) is None:
+                raise ImageNotFoundError(digest)
+            return ImageId(digest)
+        name = parse_reference(ref).with_default_tag()
+        found = self.catalog.find_name(name) or self.catalog.find_prefix(ref)
+        if found is None:
+            raise ImageNotFoundError(name.familiar())
+        return found
+
+    def get(self, image_id: ImageId) -> ImageRecord:
+        """Return the record of an id. ImageNotFoundError."""
+        row = self.catalog.find(image_id)
+        if row is None:
+            raise ImageNotFoundError(image_id)
+        return self._record(row)
 
     def list(self) -> list[ImageRecord]:
-        """Return every image, the newest first."""
-        raise NotImplementedError
+        """Return every image, the newest first; one whose configuration is damaged is left out."""
+        return [self._record(row) for row in self.catalog.all()]
 
-    def children(self, image_id: ImageId) -> list[ImageId]:
+    def children(self, image_id: ImageId) -> builtins.list[ImageId]:
         """Return the images built on this one."""
-        raise NotImplementedError
+        return self.catalog.children(image_id)
 
     def tag(self, ref: str, repository: str, tag: str | None = None) -> str:
-        """Give an image another name, which moves over if taken; return it as shown."""
-        raise NotImplementedError
+        """Give an image another name, which moves over if taken; return it as shown.
+
+        Args:
+            repository: may end in a tag, which ``tag`` replaces.
+
+        """
+        name = name_to_give(repository, tag)
+        self.catalog.set_name(name, self.find_id(ref))
+        return name.familiar()
+
+    def add_digest(self, image_id: ImageId, repository: str, digest: Digest) -> None:
+        """Record the digest under which a registry knows the image."""
+        name = parse_reference(repository)
+        self.catalog.set_name(Reference(name.domain, name.path, None, digest), image_id)
 
     def delete(
         self,
@@ -107,27 +128,108 @@ class ImageStore:
         force: bool = False,
         prune: bool = True,
         in_use: Callable[[ImageId], Sequence[ImageUse]] = lambda _: (),
-    ) -> list[dict[str, str]]:
+    ) -> builtins.list[dict[str, str]]:
         """Untag, and delete what no name is left of: ``[{"Untagged": ...}, {"Deleted": ...}]``.
 
+        Args:
+            force: also when several names or stopped containers are left.
+            prune: also delete parents that have no name and no other use.
+            in_use: says which containers were made from an image.
+
         Raises:
-            ConflictError: Docker's texts; ``in_use`` says which containers were made from it.
+            ImageNotFoundError: no such image.
+            ImageInUseError: Docker's texts.
 
         """
-        raise NotImplementedError
+        entries = Deletion(self, in_use).delete(ref, force=force, prune=prune)
+        self._config.cache_clear()
+        return entries
 
-    def history(self, ref: str) -> list[dict[str, Any]]:
+    def history(self, ref: str) -> builtins.list[dict[str, Any]]:
         """Return the document of ``GET /images/{name}/history``."""
-        raise NotImplementedError
+        return describe.history(self, self.resolve(ref))
 
     def inspect(self, ref: str) -> dict[str, Any]:
         """Return the document of ``GET /images/{name}/json``."""
-        raise NotImplementedError
+        return describe.inspect(self, self.resolve(ref))
 
-    def add_digest(self, image_id: ImageId, repository: str, digest: Digest) -> None:
-        """Record the digest under which a registry knows the image."""
-        raise NotImplementedError
+    def read_config(self, image_id: ImageId) -> bytes:
+        """Return the bytes of the configuration, verified."""
+        return self.content.read(image_id, LIMIT_BYTES)
+
+    def register(
+        self, images: Iterable[tuple[NewImage, Iterable[Reference]]]
+    ) -> builtins.list[tuple[str, ImageId]]:
+        """Add images with their names, all or none; return names that moved and who had them."""
+        moved = self.catalog.register(images)
+        return [(name.familiar(), old) for name, old in moved]
+
+    def remove_layers(self, row: ImageRow) -> builtins.list[str]:
+        """Delete those layers of a forgotten image that nothing else needs, topmost first."""
+        removed = []
+        with self.content.leases.held():
+            needed = self.catalog.live() | self.content.leases.names()
+            for layer in reversed(row.layers):
+                if layer.chain_id in needed or not self._remove_snapshot(layer.chain_id):
+                    break
+                removed.append(str(layer.chain_id))
+        return removed
 
     def collect(self) -> int:
-        """Delete blobs and layers that no image, lease or snapshot refers to; return the bytes."""
-        raise NotImplementedError
+        """Delete blobs and layers that no image, lease or snapshot needs; return the blobs' bytes.
+
+        Layers of a deleted image that a container still stands on go when this runs after the
+        container.
+        """
+        with self.content.leases.held():
+            live = self.catalog.live() | self.content.leases.names()
+            for snapshot in reversed(list(self.snapshotter.walk())):
+                is_layer = snapshot.kind is Kind.COMMITTED
+                if (is_layer or snapshot.key.startswith(IMPORT_KEY)) and snapshot.key not in live:
+                    self._remove_snapshot(snapshot.key)
+            return self.content.collect(live)
+
+    def _remove_snapshot(self, key: str) -> bool:
+        try:
+            self.snapshotter.remove(key)
+        except SnapshotInUseError:
+            return False
+        except SnapshotNotFoundError:
+            return True
+        return True
+
+    def _read_config(self, image_id: ImageId) -> ImageConfig:
+        return decode_config(self.read_config(image_id))
+
+    def _record(self, row: ImageRow) -> ImageRecord:
+        return ImageRecord(
+            row.id,
+            tuple(str(name) for name in row.names if not name.is_digest),
+            tuple(str(name) for name in row.names if name.is_digest),
+            self._config(row.id),
+            row.layers,
+            row.manifest,
+            row.created_ns,
+            row.tagged_ns,
+            row.parent,
+        )
+
+
+def name_to_give(repository: str, tag: str | None) -> Reference:
+    """Read a name that an image is about to get; ``tag`` replaces one in ``repository``.
+
+    Raises:
+        InvalidReferenceError: malformed.
+        InvalidArgumentError: with a digest, or one that reads like a digest.
+
+    """
+    reference = parse_reference(repository)
+    if reference.digest:
+        raise InvalidArgumentError("refusing to create a tag with a digest reference")
+    if reference.familiar_repository == "sha256":
+        raise InvalidArgumentError(
+            "refusing to create an ambiguous tag using digest algorithm as name"
+        )
+    if tag:
+        return Reference(reference.domain, reference.path, parse_tag(tag))
+    return reference.with_default_tag()

@@ -1,0 +1,131 @@
+"""What the image store knows about an image."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from cais.errors import ConflictError, NotFoundError
+
+if TYPE_CHECKING:
+    from cais.spec.digest import ChainId, DiffId, Digest, ImageId
+    from cais.spec.image import ImageConfig
+
+ZERO_TIME = "0001-01-01T00:00:00Z"
+"""What Docker shows for a time that was never set."""
+
+_FRACTION = re.compile(r"\.([0-9]{1,9})[0-9]*")
+
+
+class ImageNotFoundError(NotFoundError):
+    """No image answers to the reference; the text is Docker's."""
+
+    def __init__(self, ref: str) -> None:
+        super().__init__(f"No such image: {ref}")
+        self.ref = ref
+
+
+class ImageInUseError(ConflictError):
+    """The image cannot be deleted now; the text is Docker's."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageUse:
+    """A container made from an image."""
+
+    container_id: str
+    is_running: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StoredLayer:
+    """One layer of an image, unpacked as a snapshot and kept as a blob."""
+
+    diff_id: DiffId
+    chain_id: ChainId
+    blob: Digest
+    blob_size_bytes: int
+    media_type: str
+    size_bytes: int
+    """Unpacked."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRecord:
+    """An image and the names it has now."""
+
+    id: ImageId
+    repo_tags: tuple[str, ...]
+    """As shown: ``busybox:latest``; sorted."""
+
+    repo_digests: tuple[str, ...]
+    config: ImageConfig
+    layers: tuple[StoredLayer, ...]
+    """Lowest first."""
+
+    manifest: Digest
+    created_ns: int
+    """As the image says, nanoseconds since 1970; 0 when it does not say."""
+
+    tagged_ns: int
+    """When a name was last given to it here; 0: never."""
+
+    parent: ImageId | None
+    """The image it was built on, known only for images built here."""
+
+    @property
+    def diff_ids(self) -> tuple[DiffId, ...]:
+        """The layers' digests, lowest first."""
+        return tuple(layer.diff_id for layer in self.layers)
+
+    @property
+    def chain_id(self) -> ChainId | None:
+        """The parent of a container's snapshot; None: an image without layers."""
+        return self.layers[-1].chain_id if self.layers else None
+
+    @property
+    def size_bytes(self) -> int:
+        """Sum of the unpacked layers."""
+        return sum(layer.size_bytes for layer in self.layers)
+
+    @property
+    def created(self) -> str:
+        """The creation time as RFC 3339 text, as the image says."""
+        return self.config.created or ZERO_TIME
+
+
+@dataclass(frozen=True, slots=True)
+class NewImage:
+    """An image about to be registered: its blobs and snapshots are there, under a lease."""
+
+    id: ImageId
+    config: ImageConfig
+    manifest: Digest
+    layers: tuple[StoredLayer, ...]
+    parent: ImageId | None = None
+
+
+def parse_time_ns(text: str | None) -> int:
+    """Return an RFC 3339 time in nanoseconds since 1970; 0 for none and for nonsense."""
+    if not text:
+        return 0
+    try:
+        moment = datetime.fromisoformat(_FRACTION.sub("", text, count=1))
+    except ValueError:
+        return 0
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    fraction = _FRACTION.search(text)
+    nanoseconds = int(fraction[1].ljust(9, "0")) if fraction else 0
+    return max(0, int(moment.timestamp()) * 1_000_000_000 + nanoseconds)
+
+
+def format_time(ns: int) -> str:
+    """Return RFC 3339 text in UTC with nanoseconds, as Go prints it."""
+    if ns == 0:
+        return ZERO_TIME
+    seconds, fraction = divmod(ns, 1_000_000_000)
+    text = datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    return f"{text}.{fraction:09}".rstrip("0").rstrip(".") + "Z"
