@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 from importlib import resources
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cais.errors import InvalidArgumentError
@@ -12,11 +13,12 @@ from cais.spec import strict_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from cais.engine.oci.host import Host
     from cais.engine.oci.security import SecurityOptions
 
+# Programs of the default profile by capabilities: making out a digest costs more than the rest.
+_known: dict[tuple[frozenset[str], Path], str] = {}
 _NOT_ENABLED = "seccomp is not enabled in your kernel"
 
 
@@ -50,11 +52,22 @@ def compiled(
         if options.is_seccomp_asked_for and options.seccomp != "builtin":
             raise InvalidArgumentError(f"{_NOT_ENABLED}, cannot run a custom seccomp profile")
         return Filter(None, [f"{_NOT_ENABLED}, running container without default profile"])
-    profile = options.seccomp if isinstance(options.seccomp, dict) else default_profile()
+    if isinstance(options.seccomp, dict):
+        return Filter(_compile(options.seccomp, capabilities, host, directory), [])
+    key = (frozenset(capabilities), directory)
+    path = _known.get(key)
+    if path is None or not Path(path).exists():
+        path = _known[key] = _compile(default_profile(), capabilities, host, directory)
+    return Filter(path, [])
+
+
+def _compile(
+    profile: dict[str, Any], capabilities: Sequence[str], host: Host, directory: Path
+) -> str:
     resolved = profiles.resolve(
         profile, capabilities=capabilities, machine=host.machine, kernel=host.kernel
     )
-    return Filter(compiler.ensure_compiled(resolved, str(directory)), [])
+    return compiler.ensure_compiled(resolved, str(directory))
 
 
 @cache
