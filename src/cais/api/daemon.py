@@ -18,14 +18,16 @@ from typing import TYPE_CHECKING, Self
 
 from cais.api.application import common_headers, make_router
 from cais.api.daemon_log import set_level
-from cais.api.listeners import UnixAddress, UnixListener, find_group
+from cais.api.listeners import UnixAddress, UnixListener, find_group, open_tcp
 from cais.api.server import Server
-from cais.errors import CaisError, ConflictError, UnsupportedError
+from cais.errors import CaisError, ConflictError, InvalidArgumentError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from pathlib import Path
+    from ssl import SSLContext
 
+    from cais.api.listeners import TcpAddress
     from cais.api.options import DaemonOptions
     from cais.engine.engine import Engine
 
@@ -92,15 +94,15 @@ class Daemon:
         make_directory(options.exec_root, 0o711)
         make_directory(options.data_root, 0o710)
         self._stack.callback(PidFile(options.pidfile).close)
-        listeners = [self._listen(host) for host in options.hosts]
+        opened = [self._open(host) for host in options.hosts]
         engine = await open_engine(options)
         self._stack.push_async_callback(engine.close)
         limit = int(_descriptor_limit() * _MAX_CONNECTIONS_SHARE)
         server = Server(make_router(engine), common_headers(), limit)
         self._stack.push_async_callback(server.close, options.shutdown_timeout_s)
-        for listener in listeners:
-            server.listen(listener.sock)
-            log.info("API listen on %s", listener.path)
+        for host, (sock, context) in zip(options.hosts, opened, strict=True):
+            server.listen(sock, context)
+            log.info("API listen on %s", host)
         log.info("Daemon has completed initialization")
         gc.collect()
         gc.freeze()
@@ -114,16 +116,24 @@ class Daemon:
         loop.add_signal_handler(signal.SIGHUP, self._reload, reload)
         await self._stopping.wait()
 
-    def _listen(self, host: object) -> UnixListener:
-        if not isinstance(host, UnixAddress):
-            raise UnsupportedError(
+    def _open(self, host: UnixAddress | TcpAddress) -> tuple[socket.socket, SSLContext | None]:
+        """Listen on one address; a TCP one only for clients whose certificate is verified."""
+        if isinstance(host, UnixAddress):
+            gid = find_group(self._options.group) if self._options.group else -1
+            listener = UnixListener(host, gid)
+            self._stack.callback(listener.close)
+            return listener.sock, None
+        if self._options.tls is None:
+            raise InvalidArgumentError(
                 f"{host}: serving the API over TCP without verifying the clients' certificates"
-                " (--tlsverify) is refused"
+                " is refused: use --tlsverify with --tlscacert, --tlscert and --tlskey"
             )
-        gid = find_group(self._options.group) if self._options.group else -1
-        listener = UnixListener(host, gid)
-        self._stack.callback(listener.close)
-        return listener
+        from cais.api.tls import make_context
+
+        context = make_context(self._options.tls)
+        sock = open_tcp(host)
+        self._stack.callback(sock.close)
+        return sock, context
 
     def _stop(self, number: int) -> None:
         log.info("Processing signal '%s'", signal.Signals(number).name)

@@ -27,12 +27,18 @@ class UnixAddress(NamedTuple):
 
     path: str
 
+    def __str__(self) -> str:
+        return self.path
+
 
 class TcpAddress(NamedTuple):
     """``tcp://host:port``."""
 
     host: str
     port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 def parse_host(text: str) -> UnixAddress | TcpAddress:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from cais.api.connection import Connection
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Awaitable, Callable, Sequence
 
     from cais.api.connection import Head, RequestBody
@@ -47,11 +48,12 @@ class Server:
         self._max_connections = max_connections
         self._listeners: dict[asyncio.Task[None], socket.socket] = {}
         self._connections: dict[asyncio.Task[None], Connection] = {}  # oldest first
+        self._fronts: set[asyncio.Task[None]] = set()
 
-    def listen(self, sock: socket.socket) -> None:
-        """Accept on a listening socket, which the server owns from now on."""
+    def listen(self, sock: socket.socket, context: ssl.SSLContext | None = None) -> None:
+        """Accept on a listening socket, which the server owns from now on; with TLS in front."""
         sock.settimeout(0)
-        task = asyncio.get_running_loop().create_task(self._accept(sock))
+        task = asyncio.get_running_loop().create_task(self._accept(sock, context))
         self._listeners[task] = sock
 
     def serve(self, sock: socket.socket) -> None:
@@ -83,8 +85,24 @@ class Server:
             task.cancel()
         if self._connections:
             await asyncio.wait(self._connections)
+        if self._fronts:  # each ends by itself when its connection has
+            await asyncio.wait(self._fronts, timeout=1)
+        for task in list(self._fronts):
+            task.cancel()
 
-    async def _accept(self, listener: socket.socket) -> None:
+    def _serve_tls(self, sock: socket.socket, context: ssl.SSLContext) -> None:
+        from cais.api.tls import carry
+
+        sock.settimeout(0)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        ours, theirs = socket.socketpair()
+        ours.settimeout(0)
+        self.serve(theirs)
+        task = asyncio.get_running_loop().create_task(carry(sock, ours, context))
+        self._fronts.add(task)
+        task.add_done_callback(self._front_ended)
+
+    async def _accept(self, listener: socket.socket, context: ssl.SSLContext | None) -> None:
         loop = asyncio.get_running_loop()
         while True:
             try:
@@ -94,9 +112,10 @@ class Server:
                 self._make_room()
                 await asyncio.sleep(_RETRY_ACCEPT_S)
                 continue
-            if sock.family != socket.AF_UNIX:
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self.serve(sock)
+            if context is None:
+                self.serve(sock)
+            else:
+                self._serve_tls(sock, context)
 
     def _make_room(self) -> None:
         """End the connection that has waited longest for a request to come."""
@@ -105,6 +124,11 @@ class Server:
                 del self._connections[task]
                 task.cancel()
                 return
+
+    def _front_ended(self, task: asyncio.Task[None]) -> None:
+        self._fronts.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            log.debug("TLS: %s", error)  # a stranger's failed handshake is nobody's business
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._connections.pop(task, None)

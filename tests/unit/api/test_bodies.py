@@ -25,7 +25,9 @@ async def test_another_content_type(client: Any, content_type: str, text: str) -
     assert text in reply.body.decode()
 
 
-@pytest.mark.parametrize("content_type", [JSON, "application/json; charset=utf-8", "Application/JSON"])
+@pytest.mark.parametrize(
+    "content_type", [JSON, "application/json; charset=utf-8", "Application/JSON"]
+)
 async def test_json_content_types(client: Any, content_type: str) -> None:
     reply = await client.ask("POST", "/volumes/create", b"{}", Content_Type=content_type)
     assert reply.status == 201
@@ -36,7 +38,8 @@ async def test_no_body_needs_no_content_type(client: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "body", [b"{", b"[]", b"1", b'{"Name":1}', b'{"Labels":{"a":1}}', b'{"a":1,"a":2}', b"\xff", b"nul"]
+    "body",
+    [b"{", b"[]", b"1", b'{"Name":1}', b'{"Labels":{"a":1}}', b'{"a":1,"a":2}', b"\xff", b"nul"],
 )
 async def test_bad_json_is_400(client: Any, body: bytes) -> None:
     reply = await client.ask("POST", "/volumes/create", body, Content_Type=JSON)
@@ -54,7 +57,7 @@ async def test_body_beyond_the_limit(client: Any, monkeypatch: pytest.MonkeyPatc
 async def test_chunked_body(client: Any, engine: FakeEngine) -> None:
     client.send(
         b"POST /volumes/create HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
-        b"Transfer-Encoding: chunked\r\n\r\n5\r\n{\"Nam\r\n8\r\ne\":\"vv\"}\r\n0\r\n\r\n"
+        b'Transfer-Encoding: chunked\r\n\r\n5\r\n{"Nam\r\n8\r\ne":"vv"}\r\n0\r\n\r\n'
     )
     assert (await client.reply()).status == 201
     assert engine.arguments("volumes.create")["0"] == "vv"
@@ -62,9 +65,7 @@ async def test_chunked_body(client: Any, engine: FakeEngine) -> None:
 
 async def test_create_without_a_body(client: Any) -> None:
     reply = await client.ask("POST", "/containers/create")
-    assert reply.body == (
-        b'{"message":"config cannot be empty in order to create a container"}\n'
-    )
+    assert reply.body == (b'{"message":"config cannot be empty in order to create a container"}\n')
     assert reply.status == 400
 
 

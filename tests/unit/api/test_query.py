@@ -27,7 +27,9 @@ def test_flag_default_is_for_absence_only() -> None:
     assert Query("quiet=").flag("quiet", default=True) is False
 
 
-@pytest.mark.parametrize("text", ["x", "1x", "1.5", "0x10", " 1", "1_0", "٣", "9" * 19, "-" + "9" * 19])
+@pytest.mark.parametrize(
+    "text", ["x", "1x", "1.5", "0x10", " 1", "1_0", "٣", "9" * 19, "-" + "9" * 19]
+)
 def test_integer_refuses(text: str) -> None:
     query = Query()
     query._values["n"] = [text]
@@ -57,7 +59,8 @@ def test_filters(text: str, filters: dict[str, list[str]]) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["x", "[]", "1", '{"a":1}', '{"a":[1]}', '{"a":{"b":1}}', '{"a":{},"a":{}}', '{"a":null}']
+    "text",
+    ["x", "[]", "1", '{"a":1}', '{"a":[1]}', '{"a":{"b":1}}', '{"a":{},"a":{}}', '{"a":null}'],
 )
 def test_filters_refuses(text: str) -> None:
     query = Query()

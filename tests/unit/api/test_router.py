@@ -21,7 +21,11 @@ async def message(client: Any, method: str, target: str, **headers: str) -> tupl
 @pytest.mark.parametrize(
     ("target", "status", "text"),
     [
-        ("/v1.99/info", 400, "client version 1.99 is too new. Maximum supported API version is 1.51"),
+        (
+            "/v1.99/info",
+            400,
+            "client version 1.99 is too new. Maximum supported API version is 1.51",
+        ),
         (
             "/v1.23/info",
             400,

@@ -23,7 +23,9 @@ def listed() -> list[list[str]]:
     return rows
 
 
-@pytest.mark.skipif(not SPECIFICATION.exists(), reason="the specification is not beside the project")
+@pytest.mark.skipif(
+    not SPECIFICATION.exists(), reason="the specification is not beside the project"
+)
 def test_list_is_complete() -> None:
     paths = yaml.safe_load(SPECIFICATION.read_text())["paths"]
     specified = {
