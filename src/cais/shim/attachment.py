@@ -221,6 +221,8 @@ class Attachment:
             self._stall = self._loop.call_later(STALL_S, self._check_stall)
 
     def _check_stall(self) -> None:
+        if not self._hung_up:
+            self._flush()  # epoll says writable only once most of the buffer has been read
         if self.is_closed or not (self.is_full or self._finishing):
             return
         if self._progressed:
