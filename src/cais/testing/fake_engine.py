@@ -121,7 +121,7 @@ class FakeEngine:
             raise self.failures[name]
 
     def arguments(self, name: str) -> Mapping[str, Any]:
-        """Return the arguments of the last call of ``name``; positions are the keys "0", "1", ..."""
+        """Return the arguments of the last call of ``name``; positions are text: 0, 1, ..."""
         return next(arguments for called, arguments in reversed(self.calls) if called == name)
 
     def session(self) -> FakeSession:

@@ -52,7 +52,7 @@ def test_errors_become_exceptions(client: docker.DockerClient, served: Any) -> N
     with pytest.raises(docker.errors.NotFound, match="No such container: x"):
         client.containers.get("x")
     served.failures["containers.rename"] = ConflictError("taken")
-    with pytest.raises(docker.errors.APIError, match="409 .*taken"):
+    with pytest.raises(docker.errors.APIError, match=r"409 .*taken"):
         client.api.rename("x", "y")
 
 
@@ -100,5 +100,7 @@ def test_events_and_logs(client: docker.DockerClient, served: Any) -> None:
 
 
 def test_pull_is_refused_clearly(client: docker.DockerClient) -> None:
-    with pytest.raises(docker.errors.APIError, match="501 .*pulling busybox:latest is not support"):
+    with pytest.raises(
+        docker.errors.APIError, match=r"501 .*pulling busybox:latest is not support"
+    ):
         client.images.pull("busybox", tag="latest")

@@ -40,11 +40,11 @@ def test_flags(arguments: list[str], values: dict[str, object]) -> None:
         (["--bip"], "flag needs an argument: --bip"),
         (["-H"], "flag needs an argument: 'H' in -H"),
         (["--debug=maybe"],
-         'invalid argument "maybe" for "-D, --debug" flag:'
-         ' strconv.ParseBool: parsing "maybe": invalid syntax'),
+         ('invalid argument "maybe" for "-D, --debug" flag:'
+         ' strconv.ParseBool: parsing "maybe": invalid syntax')),
         (["--shutdown-timeout=x"],
-         'invalid argument "x" for "--shutdown-timeout" flag:'
-         ' strconv.ParseInt: parsing "x": invalid syntax'),
+         ('invalid argument "x" for "--shutdown-timeout" flag:'
+         ' strconv.ParseInt: parsing "x": invalid syntax')),
         (["word"], '"caisd" accepts no arguments'),
     ],
 )  # fmt: skip
@@ -98,8 +98,8 @@ def test_file_and_flags_make_the_options(tmp_path: Path) -> None:
         ([], {"hosts": "unix:///a"}, "hosts: not a list"),
         ([], {"config-file": "/x"}, "don't match any configuration option: config-file"),
         (["-D"], {"debug": True},
-         r"the following directives are specified both as a flag and in the configuration file:"
-         r" debug: \(from flag: true, from file: true\)"),
+         (r"the following directives are specified both as a flag and in the configuration file:"
+         r" debug: \(from flag: true, from file: true\)")),
         (["-H", "foo://bar"], {}, "Invalid bind address format: foo://bar"),
         (["-H", "unix://relative"], {}, "Invalid bind address format"),
         (["-H", "fd://"], {}, "fd:// is not supported"),

@@ -87,7 +87,7 @@ def test_many_parameters_are_refused() -> None:
 def test_window_size() -> None:
     assert window_size(Query("h=24&w=80")) == (24, 80)
     for text in ("", "h=1", "h=-1&w=1", "h=a&w=1", "h=4294967296&w=1"):
-        with pytest.raises(InvalidArgumentError, match="invalid resize (height|width)"):
+        with pytest.raises(InvalidArgumentError, match=r"invalid resize (height|width)"):
             window_size(Query(text))
 
 

@@ -29,8 +29,10 @@ async def message(client: Any, method: str, target: str, **headers: str) -> tupl
         (
             "/v1.23/info",
             400,
-            "client version 1.23 is too old. Minimum supported API version is 1.24,"
-            " please upgrade your client to a newer version",
+            (
+                "client version 1.23 is too old. Minimum supported API version is 1.24,"
+                " please upgrade your client to a newer version"
+            ),
         ),
         ("/v1..5/info", 400, "invalid API version: 1..5"),
         ("/nowhere", 404, "page not found"),
