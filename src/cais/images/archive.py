@@ -1,22 +1,43 @@
-"""Images as one tar file: ``docker load`` and ``docker save``. (Contract first.)"""
+"""Images as one tar file: ``docker load`` and ``docker save``.
+
+Loading takes every member in, decides which images there are, unpacks their layers, and registers
+all images in one transaction: a failure at any step leaves no image, no name, no layer and no blob.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
+
+from cais.images.compression import Compression, Readable, detect, open_decompressed
+from cais.images.layers import MEDIA_TYPES, PackedLayer, check_depth, unpack_layers
+from cais.images.layouts import find_images
+from cais.images.members import Members
+from cais.images.records import NewImage
+from cais.images.saving import save
+from cais.spec.digest import DiffId, ImageId, parse_digest
+from cais.spec.image import (
+    OCI_CONFIG,
+    OCI_MANIFEST,
+    Descriptor,
+    InvalidImageError,
+    Manifest,
+    decode_config,
+    encode,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import Any
 
+    from cais.content.leases import Lease
+    from cais.content.store import Blob
+    from cais.images.layouts import ArchivedImage
+    from cais.images.records import StoredLayer
     from cais.images.store import ImageStore
-    from cais.spec.digest import ImageId
+    from cais.spec.digest import Digest
 
-
-class Readable(Protocol):
-    """Where an archive comes from: an open file, or a queue fed by a request's body."""
-
-    def read(self, size: int, /) -> bytes:
-        """Return at most ``size`` bytes; empty at the end."""
+__all__ = ["LoadedImage", "Readable", "load", "save"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +50,9 @@ class LoadedImage:
 
     def lines(self) -> tuple[str, ...]:
         """Return Docker's report: "Loaded image: x:latest" or "Loaded image ID: sha256:..."."""
-        raise NotImplementedError
+        if not self.names:
+            return (f"Loaded image ID: {self.id}",)
+        return tuple(f"Loaded image: {name}" for name in self.names)
 
 
 def load(
@@ -39,28 +62,107 @@ def load(
     progress: Callable[[Mapping[str, Any]], None] | None = None,
     quiet: bool = False,
 ) -> tuple[LoadedImage, ...]:
-    """Load a docker-archive or an OCI layout (plain, gzip, zstd, xz or bzip2); all of it or nothing.
+    """Load a docker-archive or an OCI layout, plain or compressed; all of it or nothing.
 
     Args:
-        progress: called with the JSON messages Docker streams (status, progressDetail, id), ended
-            by ``{"stream": "Loaded image: x:latest\n"}`` for each name. May block.
+        source: read to its end.
+        progress: called with the JSON messages Docker streams: ``status``, ``progressDetail`` and
+            ``id`` while layers are unpacked, then a ``stream`` line per name. May block; an
+            exception it raises ends the loading.
         quiet: no messages about layers.
 
     Raises:
         InvalidArgumentError: not such an archive, or one that breaks a limit.
         DigestMismatchError: content is not what its name says.
+        ExhaustedError: "no space left on device", too many layers or members.
+
+    Blocks: for as long as the source lasts, and for unpacking and syncing.
 
     """
-    raise NotImplementedError
+    report = progress or (lambda _: None)
+    try:
+        with store.content.leases.open() as lease, Members(store.content, lease) as members:
+            members.spool(open_decompressed(source)[0])
+            loader = _Loader(store, lease, members, None if quiet else progress)
+            images = [(loader.load(image), image.names) for image in find_images(members)]
+            moved = store.register(images)
+    except BaseException:
+        store.collect()  # the lease is gone: nothing of the attempt is needed
+        raise
+    for name, old in moved:
+        _say(
+            report,
+            f"The image {name} already exists, renaming the old one with ID {old} to empty string",
+        )
+    loaded = tuple(
+        LoadedImage(image.id, tuple(name.familiar() for name in names)) for image, names in images
+    )
+    for entry in loaded:
+        for line in entry.lines():
+            _say(report, line)
+    return loaded
 
 
-def save(store: ImageStore, refs: Sequence[str]) -> Iterator[bytes]:
-    """Write images as one archive: docker-archive and OCI layout together; yields its bytes.
+class _Loader:
+    """Brings in one image after the other, under one lease."""
 
-    The same images give the same bytes. References are resolved before the first byte.
+    def __init__(
+        self,
+        store: ImageStore,
+        lease: Lease,
+        members: Members,
+        progress: Callable[[Mapping[str, Any]], None] | None,
+    ) -> None:
+        self._store = store
+        self._lease = lease
+        self._members = members
+        self._progress = progress
 
-    Raises:
-        ImageNotFoundError: before anything is yielded.
+    def load(self, image: ArchivedImage) -> NewImage:
+        config = decode_config(self._members.read(image.config), image.config[:200])
+        diff_ids = [DiffId(parse_digest(text)) for text in config.rootfs.diff_ids or ()]
+        if len(diff_ids) != len(image.layers):
+            raise InvalidImageError(
+                f"invalid manifest, layers length mismatch: expected {len(diff_ids)}, "
+                f"got {len(image.layers)}"
+            )
+        check_depth(len(diff_ids))
+        packed = [
+            self._pack(diff_id, member)
+            for diff_id, member in zip(diff_ids, image.layers, strict=True)
+        ]
+        layers = unpack_layers(self._store, self._lease, packed, self._progress)
+        blob = self._members.commit(image.config)
+        manifest = self._manifest(image, blob, layers)
+        return NewImage(ImageId(blob.digest), config, manifest, layers)
 
-    """
-    raise NotImplementedError
+    def _pack(self, diff_id: DiffId, member: str) -> PackedLayer:
+        compression: Compression = detect(self._members.head(member, 8))
+        if compression not in MEDIA_TYPES:
+            raise InvalidImageError(f"layer {member[:200]!r}: {compression} is not supported here")
+        return PackedLayer(diff_id, self._members.commit(member), MEDIA_TYPES[compression])
+
+    def _manifest(
+        self, image: ArchivedImage, config: Blob, layers: Sequence[StoredLayer]
+    ) -> Digest:
+        if image.manifest is not None:
+            return self._members.commit(image.manifest).digest
+        document = encode(make_manifest(config, layers))
+        return self._store.content.write(document, self._lease).digest
+
+
+def make_manifest(config: Blob, layers: Sequence[StoredLayer]) -> Manifest:
+    """Describe an image that came without a manifest; the same image always the same way."""
+    return Manifest(
+        schema_version=2,
+        media_type=OCI_MANIFEST,
+        config=Descriptor(media_type=OCI_CONFIG, digest=config.digest, size=config.size_bytes),
+        layers=[
+            Descriptor(media_type=layer.media_type, digest=layer.blob, size=layer.blob_size_bytes)
+            for layer in layers
+        ],
+    )
+
+
+def _say(report: Callable[[Mapping[str, Any]], None], text: str) -> None:
+    report({"stream": f"{text}\n"})

@@ -124,6 +124,13 @@ class Catalog:
         )
         return rows[0]["image_id"] if rows else None
 
+    def tags(self, repository: str) -> list[tuple[str, ImageId]]:
+        """Return a repository's tags, sorted, each with its image."""
+        rows = self._database.rows(
+            "SELECT tag, image_id FROM names WHERE repository = ? ORDER BY tag", (repository,)
+        )
+        return [(row["tag"], row["image_id"]) for row in rows]
+
     def find_prefix(self, text: str) -> ImageId | None:
         """Return the one image whose id starts so, with or without ``sha256:``."""
         prefix = text.removeprefix("sha256:")
