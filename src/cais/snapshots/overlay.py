@@ -5,13 +5,15 @@ On disk::
     <data-root>/snapshots/           0700: layers hold setuid files (CVE-2021-41091)
       snapshots.db                   WAL, synchronous=FULL
         snapshots(number, key UNIQUE, kind, parent -> number, created_ns, size_bytes, inodes)
-      <number>/fs/                   the difference, in overlayfs form; its own mode is the root's
-      <number>/work/                 overlayfs's scratch directory, while active
+      <number>/                      the difference, in overlayfs form; its own mode is the root's
+      work/<number>/                 overlayfs's scratch directory, while active
       trash/                         removed trees, deleted by a thread
 
-Directories are numbered to keep ``lowerdir`` short. The row is what counts: a directory without a
-row is trash, and an active row without its directory (power cut before the kernel wrote a mkdir)
-gets an empty one back, when the snapshotter is opened. A schema change appends to ``_MIGRATIONS``.
+``prepare`` writes a row and nothing else: on ext4 an empty directory takes 4 KiB, so the two that
+overlayfs needs are made when mounts are first asked for, and a thousand containers cost little
+more than one. Directories are numbered and lie flat to keep ``lowerdir`` short. The row is what
+counts: a directory without a row is trash when the snapshotter is opened. A schema change appends
+to ``_MIGRATIONS``.
 
 Spec: Linux Documentation/filesystems/overlayfs.rst.
 """
@@ -19,11 +21,13 @@ Spec: Linux Documentation/filesystems/overlayfs.rst.
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import sqlite3
 import stat
 import time
+import uuid
 from typing import TYPE_CHECKING
 
 from cais.database import Database
@@ -99,6 +103,7 @@ class OverlaySnapshotter:
         os.makedirs(self._root, 0o700, exist_ok=True)
         os.chmod(self._root, 0o700)
         self._fd = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY)
+        os.makedirs(f"{self._root}/work", 0o700, exist_ok=True)
         self._database = Database(root / "snapshots.db", _MIGRATIONS)
         self._trash = Trash(os.path.join(self._root, "trash"))
         self._reconcile()
@@ -109,24 +114,31 @@ class OverlaySnapshotter:
         self._database.close()
         os.close(self._fd)
 
-    def prepare(self, key: str, parent: str | None) -> tuple[Mount, ...]:
-        """See ``Snapshotter.prepare``: two directories and a row."""
-        return self._create(key, parent, Kind.ACTIVE)
+    def prepare(self, key: str, parent: str | None) -> None:
+        """See ``Snapshotter.prepare``."""
+        self._create(key, parent, Kind.ACTIVE)
 
-    def view(self, key: str, parent: str | None) -> tuple[Mount, ...]:
+    def view(self, key: str, parent: str | None) -> None:
         """See ``Snapshotter.view``."""
-        return self._create(key, parent, Kind.VIEW)
+        self._create(key, parent, Kind.VIEW)
 
     def mounts(self, key: str) -> tuple[Mount, ...]:
         """See ``Snapshotter.mounts``."""
         row = self._row(key)
-        if Kind(row["kind"]) is Kind.COMMITTED:
+        kind = Kind(row["kind"])
+        if kind is Kind.COMMITTED:
             raise SnapshotStateError(f"snapshot {key} is committed: it cannot be mounted itself")
-        return self._mounts(Kind(row["kind"]), self._lineage(row["number"]))
+        own, *lowers = self._lineage(row["number"])
+        if kind is Kind.ACTIVE or not lowers:
+            self._ensure_directories(row)
+        return self._mounts(kind, own, [self._difference(lower) for lower in lowers])
 
     def layer(self, key: str) -> Layer:
         """See ``Snapshotter.layer``."""
-        own, *lowers = map(self._difference, self._lineage(self._row(key)["number"]))
+        row = self._row(key)
+        if Kind(row["kind"]) is not Kind.COMMITTED:
+            self._ensure_directories(row)
+        own, *lowers = map(self._difference, self._lineage(row["number"]))
         return Layer(own, tuple(lowers))
 
     def commit(self, key: str, name: str) -> None:
@@ -134,6 +146,7 @@ class OverlaySnapshotter:
         row = self._row(key)
         if Kind(row["kind"]) is not Kind.ACTIVE:
             raise SnapshotStateError(f"snapshot {key} is {row['kind']}: only an active one commits")
+        self._ensure_directories(row)
         sync_filesystem(self._fd)  # data before the row that vouches for it (SECURITY.md F-5)
         with self._database.transaction() as connection:
             try:
@@ -145,7 +158,7 @@ class OverlaySnapshotter:
                 raise SnapshotExistsError(name) from exc
             if changed.rowcount != 1:
                 raise SnapshotNotFoundError(key)
-        self._trash.take(self._fd, f"{row['number']}/work")
+        self._trash.take(self._fd, f"work/{row['number']}")
 
     def remove(self, key: str) -> None:
         """See ``Snapshotter.remove``."""
@@ -156,6 +169,7 @@ class OverlaySnapshotter:
             except sqlite3.IntegrityError as exc:
                 raise SnapshotInUseError(key) from exc
         self._trash.take(self._fd, str(row["number"]))
+        self._trash.take(self._fd, f"work/{row['number']}")
 
     def stat(self, key: str) -> Snapshot:
         """See ``Snapshotter.stat``."""
@@ -179,7 +193,7 @@ class OverlaySnapshotter:
         """See ``Snapshotter.walk``: the order of creation has parents first."""
         yield from map(_snapshot, self._database.rows(f"{_ALL} ORDER BY s.number"))
 
-    def _create(self, key: str, parent: str | None, kind: Kind) -> tuple[Mount, ...]:
+    def _create(self, key: str, parent: str | None, kind: Kind) -> None:
         with self._database.transaction() as connection:
             parent_number = None if parent is None else self._committed(parent)
             try:
@@ -190,22 +204,24 @@ class OverlaySnapshotter:
             except sqlite3.IntegrityError as exc:
                 raise SnapshotExistsError(key) from exc
             assert number is not None
-            lineage = self._lineage(number)
-            if len(lineage) - 1 > MAX_LAYERS:
-                raise ExhaustedError(f"max depth exceeded: {key} has {len(lineage) - 1} layers")
-            self._make_directories(number, parent_number)
-        return self._mounts(kind, lineage)
+            depth = len(self._lineage(number)) - 1
+            if depth > MAX_LAYERS:
+                raise ExhaustedError(f"max depth exceeded: {key} has {depth} layers")
 
-    def _make_directories(self, number: int, parent: int | None) -> None:
-        path = f"{self._root}/{number}"
+    def _ensure_directories(self, row: sqlite3.Row) -> None:
+        path = self._difference(row["number"])
+        if os.path.isdir(path):
+            return
         try:
-            os.mkdir(path, 0o700)
-            os.mkdir(f"{path}/work", 0o700)
-            os.mkdir(f"{path}/fs", 0o700)
-            self._copy_root_attributes(parent, f"{path}/fs")
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(f"{self._root}/work/{row['number']}", 0o700)
+            complete = f"{self._root}/{uuid.uuid4().hex}"  # never seen with the wrong owner or mode
+            os.mkdir(complete, 0o700)
+            self._copy_root_attributes(row["parent"], complete)
+            os.rename(complete, path)
         except OSError as exc:
-            self._trash.take(self._fd, str(number))
-            raise ExhaustedError(f"prepare snapshot {path}: {exc.strerror}") from exc
+            if exc.errno not in (errno.ENOTEMPTY, errno.EEXIST):  # another thread was faster
+                raise ExhaustedError(f"prepare snapshot {path}: {exc.strerror}") from exc
 
     def _copy_root_attributes(self, parent: int | None, path: str) -> None:
         # The merged root shows the uppermost directory's own owner and mode.
@@ -216,22 +232,20 @@ class OverlaySnapshotter:
         os.chown(path, above.st_uid, above.st_gid)
         os.chmod(path, stat.S_IMODE(above.st_mode))
 
-    def _mounts(self, kind: Kind, lineage: list[int]) -> tuple[Mount, ...]:
-        own, *lowers = lineage
-        lower = f"lowerdir={':'.join(map(self._difference, lowers))}"
+    def _mounts(self, kind: Kind, own: int, lowers: list[str]) -> tuple[Mount, ...]:
+        lower = f"lowerdir={':'.join(lowers)}"
         if not lowers:
             access = "rw" if kind is Kind.ACTIVE else "ro"
             return (Mount("bind", self._difference(own), options=(access, "rbind")),)
         if kind is Kind.ACTIVE:
-            work = f"workdir={self._root}/{own}/work"
-            upper = f"upperdir={self._difference(own)}"
+            upper, work = f"upperdir={self._difference(own)}", f"workdir={self._root}/work/{own}"
             return (Mount("overlay", "overlay", options=(lower, upper, work, *_FEATURES_OFF)),)
         if len(lowers) == 1:
-            return (Mount("bind", self._difference(lowers[0]), options=("ro", "rbind")),)
+            return (Mount("bind", lowers[0], options=("ro", "rbind")),)
         return (Mount("overlay", "overlay", options=(lower, *_FEATURES_OFF)),)
 
     def _difference(self, number: int) -> str:
-        return f"{self._root}/{number}/fs"
+        return f"{self._root}/{number}"
 
     def _row(self, key: str) -> sqlite3.Row:
         rows = self._database.rows(f"{_ALL} WHERE s.key = ?", (key,))
@@ -251,16 +265,15 @@ class OverlaySnapshotter:
 
     def _reconcile(self) -> None:
         rows = {str(row["number"]): row for row in self._database.rows(_ALL)}
-        present = {name for name in os.listdir(self._fd) if name.isdecimal()}
-        for name in present - rows.keys():
+        with os.scandir(self._fd) as entries:
+            directories = {entry.name for entry in entries if entry.is_dir(follow_symlinks=False)}
+        for name in directories - rows.keys() - {"work", "trash"}:
             self._trash.take(self._fd, name)
-        for name in rows.keys() - present:
-            row = rows[name]
-            if Kind(row["kind"]) is Kind.COMMITTED:
-                log.error("layer %s: %s/%s is missing", row["key"], self._root, name)
-                continue
-            with contextlib.suppress(ExhaustedError):
-                self._make_directories(row["number"], row["parent"])
+        active = {name for name, row in rows.items() if row["kind"] != Kind.COMMITTED.value}
+        for name in set(os.listdir(f"{self._root}/work")) - active:
+            self._trash.take(self._fd, f"work/{name}")
+        for name in rows.keys() - directories - active:
+            log.error("layer %s: %s/%s is missing", rows[name]["key"], self._root, name)
 
 
 def _snapshot(row: sqlite3.Row) -> Snapshot:

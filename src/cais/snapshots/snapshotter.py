@@ -116,8 +116,8 @@ class Layer:
 class Snapshotter(Protocol):
     """Owner of snapshots. Every method raises SnapshotNotFoundError for an unknown key."""
 
-    def prepare(self, key: str, parent: str | None) -> tuple[Mount, ...]:
-        """Make an active snapshot on a committed one, or an empty one; return its mounts.
+    def prepare(self, key: str, parent: str | None) -> None:
+        """Make an active snapshot on a committed one, or an empty one; cheap.
 
         Raises:
             SnapshotExistsError: the key is taken.
@@ -126,11 +126,11 @@ class Snapshotter(Protocol):
 
         """
 
-    def view(self, key: str, parent: str | None) -> tuple[Mount, ...]:
+    def view(self, key: str, parent: str | None) -> None:
         """Make a read-only snapshot; raises as ``prepare``."""
 
     def mounts(self, key: str) -> tuple[Mount, ...]:
-        """Return what to mount for an active snapshot or a view.
+        """Return what to mount for an active snapshot or a view; the directories exist then.
 
         Raises:
             SnapshotStateError: it is committed.
