@@ -6,33 +6,83 @@ their docstring says otherwise; references are names, full ids or unambiguous id
 
 from __future__ import annotations
 
+import fcntl
+import logging
+import os
+import uuid
+from contextlib import AsyncExitStack, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+from cais.content.store import ContentStore
+from cais.engine.bundle import BundleWriter
+from cais.engine.clock import Clock
+from cais.engine.containers import Containers
+from cais.engine.core import Core
+from cais.engine.creation import Creator
+from cais.engine.execs import Execs
+from cais.engine.exits import Exits
+from cais.engine.images import Images
+from cais.engine.killing import Killer
+from cais.engine.launch import Launcher
+from cais.engine.lifecycle import Lifecycle
+from cais.engine.namespaces import NamespaceStock
+from cais.engine.networks import Networks
+from cais.engine.oci import detect_host
+from cais.engine.paths import Paths
+from cais.engine.reconcile import Reconciler
+from cais.engine.removal import Remover
+from cais.engine.shims import ShimLink
+from cais.engine.state import State
+from cais.engine.streams import Streams
+from cais.engine.system import System
+from cais.engine.tasks import Background, Threads
+from cais.engine.volumes import Volumes
+from cais.errors import ConflictError
+from cais.images.store import ImageStore
+from cais.network.bridge import NetworkOptions
+from cais.network.manager import NetworkManager
+from cais.shim.client import OomEvent
+from cais.snapshots.overlay import OverlaySnapshotter
+from cais.volumes.store import VolumeStore
+
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from cais.engine.config import EngineConfig
-    from cais.engine.containers import Containers
-    from cais.engine.events import Events
-    from cais.engine.execs import Execs
-    from cais.engine.images import Images
-    from cais.engine.lifecycle import Lifecycle
-    from cais.engine.networks import Networks
-    from cais.engine.streams import Streams
-    from cais.engine.system import System
-    from cais.engine.volumes import Volumes
+    from cais.engine.oci import Host
+    from cais.engine.state import Loaded
+    from cais.shim.client import ShimEvent, ShimHello
+
+log = logging.getLogger(__name__)
+
+_CLOSE_GRACE_S = 5.0
 
 
 class Engine:
     """Owns the state of one data root. ``open`` it once, ``close`` it when the daemon ends."""
 
-    containers: Containers
-    lifecycle: Lifecycle
-    streams: Streams
-    execs: Execs
-    images: Images
-    networks: Networks
-    volumes: Volumes
-    events: Events
-    system: System
+    def __init__(self, core: Core, host: Host, daemon_id: str) -> None:
+        """Put the services together; ``open`` makes the core."""
+        self._core = core
+        self._stack = AsyncExitStack()
+        bundles = BundleWriter(core, host)
+        stock = NamespaceStock(core)
+        killer = Killer(core)
+        self.execs = Execs(core, bundles)
+        launcher = Launcher(core, bundles, stock, self.execs)
+        remover = Remover(core, launcher, killer, self.execs)
+        self._exits = Exits(core, launcher, remover)
+        self._reconciler = Reconciler(core, self._exits, self.execs, launcher, remover)
+        self._stock = stock
+        self.containers = Containers(core, Creator(core, host), remover, self.execs, host)
+        self.lifecycle = Lifecycle(core, launcher, killer, remover)
+        self.streams = Streams(core)
+        self.images = Images(core)
+        self.networks = Networks(core)
+        self.volumes = Volumes(core)
+        self.events = core.events
+        self.system = System(core, host, daemon_id)
 
     @classmethod
     async def open(cls, config: EngineConfig) -> Self:
@@ -42,12 +92,117 @@ class Engine:
         exit code; what a crash left half done is removed.
 
         Raises:
-            ConflictError: another daemon holds the data root.
+            ConflictError: another daemon holds the data root, or a newer version wrote it.
             UnavailableError: the shim cannot be started.
 
         """
-        raise NotImplementedError
+        async with AsyncExitStack() as stack:
+            core, loaded = await _open_core(config, stack)
+            daemon_id = loaded.facts.get("daemon_id") or str(uuid.uuid4())
+            host = await core.threads.run(detect_host)
+            engine = cls(core, host, daemon_id)
+            await engine._start(loaded, daemon_id)
+            engine._stack = stack.pop_all()
+            return engine
+        raise AssertionError("unreachable: the stack swallows nothing")
 
     async def close(self) -> None:
         """Let go of everything but the containers, which go on running under the shim."""
-        raise NotImplementedError
+        await self._stack.aclose()
+
+    async def _start(self, loaded: Loaded, daemon_id: str) -> None:
+        core = self._core
+        core.shim.on_event = self._on_event
+        core.shim.on_replaced = self._on_replaced
+        hello = await core.shim.open()
+        await core.threads.run_network(core.network.setup)
+        await self._reconciler.fill_table(loaded)
+        may_delete = not (loaded.is_damaged or loaded.quarantined)
+        await self._reconciler.reconcile(hello, may_delete=may_delete)
+        core.shim.release_events()
+        if loaded.facts.get("daemon_id") != daemon_id:
+            await core.state.set_fact("daemon_id", daemon_id)
+        await self._reconciler.restart_wanted()
+        self._stock.refill()
+
+    def _on_event(self, event: ShimEvent) -> None:
+        if isinstance(event, OomEvent):
+            self._exits.out_of_memory(event)
+        elif event.exec_id is not None:
+            self.execs.handle_exit(event)
+        else:
+            self._core.background.spawn(self._exits.handle(event), f"exit-{event.id[:12]}")
+
+    async def _on_replaced(self, hello: ShimHello) -> None:
+        await self._reconciler.reconcile(hello, may_delete=False)
+
+
+def _read_boot_id() -> str:
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold the data root's lock for the length of the block.
+
+    Raises:
+        ConflictError: another process holds it.
+
+    """
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as exc:
+            holder = os.read(fd, 32).decode(errors="replace").strip()
+            raise ConflictError(
+                f"the data root {path.parent} is in use by another caisd (pid {holder or '?'})"
+            ) from exc
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+        yield
+    finally:
+        os.close(fd)
+
+
+async def _open_core(config: EngineConfig, stack: AsyncExitStack) -> tuple[Core, Loaded]:
+    """Open the parts; ``stack`` closes them in the opposite order."""
+    paths = Paths(config.data_root, config.exec_root)
+    paths.ensure()
+    stack.enter_context(_locked(paths.lock))
+    threads, background, clock = Threads(), Background(), Clock()
+    stack.callback(threads.close)
+    state, loaded = await threads.run(State.open, paths.database)
+    stack.push_async_callback(state.close)
+    snapshots = await threads.run(OverlaySnapshotter, config.data_root / "snapshots")
+    stack.callback(snapshots.close)
+    content = await threads.run(ContentStore, config.data_root / "content")
+    images = await threads.run(ImageStore.open, config.data_root, content, snapshots)
+    stack.callback(images.close)
+    network = NetworkManager(
+        data_root=str(config.data_root),
+        exec_root=str(config.exec_root),
+        options=NetworkOptions(bridge=None, bip=config.bridge_address),
+        pool_size=config.ready_namespaces,
+        warn=log.warning,
+    )
+    stack.push_async_callback(threads.run_network, network.teardown)
+    core = Core(
+        config=config,
+        paths=paths,
+        state=state,
+        shim=ShimLink(paths, background, clock),
+        images=images,
+        snapshots=snapshots,
+        network=network,
+        volumes=await threads.run(VolumeStore, str(config.data_root)),
+        boot_id=await threads.run(_read_boot_id),
+        clock=clock,
+        threads=threads,
+        background=background,
+    )
+    stack.callback(core.shim.close)
+    stack.push_async_callback(background.close, _CLOSE_GRACE_S)
+    stack.callback(core.watch.close)
+    stack.callback(core.events.close)
+    return core, loaded

@@ -82,9 +82,7 @@ class Events:
         self._subscriptions: set[Subscription] = set()
         self._last_ns = 0
 
-    def publish(
-        self, kind: str, action: str, actor_id: str, attributes: Mapping[str, str]
-    ) -> None:
+    def publish(self, kind: str, action: str, actor_id: str, attributes: Mapping[str, str]) -> None:
         """Tell every subscriber; times never go back, so that ``since`` finds all."""
         self._last_ns = now_ns = max(self._wall_ns(), self._last_ns + 1)
         event: dict[str, Any] = {

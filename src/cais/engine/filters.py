@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 from typing import TYPE_CHECKING
 
 from cais.errors import InvalidArgumentError
@@ -56,6 +57,20 @@ def matches_labels(labels: Mapping[str, str] | None, wanted: Sequence[str]) -> b
 def matches_no_label(labels: Mapping[str, str] | None, unwanted: Sequence[str]) -> bool:
     """Whether none of ``key`` or ``key=value`` is there (the ``label!`` filter)."""
     return not any(matches_labels(labels, [item]) for item in unwanted)
+
+
+def matches_reference(pattern: str, name: str) -> bool:
+    """Whether an image name as shown, with or without its tag, fits a pattern (``*`` not ``/``)."""
+    repository = name.partition("@")[0]
+    head, separator, tail = repository.rpartition(":")
+    if separator and "/" not in tail:
+        repository = head
+    return _fits(pattern, name) or _fits(pattern, repository)
+
+
+def _fits(pattern: str, name: str) -> bool:
+    parts, wanted = name.split("/"), pattern.split("/")
+    return len(parts) == len(wanted) and all(map(fnmatch.fnmatchcase, parts, wanted))
 
 
 def _truth(value: str) -> bool | None:

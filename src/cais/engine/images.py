@@ -2,36 +2,54 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import queue
 from typing import TYPE_CHECKING, Any
 
+from cais.engine.filters import (
+    matches_labels,
+    matches_no_label,
+    matches_reference,
+    parse_filters,
+    parse_flag,
+)
+from cais.engine.moments import parse_moment
+from cais.errors import ConflictError, InvalidArgumentError, NotFoundError
+from cais.images import archive, importer
+from cais.images.store import ImageUse
+
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+
+    from cais.engine.core import Core
+    from cais.images.store import ImageRecord
+
+_LIST_FILTERS = frozenset(("before", "since", "dangling", "label", "label!", "reference", "until"))
+_PRUNE_FILTERS = frozenset(("dangling", "label", "label!", "until"))
+_QUEUED_BLOCKS = 8
 
 
 class Images:
     """``/images``."""
 
-    async def list(
-        self,
-        *,
-        all: bool = False,  # noqa: A002 - the API's word
-        filters: Mapping[str, Sequence[str]] | None = None,
-        shared_size: bool = False,
-    ) -> list[dict[str, Any]]:
-        """Return the summaries of ``GET /images/json``, newest first."""
-        raise NotImplementedError
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self._store = core.images
 
     async def inspect(self, ref: str) -> dict[str, Any]:
         """Return the document of ``GET /images/{name}/json``. ImageNotFoundError."""
-        raise NotImplementedError
+        return await self._core.threads.run(self._store.inspect, ref)
 
     async def history(self, ref: str) -> list[dict[str, Any]]:
         """Return the layers' history, newest first."""
-        raise NotImplementedError
+        return await self._core.threads.run(self._store.history, ref)
 
     async def tag(self, ref: str, repository: str, tag: str | None = None) -> None:
         """Give an image another name; a name taken moves over."""
-        raise NotImplementedError
+        shown = await self._core.threads.run(self._store.tag, ref, repository, tag)
+        record = await self._core.threads.run(self._store.resolve, ref)
+        self._announce("tag", record.id, shown)
 
     async def remove(
         self, ref: str, *, force: bool = False, prune: bool = True
@@ -42,21 +60,72 @@ class Images:
             ConflictError: containers use it, or several repositories name it (Docker's texts).
 
         """
-        raise NotImplementedError
+        await self._core.background.quiesce()  # snapshots of removed containers pin layers
+        record = await self._core.threads.run(self._store.resolve, ref)
+        done = await self._core.threads.run(
+            self._store.delete, ref, force=force, prune=prune, in_use=self._uses
+        )
+        self._announce_removal(record.id, done)
+        return done
 
     async def prune(self, filters: Mapping[str, Sequence[str]] | None = None) -> dict[str, Any]:
         """Delete dangling (or with ``dangling=false`` all unused) images."""
-        raise NotImplementedError
+        checked = parse_filters(filters, _PRUNE_FILTERS)
+        is_dangling_only = parse_flag(checked, "dangling") is not False
+        checked = {name: values for name, values in checked.items() if name != "dangling"}
+        tests = await self._core.threads.run(self._tests, checked)
+        used = self._containers_by_image()
+        deleted: list[dict[str, str]] = []
+        reclaimed = 0
+        for record in await self._core.threads.run(self._store.list):
+            if record.id in used or not matches(record, tests):
+                continue
+            if is_dangling_only and record.repo_tags:
+                continue
+            for ref in record.repo_tags or (record.id,):
+                with contextlib.suppress(ConflictError, NotFoundError):
+                    deleted += await self.remove(ref)
+            if any(entry.get("Deleted") == record.id for entry in deleted):
+                reclaimed += record.size_bytes
+        self._core.events.publish("image", "prune", "", {"reclaimed": str(reclaimed)})
+        return {"ImagesDeleted": deleted or None, "SpaceReclaimed": reclaimed}
 
-    def load(
+    async def load(
         self, source: AsyncIterator[bytes], *, quiet: bool = False
     ) -> AsyncIterator[dict[str, Any]]:
         """Load a docker-archive or OCI layout; yields Docker's progress messages."""
-        raise NotImplementedError
+        messages: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
+        loop = asyncio.get_running_loop()
 
-    def save(self, refs: Sequence[str]) -> AsyncIterator[bytes]:
+        def report(message: Mapping[str, Any]) -> None:
+            loop.call_soon_threadsafe(messages.put_nowait, dict(message))
+
+        def work(reader: BlockReader) -> None:
+            try:
+                for image in archive.load(reader, self._store, progress=report, quiet=quiet):
+                    loop.call_soon_threadsafe(self._announce_load, image.id, image.names)
+            finally:
+                loop.call_soon_threadsafe(messages.put_nowait, None)
+
+        loading = asyncio.ensure_future(self._feed(source, work))
+        try:
+            while (message := await messages.get()) is not None:
+                yield message
+            await loading
+        finally:
+            loading.cancel()
+            await asyncio.gather(loading, return_exceptions=True)
+
+    async def save(self, refs: Sequence[str]) -> AsyncIterator[bytes]:
         """Write images as one archive; yields its bytes."""
-        raise NotImplementedError
+        blocks = await self._core.threads.run(archive.save, self._store, list(refs))
+        first = await self._core.threads.run(next, blocks, b"")
+        for ref in refs:
+            record = await self._core.threads.run(self._store.resolve, ref)
+            self._announce("save", record.id, record.id)
+        yield first
+        while block := await self._core.threads.run(_next_blocks, blocks):
+            yield block
 
     async def import_(
         self,
@@ -69,4 +138,191 @@ class Images:
         platform: str = "",
     ) -> str:
         """Make an image of one root file system archive; return its id."""
-        raise NotImplementedError
+
+        def work(reader: BlockReader) -> str:
+            return importer.import_rootfs(
+                reader,
+                self._store,
+                repository=repository,
+                tag=tag,
+                message=message,
+                changes=changes,
+                platform=platform,
+            )
+
+        image_id: str = await self._feed(source, work)
+        self._announce("import", image_id, image_id)
+        return image_id
+
+    async def _feed(self, source: AsyncIterator[bytes], work: Callable[[BlockReader], Any]) -> Any:  # noqa: ANN401 - the work's own result
+        """Run ``work`` in the pool on the bytes of ``source``; back when it has ended."""
+        reader = BlockReader()
+        working = asyncio.ensure_future(self._core.threads.run(work, reader))
+        working.add_done_callback(lambda _: reader.close())
+        try:
+            async for block in source:
+                if block:
+                    await reader.put(block)
+                if working.done():
+                    break
+            await reader.put(b"")
+            return await asyncio.shield(working)
+        except BaseException:
+            reader.abort()
+            await asyncio.gather(working, return_exceptions=True)
+            raise
+
+    def _tests(self, filters: Mapping[str, Sequence[str]]) -> list[Callable[[ImageRecord], bool]]:
+        """Blocks: resolves the images that ``before`` and ``since`` name."""
+        return list(_filter_tests(filters, self._store.resolve, self._core.clock.wall_ns()))
+
+    def _containers_by_image(self) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
+        for container in self._core.table:
+            found.setdefault(container.record.image_id, []).append(container.id)
+        return found
+
+    def _uses(self, image_id: str) -> Sequence[ImageUse]:
+        return [
+            ImageUse(container.id, is_running=container.record.state.running)
+            for container in self._core.table
+            if container.record.image_id == image_id
+        ]
+
+    def _announce(self, action: str, image_id: str, name: str) -> None:
+        self._core.events.publish("image", action, image_id, {"name": name})
+
+    def _announce_load(self, image_id: str, names: Sequence[str]) -> None:
+        self._announce("load", image_id, names[0] if names else image_id)
+
+    def _announce_removal(self, image_id: str, done: Sequence[Mapping[str, str]]) -> None:
+        for entry in done:
+            if "Untagged" in entry and "@" not in entry["Untagged"]:
+                self._announce("untag", image_id, image_id)
+            elif entry.get("Deleted", "") == image_id:
+                self._announce("delete", image_id, image_id)
+
+    async def list(
+        self,
+        *,
+        all: bool = False,  # noqa: A002 - the API's word
+        filters: Mapping[str, Sequence[str]] | None = None,
+        shared_size: bool = False,
+    ) -> list[dict[str, Any]]:
+        """Return the summaries of ``GET /images/json``, newest first."""
+        del all  # there are no intermediate images here
+        checked = parse_filters(filters, _LIST_FILTERS)
+        records = await self._core.threads.run(self._store.list)
+        tests = await self._core.threads.run(self._tests, checked)
+        containers = self._containers_by_image()
+        return [
+            summary(record, len(containers.get(record.id, ())), shared=-1 if not shared_size else 0)
+            for record in records
+            if matches(record, tests)
+        ]
+
+
+class BlockReader:
+    """Hands blocks from the event loop to a thread that reads; bounded."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._room = asyncio.Semaphore(_QUEUED_BLOCKS)
+        self._blocks: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        self._is_closed = False
+        self._is_aborted = False
+        self._rest = b""
+        self._is_at_end = False
+
+    async def put(self, block: bytes) -> None:
+        """Queue a block, b"" for the end; waits while the reader is too far behind."""
+        if not self._is_closed:
+            await self._room.acquire()
+            self._blocks.put(block)
+
+    def close(self) -> None:
+        """Say that nobody reads any more: ``put`` does not wait."""
+        self._is_closed = True
+        self._room.release()
+
+    def abort(self) -> None:
+        """Make the reader fail: the client has gone away."""
+        self._is_aborted = True
+        self._blocks.put(b"")
+
+    def read(self, size: int, /) -> bytes:
+        """Return at most ``size`` bytes; empty at the end. Blocks: until there is something.
+
+        Raises:
+            InvalidArgumentError: ``abort`` was called.
+
+        """
+        if not self._rest and not self._is_at_end:
+            self._rest = self._blocks.get()
+            if self._is_aborted:
+                raise InvalidArgumentError("the archive was cut off: the client went away")
+            self._is_at_end = not self._rest
+            self._loop.call_soon_threadsafe(self._room.release)
+        result, self._rest = self._rest[:size], self._rest[size:]
+        return result
+
+
+def summary(record: ImageRecord, containers: int, *, shared: int) -> dict[str, Any]:
+    """Return one entry of ``GET /images/json``."""
+    config = record.config.config
+    return {
+        "Id": record.id,
+        "ParentId": record.parent or "",
+        "RepoTags": list(record.repo_tags),
+        "RepoDigests": list(record.repo_digests),
+        "Created": record.created_ns // 1_000_000_000,
+        "Size": record.size_bytes,
+        "SharedSize": shared,
+        "Labels": (config.labels if config else None) or None,
+        "Containers": containers or -1,
+    }
+
+
+def matches(record: ImageRecord, tests: Sequence[Callable[[ImageRecord], bool]]) -> bool:
+    """Whether an image passes every test."""
+    return all(test(record) for test in tests)
+
+
+def _filter_tests(
+    filters: Mapping[str, Sequence[str]], resolve: Callable[[str], ImageRecord], now_ns: int
+) -> Iterator[Callable[[ImageRecord], bool]]:
+    if (is_dangling := parse_flag(filters, "dangling")) is not None:
+        yield lambda record: bool(record.repo_tags) is not is_dangling
+    if labels := filters.get("label"):
+        yield lambda record: matches_labels(_labels(record), labels)
+    if unwanted := filters.get("label!"):
+        yield lambda record: matches_no_label(_labels(record), unwanted)
+    if patterns := filters.get("reference"):
+        yield lambda record: any(
+            matches_reference(pattern, name)
+            for pattern in patterns
+            for name in (*record.repo_tags, *record.repo_digests)
+        )
+    for name in ("before", "until"):
+        for value in filters.get(name, ()):
+            limit_ns = (
+                resolve(value).created_ns if name == "before" else parse_moment(value, now_ns)
+            )
+            yield lambda record, limit_ns=limit_ns: record.created_ns < limit_ns  # type: ignore[misc]
+    for value in filters.get("since", ()):
+        than_ns = resolve(value).created_ns
+        yield lambda record, than_ns=than_ns: record.created_ns > than_ns  # type: ignore[misc]
+
+
+def _labels(record: ImageRecord) -> Mapping[str, str] | None:
+    return record.config.config.labels if record.config.config else None
+
+
+def _next_blocks(blocks: Iterator[bytes]) -> bytes:
+    """Return about a mebibyte, so that a large archive does not hop threads for every read."""
+    gathered = bytearray()
+    for block in blocks:
+        gathered += block
+        if len(gathered) >= 1 << 20:
+            break
+    return bytes(gathered)

@@ -69,6 +69,14 @@ class LogFormatter:
         self._needs_time = bool(self._since or self._until or selection.timestamps)
         self.is_past_end = False
 
+    def seconds_left(self, now_s: float) -> float | None:
+        """Return how long until ``until`` passes; None: for ever. Marks the end when it has."""
+        if self._selection.until is None:
+            return None
+        left_s = self._selection.until - now_s
+        self.is_past_end = self.is_past_end or left_s <= 0
+        return max(0.0, left_s)
+
     def format(self, line: bytes) -> bytes:
         """Return the entry's bytes, b"" if it is not wanted or damaged."""
         entry = parse_entry(line)
@@ -152,11 +160,9 @@ class LogReader:
         while True:
             if self._fd < 0 and not self._open_oldest():
                 return None
-            block = os.read(self._fd, BLOCK_BYTES)
-            if not block and not self._is_truncated():
-                block = self._next_file_block()
-                if block is None:
-                    return None
+            block = self._read_block()
+            if block is None:
+                return None
             *lines, self._left = (self._left + block).split(b"\n")
             if len(self._left) > _MAX_LINE_BYTES:
                 self._left = b""
@@ -190,6 +196,13 @@ class LogReader:
         self.close()
         self._fd = fd
         return True
+
+    def _read_block(self) -> bytes | None:
+        """Return bytes of this or the next file, b"" after a change of file; None: no more."""
+        block = os.read(self._fd, BLOCK_BYTES)
+        if block or self._is_truncated():
+            return block
+        return self._next_file_block()
 
     def _is_truncated(self) -> bool:
         """Start over in a file that became shorter (``max-file=1`` rotates by truncation)."""

@@ -4,19 +4,57 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from cais.engine.filters import matches_labels, parse_filters, parse_flag
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from cais.engine.core import Core
+
+_FILTERS = frozenset(("dangling", "driver", "id", "label", "name", "scope", "type"))
 
 
 class Networks:
     """``/networks``: reading only in this version."""
 
+    def __init__(self, core: Core) -> None:
+        self._core = core
+
     async def list(
         self, filters: Mapping[str, Sequence[str]] | None = None
     ) -> list[dict[str, Any]]:
         """Return the networks, without their containers (as ``GET /networks``)."""
-        raise NotImplementedError
+        checked = parse_filters(filters, _FILTERS)
+        documents = await self._core.threads.run_network(self._core.network.list)
+        return [
+            {**document, "Containers": {}} for document in documents if _matches(document, checked)
+        ]
 
     async def inspect(self, ref: str) -> dict[str, Any]:
         """Return one network, by name, id or id prefix, with its containers. NotFoundError."""
-        raise NotImplementedError
+        return await self._core.threads.run_network(
+            self._core.network.inspect, ref, names=self._name_of
+        )
+
+    def _name_of(self, container_id: str) -> str:
+        container = self._core.table.find(container_id)
+        return container.record.name.removeprefix("/") if container else ""
+
+
+def _matches(document: Mapping[str, Any], filters: Mapping[str, Sequence[str]]) -> bool:
+    is_dangling = parse_flag(filters, "dangling")
+    return all(
+        (
+            not is_dangling,  # predefined networks never are
+            _has_any(document["Name"], filters.get("name")),
+            _has_any(document["Id"], filters.get("id")),
+            document["Driver"] in filters.get("driver", (document["Driver"],)),
+            document["Scope"] in filters.get("scope", (document["Scope"],)),
+            filters.get("type", ("builtin",))[0] == "builtin",
+            matches_labels(document.get("Labels"), filters.get("label", ())),
+        )
+    )
+
+
+def _has_any(text: str, parts: Sequence[str] | None) -> bool:
+    return parts is None or any(part in text for part in parts)

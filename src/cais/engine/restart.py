@@ -51,9 +51,7 @@ def should_restart(
     if name == "unless-stopped":
         return not is_manually_stopped
     if name == "on-failure":
-        return exit_code != 0 and (
-            maximum_retry_count == 0 or restart_count < maximum_retry_count
-        )
+        return exit_code != 0 and (maximum_retry_count == 0 or restart_count < maximum_retry_count)
     return False
 
 

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from cais.engine.detach import DEFAULT_DETACH_KEYS, parse_detach_keys
+from cais.engine.errors import PausedError, RestartingError
+from cais.engine.logs import LogFormatter, LogReader, LogSelection, read_batch
+from cais.errors import ConflictError, InvalidArgumentError, UnsupportedError
+
 if TYPE_CHECKING:
+    import asyncio
     import socket
     from collections.abc import AsyncIterator, Callable
+
+    from cais.engine.core import Core
+    from cais.engine.table import Container
+    from cais.engine.watch import LogChanges
+
+READABLE_DRIVERS = ("", "json-file", "local")
 
 
 @dataclass(slots=True)
@@ -39,6 +52,9 @@ class AttachSession:
 class Streams:
     """Attach and logs."""
 
+    def __init__(self, core: Core) -> None:
+        self._core = core
+
     async def attach(
         self,
         ref: str,
@@ -53,11 +69,32 @@ class Streams:
         """Attach to a container that runs or will be started.
 
         Raises:
-            ConflictError: it is paused or restarting.
+            ConflictError: it is paused, restarting or being removed.
             InvalidArgumentError: malformed detach keys.
 
         """
-        raise NotImplementedError
+        container = self._core.table.resolve(ref)
+        keys = parse_detach_keys(detach_keys or "") or DEFAULT_DETACH_KEYS
+        _check_attachable(container)
+        record = container.record
+        is_input = stdin and record.config.open_stdin
+        sock = None
+        if stream:
+            sock = await self._core.shim.client.attach(
+                record.id, stdin=is_input, stdout=stdout, stderr=stderr, tty=record.tty
+            )
+            self._core.announce(container, "attach")
+        prefix = None
+        if logs:
+            selection = LogSelection(stdout=stdout, stderr=stderr, is_framed=not record.tty)
+            prefix = self._read(container, selection, follow=False)
+        return AttachSession(
+            tty=record.tty,
+            sock=sock,
+            prefix=prefix,
+            detach_keys=keys if record.tty and is_input else b"",
+            on_detach=lambda: self._core.announce(container, "detach"),
+        )
 
     async def logs(
         self,
@@ -93,4 +130,76 @@ class Streams:
             UnsupportedError: the log driver cannot be read.
 
         """
-        raise NotImplementedError
+        if not (stdout or stderr):
+            raise InvalidArgumentError("Bad parameters: you must choose at least one stream")
+        container = self._core.table.resolve(ref)
+        if container.record.host_config.log_config.type not in READABLE_DRIVERS:
+            raise UnsupportedError("configured logging driver does not support reading")
+        selection = LogSelection(
+            stdout=stdout,
+            stderr=stderr,
+            tail=tail,
+            since=since,
+            until=until,
+            timestamps=timestamps,
+            details=details,
+            is_framed=not container.record.tty,
+        )
+        follow = follow and container.record.state.running
+        return container.record.tty, self._read(container, selection, follow=follow)
+
+    async def _read(
+        self, container: Container, selection: LogSelection, *, follow: bool
+    ) -> AsyncIterator[bytes]:
+        path = self._core.paths.log(container.id)
+        formatter = LogFormatter(selection)
+        reader = await self._core.threads.run(LogReader, path, tail=selection.tail)
+        with reader:
+            if not follow:
+                while output := await self._core.threads.run(read_batch, reader, formatter):
+                    yield output
+                return
+            with self._core.watch.follow(os.path.dirname(path)) as changes:  # noqa: PTH120
+                async for output in self._follow(container, reader, formatter, changes):
+                    yield output
+
+    async def _follow(
+        self,
+        container: Container,
+        reader: LogReader,
+        formatter: LogFormatter,
+        changes: LogChanges,
+    ) -> AsyncIterator[bytes]:
+        """Read until the run that goes on now has ended and its last byte was read."""
+        ended = container.wait_run_ended()
+        ended.add_done_callback(lambda _: changes.wake())
+        try:
+            while not formatter.is_past_end:
+                is_last = ended.done()  # before reading: what was written by then is read now
+                changes.arm()
+                while output := await self._core.threads.run(read_batch, reader, formatter):
+                    yield output
+                if is_last:
+                    return
+                if not ended.done():
+                    await changes.wait(self._until_s(formatter))
+        finally:
+            _let_go(ended)
+
+    def _until_s(self, formatter: LogFormatter) -> float | None:
+        return formatter.seconds_left(self._core.clock.wall_ns() / 1e9)
+
+
+def _let_go(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.cancel()
+
+
+def _check_attachable(container: Container) -> None:
+    state = container.record.state
+    if state.paused:
+        raise PausedError(container.id, "attach")
+    if state.restarting:
+        raise RestartingError(container.id)
+    if state.removing or state.dead:
+        raise ConflictError(f"container {container.id} is marked for removal")

@@ -7,19 +7,26 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from cais.engine.core import Core
+
 
 class Volumes:
     """``/volumes``."""
 
-    async def list(
-        self, filters: Mapping[str, Sequence[str]] | None = None
-    ) -> dict[str, Any]:
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self._store = core.volumes
+
+    async def list(self, filters: Mapping[str, Sequence[str]] | None = None) -> dict[str, Any]:
         """Return ``{Volumes, Warnings}``."""
-        raise NotImplementedError
+        volumes = await self._core.threads.run(
+            self._store.list, filters, in_use=self._core.volumes_in_use()
+        )
+        return {"Volumes": [volume.to_docker() for volume in volumes], "Warnings": None}
 
     async def inspect(self, name: str) -> dict[str, Any]:
         """Return one volume. NotFoundError: ``get x: no such volume``."""
-        raise NotImplementedError
+        return (await self._core.threads.run(self._store.get, name)).to_docker()
 
     async def create(
         self,
@@ -30,12 +37,28 @@ class Volumes:
         labels: Mapping[str, str] | None = None,
     ) -> dict[str, Any]:
         """Create a volume, or return the one of that name; "" for an anonymous name."""
-        raise NotImplementedError
+        volume, is_new = await self._core.threads.run(
+            self._store.create, name, driver=driver or "local", options=driver_opts, labels=labels
+        )
+        if is_new:
+            self._announce("create", volume.name)
+        return volume.to_docker()
 
     async def remove(self, name: str, *, force: bool = False) -> None:
         """Remove a volume; ``force``: no error if there is none. ConflictError: in use."""
-        raise NotImplementedError
+        users = self._core.volume_users(name)
+        await self._core.threads.run(self._store.remove, name, users=users, force=force)
+        self._announce("destroy", name)
 
     async def prune(self, filters: Mapping[str, Sequence[str]] | None = None) -> dict[str, Any]:
         """Remove unused anonymous (``all=true``: any) volumes; ``{VolumesDeleted, ...}``."""
-        raise NotImplementedError
+        names, reclaimed = await self._core.threads.run(
+            self._store.prune, filters, in_use=self._core.volumes_in_use()
+        )
+        for name in names:
+            self._announce("destroy", name)
+        self._core.events.publish("volume", "prune", "", {"reclaimed": str(reclaimed)})
+        return {"VolumesDeleted": names or None, "SpaceReclaimed": reclaimed}
+
+    def _announce(self, action: str, name: str) -> None:
+        self._core.events.publish("volume", action, name, {"driver": "local"})

@@ -1,0 +1,276 @@
+"""Bundles: from a record to the files the shim starts a container or an exec from.
+
+Spec: docs/architecture.md 3.2.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from cais.engine.oci import Target, build_document, exec_document
+from cais.engine.oci.modes import is_private_network, other_container
+from cais.errors import ConflictError, InvalidArgumentError, NotFoundError
+from cais.network.files import NameSettings, write_files
+from cais.shim.client import LogTarget
+from cais.spec.units import ram_bytes
+from cais.volumes.mounts import make_sources
+
+if TYPE_CHECKING:
+    from cais.engine.core import Core
+    from cais.engine.oci import Host
+    from cais.engine.records import ContainerRecord
+    from cais.engine.table import Container
+    from cais.network.endpoint import Attachment
+    from cais.spec.container import EndpointSettings, ExecBody, LogConfig
+
+LOG_DRIVERS = ("", "json-file", "none")
+_LOG_OPTIONS = frozenset(
+    (
+        *("max-size", "max-file", "labels", "labels-regex", "env", "env-regex", "tag"),
+        *("mode", "max-buffer-size", "compress"),
+    )
+)
+_encode = msgspec.json.Encoder().encode
+
+
+class BundleWriter:
+    """Writes bundles. Everything but ``log_target`` and ``console_size`` blocks."""
+
+    def __init__(self, core: Core, host: Host) -> None:
+        self._core = core
+        self._host = host
+
+    def attach_network(self, record: ContainerRecord, joined: Attachment | None) -> Attachment:
+        """Give the container its network; runs in the network room's thread."""
+        mode = record.network_mode
+        if record.config.network_disabled and is_private_network(mode):
+            mode = "none"
+        asked = _asked_endpoint(record)
+        return self._core.network.attach(
+            record.id,
+            mode,
+            mac=record.config.mac_address or (asked.mac_address if asked else "") or None,
+            address=asked.ipam_config.ipv4_address if asked and asked.ipam_config else None,
+            joined=joined,
+        )
+
+    def write(self, record: ContainerRecord) -> str:
+        """Write the bundle of a container about to start; return its directory.
+
+        Raises:
+            ConflictError: a container it shares something with does not run.
+            InvalidArgumentError: what can only be seen now, such as a device that is gone.
+
+        """
+        bundle = self._core.paths.bundle(record.id)
+        make_sources(record.mounts)
+        os.makedirs(bundle, mode=0o700, exist_ok=True)  # noqa: PTH103 - hot path
+        target = Target(
+            id=record.id,
+            host=self._host,
+            rootfs=self._core.snapshots.mounts(record.id),
+            seccomp_dir=self._core.paths.exec_root / "seccomp",
+            mounts=record.mounts,
+            files=self._files(record),
+            namespaces=self._namespaces(record),
+            shm_path=self._shm_path(record),
+            cgroup_parent=self._core.config.cgroup_parent,
+        )
+        built = build_document(record.config, record.host_config, target)
+        sysctls = record.attachment.sysctls if record.attachment else {}
+        if sysctls:
+            linux = built.config["linux"]
+            linux["sysctl"] = {**sysctls, **linux.get("sysctl", {})}
+        _write(f"{bundle}/config.json", _encode(built.config))
+        _write(f"{bundle}/cais.json", _encode(built.cais))
+        return bundle
+
+    def check_exec(self, record: ContainerRecord, body: ExecBody) -> None:
+        """Refuse an exec that cannot be. InvalidArgumentError."""
+        exec_document(body, record.config, record.host_config, self._host)
+
+    def write_exec(self, record: ContainerRecord, exec_id: str, body: ExecBody) -> str:
+        """Write the document of an exec; return its path."""
+        document = exec_document(body, record.config, record.host_config, self._host)
+        path = f"{self._core.paths.bundle(record.id)}/exec-{exec_id}.json"
+        _write(path, _encode(document))
+        return path
+
+    def forget_exec(self, container_id: str, exec_id: str) -> None:
+        """Delete the document of an exec that was started."""
+        path = f"{self._core.paths.bundle(container_id)}/exec-{exec_id}.json"
+        Path(path).unlink(missing_ok=True)
+
+    def delete(self, container_id: str) -> None:
+        """Delete a bundle; idempotent."""
+        shutil.rmtree(self._core.paths.bundle(container_id), ignore_errors=True)
+
+    def log_target(self, record: ContainerRecord) -> LogTarget | None:
+        """Return where and how the container is logged."""
+        config = record.host_config.log_config
+        if config.type == "none":
+            return None
+        max_size, max_file = log_limits(
+            config, self._core.config.log_max_size_bytes, self._core.config.log_max_files
+        )
+        return LogTarget(
+            path=self._core.paths.log(record.id),
+            max_size=max_size,
+            max_file=max_file,
+            attrs=log_attributes(record),
+        )
+
+    @staticmethod
+    def console_size(record: ContainerRecord) -> tuple[int, int] | None:
+        """Return rows and columns of the terminal when it starts."""
+        size = record.host_config.console_size
+        return size if record.tty and all(size) else None
+
+    def _files(self, record: ContainerRecord) -> dict[str, str]:
+        owner = record.hosts_owner or record.id
+        directory = Path(self._core.paths.container(owner))
+        if owner == record.id and record.attachment is not None:
+            config, host_config = record.config, record.host_config
+            write_files(
+                directory,
+                NameSettings(
+                    hostname=config.hostname or record.id[:12],
+                    domainname=config.domainname,
+                    extra_hosts=host_config.extra_hosts or (),
+                    dns=host_config.dns or (),
+                    dns_search=host_config.dns_search or (),
+                    dns_options=host_config.dns_options or (),
+                ),
+                record.attachment,
+                host_gateway=self._core.network.host_gateway(),
+            )
+        return {
+            f"/etc/{name}": f"{directory}/{name}" for name in ("hosts", "hostname", "resolv.conf")
+        }
+
+    def _namespaces(self, record: ContainerRecord) -> dict[str, str]:
+        found = {}
+        if record.attachment is not None and record.attachment.netns_path:
+            found["network"] = record.attachment.netns_path
+        for kind, mode in (
+            ("ipc", record.host_config.ipc_mode),
+            ("pid", record.host_config.pid_mode),
+        ):
+            if (ref := other_container(mode)) is not None:
+                found[kind] = f"/proc/{self._running(ref, kind).record.state.pid}/ns/{kind}"
+        return found
+
+    def _shm_path(self, record: ContainerRecord) -> str | None:
+        """Return the directory behind a /dev/shm that several containers share."""
+        mode = record.host_config.ipc_mode
+        owner = record.id
+        if (ref := other_container(mode)) is not None:
+            donor = self._running(ref, "IPC")
+            if donor.record.host_config.ipc_mode != "shareable":
+                raise InvalidArgumentError(
+                    f"cannot join IPC of container {ref}: non-shareable IPC "
+                    "(hint: use IpcMode:shareable for the donor container)"
+                )
+            owner = donor.id
+        elif mode != "shareable":
+            return None
+        path = f"{self._core.paths.bundle(owner)}/shm"
+        os.makedirs(path, exist_ok=True)  # noqa: PTH103 - hot path
+        os.chmod(path, 0o1777)  # noqa: PTH101, S103 - as every /dev/shm
+        return path
+
+    def _running(self, ref: str, kind: str) -> Container:
+        try:
+            other = self._core.table.resolve(ref)
+        except NotFoundError as exc:
+            raise ConflictError(f"cannot join {kind} of container {ref}: {exc}") from exc
+        if not other.record.state.running or not other.record.state.pid:
+            raise ConflictError(f"cannot join {kind} of a non running container: {other.id}")
+        return other
+
+
+def check_log_config(config: LogConfig) -> None:
+    """Refuse log drivers and options this version does not have.
+
+    Raises:
+        InvalidArgumentError: Docker's texts.
+
+    """
+    if config.type not in LOG_DRIVERS:
+        raise InvalidArgumentError(f"logger: no log driver named '{config.type}' is registered")
+    for name in config.config or {}:
+        if config.type != "none" and name not in _LOG_OPTIONS:
+            raise InvalidArgumentError(f"unknown log opt '{name}' for json-file log driver")
+    for name in ("labels-regex", "env-regex"):
+        try:
+            re.compile((config.config or {}).get(name, ""))
+        except re.error as exc:
+            raise InvalidArgumentError(f"invalid log opt {name}: {exc}") from exc
+    log_limits(config, None, 1)
+
+
+def log_limits(
+    config: LogConfig, default_size: int | None, default_files: int
+) -> tuple[int | None, int]:
+    """Return the size in bytes at which the log is rotated, and how many files are kept.
+
+    Raises:
+        InvalidArgumentError: malformed ``max-size`` or ``max-file``.
+
+    """
+    options = config.config or {}
+    size: int | None = default_size
+    if "max-size" in options:
+        size = None if options["max-size"] == "-1" else ram_bytes(options["max-size"])
+        if size is not None and size <= 0:
+            raise InvalidArgumentError(f"max-size must be a positive number: {options['max-size']}")
+    files = default_files if "max-size" not in options else 1
+    if "max-file" in options:
+        text = options["max-file"]
+        if not text.isdigit():
+            raise InvalidArgumentError(f'strconv.Atoi: parsing "{text}": invalid syntax')
+        files = int(text)
+        if files < 1:
+            raise InvalidArgumentError("max-file cannot be less than 1")
+        if "max-size" not in options and files > 1 and default_size is None:
+            raise InvalidArgumentError("max-file cannot be used without max-size")
+    return size, files
+
+
+def log_attributes(record: ContainerRecord) -> dict[str, str]:
+    """Return the labels and variables every log line repeats, as the log options choose."""
+    options = record.host_config.log_config.config or {}
+    found: dict[str, str] = {}
+    variables = dict(entry.partition("=")[::2] for entry in record.config.env or ())
+    for kind, values in (("labels", record.labels), ("env", variables)):
+        wanted = set(options.get(kind, "").split(","))
+        pattern = options.get(f"{kind}-regex")
+        found |= {
+            name: value
+            for name, value in values.items()
+            if name in wanted or (pattern and re.search(pattern, name))
+        }
+    if tag := options.get("tag"):
+        found["tag"] = tag
+    return found
+
+
+def _asked_endpoint(record: ContainerRecord) -> EndpointSettings | None:
+    endpoints = record.networking.endpoints_config if record.networking else None
+    return (endpoints or {}).get(record.network_mode)
+
+
+def _write(path: str, content: bytes) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        view = memoryview(content)
+        while view:
+            view = view[os.write(fd, view) :]
+    finally:
+        os.close(fd)

@@ -1,0 +1,288 @@
+"""Creating a container: check everything, decide everything, then make it durable."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+from msgspec.structs import replace
+
+from cais.engine.bundle import check_log_config
+from cais.engine.merge import command_of, merge_config
+from cais.engine.names import generate_name, new_id, parse_name
+from cais.engine.oci import adapt_host_config, masks
+from cais.engine.oci.modes import other_container
+from cais.engine.records import ContainerRecord
+from cais.engine.table import Container
+from cais.errors import CaisError, InvalidArgumentError, NotFoundError, UnsupportedError
+from cais.linux.durable import replace_file
+from cais.network.errors import NetworkNotFoundError
+from cais.network.files import NameSettings, check_names
+from cais.spec.container import LogConfig
+from cais.spec.platform import Platform, host_platform, parse_platform
+from cais.volumes.copyup import copy_merged
+from cais.volumes.mounts import resolve_mounts
+
+if TYPE_CHECKING:
+    from cais.engine.core import Core
+    from cais.engine.oci import Host
+    from cais.images.store import ImageRecord
+    from cais.spec.container import ContainerConfig, CreateBody, HostConfig
+    from cais.volumes.mounts import MountPoint, VolumeRequest
+
+log = logging.getLogger(__name__)
+
+PREDEFINED = ("bridge", "host", "none", "default")
+_encode = msgspec.json.Encoder().encode
+
+
+class Creator:
+    """Makes containers out of requests."""
+
+    def __init__(self, core: Core, host: Host) -> None:
+        self._core = core
+        self._host = host
+
+    async def create(
+        self, name: str | None, body: CreateBody, platform: str | None
+    ) -> tuple[str, list[str]]:
+        """Create a container; return its id and warnings. See ``Containers.create``."""
+        container_id = new_id()
+        full_name = parse_name(name) if name else generate_name(self._core.table.is_name_taken)
+        self._core.table.reserve_name(full_name, container_id)
+        work = _Creation(self._core, self._host, container_id, full_name, body, platform)
+        self._core.creations[container_id] = work.volumes
+        try:
+            record = await self._core.threads.run(work.run)
+            await self._core.state.put(record)
+        except BaseException:
+            self._core.table.release_name(full_name)
+            await self._core.threads.run(work.undo)
+            raise
+        finally:
+            del self._core.creations[container_id]
+        container = Container(record)
+        self._core.table.add(container)
+        for volume in work.made_volumes:
+            self._core.events.publish("volume", "create", volume, {"driver": "local"})
+        self._core.announce(container, "create")
+        return container_id, work.warnings
+
+
+class _Creation:
+    """The part of one creation that blocks, and how to undo it."""
+
+    def __init__(
+        self,
+        core: Core,
+        host: Host,
+        container_id: str,
+        name: str,
+        body: CreateBody,
+        platform: str | None,
+    ) -> None:
+        self._core = core
+        self._host = host
+        self._id = container_id
+        self._name = name
+        self._body = body
+        self._platform = platform
+        self.warnings: list[str] = []
+        self.volumes: set[str] = set()
+        """Names in use from now on, before any container in the table says so."""
+
+        self.made_volumes: list[str] = []
+
+    def run(self) -> ContainerRecord:
+        """Check, decide, and make what the record will vouch for.
+
+        Raises:
+            CaisError: as ``Containers.create``; ``undo`` is to be called.
+
+        """
+        image = self._find_image()
+        config = merge_config(self._body.config, image.config.config)
+        host_config = self._adapt(config)
+        config = replace(config, hostname=config.hostname or self._hostname(host_config))
+        self._check_names(config, host_config)
+        mounts = self._resolve_mounts(image, host_config)
+        path, *args = command_of(config)
+        record = ContainerRecord(
+            id=self._id,
+            name=self._name,
+            created_at_ns=self._core.clock.wall_ns(),
+            image_id=image.id,
+            image_ref=self._body.config.image,
+            parent=image.chain_id or "",
+            path=path,
+            args=args,
+            config=config,
+            host_config=host_config,
+            networking=self._body.networking_config,
+            mounts=mounts,
+        )
+        self._core.snapshots.prepare(self._id, image.chain_id)
+        write_record(self._core.paths.container(self._id), record)
+        self._fill_volumes(mounts)
+        return record
+
+    def undo(self) -> None:
+        """Remove what ``run`` made. Blocks."""
+        with contextlib.suppress(NotFoundError):
+            self._core.snapshots.remove(self._id)
+        shutil.rmtree(self._core.paths.container(self._id), ignore_errors=True)
+        for volume in self.made_volumes:
+            try:
+                self._core.volumes.remove(volume, force=True)
+            except CaisError as exc:
+                log.warning("volume %s stays behind: %s", volume, exc)
+
+    def _find_image(self) -> ImageRecord:
+        ref = self._body.config.image
+        if not ref:
+            raise InvalidArgumentError("no image specified")
+        image = self._core.images.resolve(ref)
+        config = image.config
+        have = Platform(config.os or "linux", config.architecture, config.variant)
+        wanted = parse_platform(self._platform) if self._platform else None
+        if wanted is not None and not _provides(have, wanted):
+            raise NotFoundError(
+                f"image with reference {ref} was found but does not provide the specified "
+                f"platform ({wanted})"
+            )
+        if wanted is None and config.architecture and not have.runs_on(host_platform()):
+            self.warnings.append(
+                f"The requested image's platform ({have}) does not match the detected host "
+                f"platform ({host_platform()}) and no specific platform was requested"
+            )
+        return image
+
+    def _adapt(self, config: ContainerConfig) -> HostConfig:
+        asked = self._body.host_config
+        check_log_config(asked.log_config)
+        host_config, warnings = adapt_host_config(self._body.config, asked, self._host)
+        self.warnings += warnings
+        refuse_unsupported(config, host_config, self._body)
+        self._check_joined(host_config)
+        policy = host_config.restart_policy
+        return replace(
+            host_config,
+            log_config=LogConfig(
+                host_config.log_config.type or "json-file", host_config.log_config.config or {}
+            ),
+            restart_policy=replace(policy, name=policy.name or "no"),
+            masked_paths=masks.masked_paths(host_config),
+            readonly_paths=masks.read_only_paths(host_config),
+        )
+
+    def _check_joined(self, host_config: HostConfig) -> None:
+        """Containers whose namespaces are to be shared must exist when this one is created."""
+        for mode in (host_config.network_mode, host_config.ipc_mode, host_config.pid_mode):
+            if (ref := other_container(mode)) is not None:
+                self._core.table.resolve(ref)
+
+    def _check_names(self, config: ContainerConfig, host_config: HostConfig) -> None:
+        check_names(
+            NameSettings(
+                hostname=config.hostname,
+                domainname=config.domainname,
+                extra_hosts=host_config.extra_hosts or (),
+                dns=host_config.dns or (),
+                dns_search=host_config.dns_search or (),
+                dns_options=host_config.dns_options or (),
+            )
+        )
+
+    def _hostname(self, host_config: HostConfig) -> str:
+        return os.uname().nodename if host_config.network_mode == "host" else self._id[:12]
+
+    def _resolve_mounts(self, image: ImageRecord, host_config: HostConfig) -> list[MountPoint]:
+        given = image.config.config.volumes if image.config.config else None
+        return resolve_mounts(
+            volumes=self._body.config.volumes,
+            host_config=host_config,
+            image_volumes=given,
+            create_volume=self._create_volume,
+            volumes_from=lambda ref: list(self._core.table.resolve(ref).record.mounts),
+        )
+
+    def _create_volume(self, request: VolumeRequest) -> tuple[str, str]:
+        self.volumes.add(request.name)
+        volume, is_new = self._core.volumes.create(
+            request.name, driver=request.driver, options=request.options, labels=request.labels
+        )
+        self.volumes.add(volume.name)
+        if is_new:
+            self.made_volumes.append(volume.name)
+        return volume.name, volume.mountpoint
+
+    def _fill_volumes(self, mounts: list[MountPoint]) -> None:
+        """Give empty volumes what the image has at their place."""
+        wanting = [mount for mount in mounts if mount.copy_up]
+        if not wanting:
+            return
+        lowers = self._core.snapshots.layer(self._id).lowers
+        for mount in wanting:
+            copy_merged(lowers, mount.destination, mount.source)
+
+
+def refuse_unsupported(config: ContainerConfig, host_config: HostConfig, body: CreateBody) -> None:
+    """Refuse what later versions will do, by name.
+
+    Raises:
+        UnsupportedError: an option of Docker's that this version does not have.
+        NetworkNotFoundError: a network that does not exist.
+
+    """
+    published = [port for port, bound in (host_config.port_bindings or {}).items() if bound]
+    if published and host_config.network_mode != "host":
+        raise UnsupportedError(
+            "publishing ports is not supported yet by this version "
+            f"(PortBindings: {', '.join(sorted(published))})"
+        )
+    if host_config.publish_all_ports and config.exposed_ports:
+        raise UnsupportedError(
+            "publishing ports is not supported yet by this version (PublishAllPorts)"
+        )
+    if host_config.links:
+        raise UnsupportedError("legacy links are not supported (Links)")
+    if (
+        host_config.network_mode not in PREDEFINED
+        and other_container(host_config.network_mode) is None
+    ):
+        raise NetworkNotFoundError(host_config.network_mode)
+    for network in body.networking_config.endpoints_config or {}:
+        if network not in PREDEFINED:
+            raise NetworkNotFoundError(network)
+
+
+def write_record(directory: str, record: ContainerRecord) -> None:
+    """Write the copy of a record that a lost database is rebuilt from. Blocks."""
+    os.makedirs(directory, mode=0o710, exist_ok=True)  # noqa: PTH103 - hot path
+    replace_file(f"{directory}/record.json", _encode(record), mode=0o600)
+
+
+def _provides(have: Platform, wanted: Platform) -> bool:
+    return (
+        have.os == wanted.os
+        and have.architecture == wanted.architecture
+        and (not wanted.variant or have.variant in ("", wanted.variant))
+    )
+
+
+def read_record(directory: str) -> ContainerRecord | None:
+    """Read what ``write_record`` wrote; None if there is none or it is damaged. Blocks."""
+    try:
+        return msgspec.json.decode(
+            Path(directory, "record.json").read_bytes(), type=ContainerRecord
+        )
+    except FileNotFoundError:
+        return None
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as exc:
+        log.error("%s/record.json cannot be read: %s", directory, exc)  # noqa: TRY400
+        return None
