@@ -79,26 +79,26 @@ class TestDaemon:
 
     def start(self, timeout_s: float = 30) -> None:
         """Start ``caisd`` (again) on the same roots and wait until it answers."""
-        command = [
-            *self.enter_namespaces,
-            str(BIN / "caisd"),
-            "-H",
-            self.host,
-            "--data-root",
-            str(self.data_root),
-            "--exec-root",
-            str(self.exec_root),
-            "--pidfile",
-            str(self.directory / "caisd.pid"),
-            "--cgroup-parent",
-            f"/{self.cgroup_parent}",
-            *self.arguments,
-        ]
         with self.log_path.open("ab") as log:
             self._daemon = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
+                [*self.enter_namespaces, *self.command()],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
             )
         self._wait_until_it_answers(time.monotonic() + timeout_s)
+
+    def command(self) -> list[str]:
+        """Return the daemon's command line."""
+        return [
+            str(BIN / "caisd"),
+            *("-H", self.host),
+            *("--data-root", str(self.data_root)),
+            *("--exec-root", str(self.exec_root)),
+            *("--pidfile", str(self.directory / "caisd.pid")),
+            *("--cgroup-parent", f"/{self.cgroup_parent}"),
+            *self.arguments,
+        ]
 
     def stop(self, timeout_s: float = 30) -> int:
         """Stop ``caisd`` with SIGTERM; its shim and containers stay. Return the exit status."""

@@ -1,0 +1,106 @@
+"""The runtime rows: a bundle run cold by each runtime's command, and warm by our shim."""
+
+import asyncio
+import contextlib
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from bench.bundles import make_bundle
+from bench.measure import Row, Sample, in_turns, milliseconds
+from cais.shim.client import ExitEvent, ensure_shim
+from cais.testing.daemon import BIN
+from cais.testing.isolation import CGROUP_ROOT
+
+COLD = "cais-runtime run of true, cold"
+WARM = "create, start, exit, delete in the warm shim"
+
+
+def measure(directory: Path, times: int, only: str) -> Iterator[Row]:
+    """Yield the runtime rows; a runtime that cannot run the bundle here is left out."""
+    bundle = make_bundle(directory / "bundle", "true", cgroup="/cais-bench/true")
+    try:
+        if only in COLD:
+            ours, runc = _cold(bundle, directory, "cais-runtime"), _cold(bundle, directory, "runc")
+            if ours:
+                yield Row(COLD, "ms", "runc run", *in_turns(ours, runc, times), 1.5)
+        if only in WARM:
+            yield from _warm_rows(bundle, directory, times)
+    finally:
+        _remove_cgroups()
+
+
+def _cold(bundle: Path, directory: Path, name: str) -> Callable[[], float] | None:
+    """Return a measurement of ``<runtime> run``; None where it does not work."""
+    program = BIN / name if name.startswith("cais") else shutil.which(name)
+    if program is None:
+        return None
+    command = [str(program), "--root", str(directory / name), "run", "--bundle", str(bundle), "b"]
+    tried = subprocess.run(command, capture_output=True, check=False, stdin=subprocess.DEVNULL)
+    if tried.returncode:
+        print(f"{name} is not usable here: {tried.stderr.decode().strip()[:200]}")
+        return None
+
+    def run() -> float:
+        return milliseconds(
+            lambda: subprocess.run(
+                command, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+            )
+        )
+
+    return run
+
+
+def _warm_rows(bundle: Path, directory: Path, times: int) -> Iterator[Row]:
+    ours = Sample(asyncio.run(_warm(bundle, directory, times + 2))[2:])
+    for name in ("crun", "runc"):
+        cold = _cold(bundle, directory, name)
+        if cold:
+            peer, _ = in_turns(cold, None, times)
+            budget = 0.6 if name == "crun" else None
+            yield Row(WARM, "ms", f"{name} run", ours, peer, budget)
+            return
+    yield Row(WARM, "ms", "crun run", ours, None, 0.6)
+
+
+async def _warm(bundle: Path, directory: Path, times: int) -> list[float]:
+    """Return how long each round through the shim's socket took."""
+    ended: asyncio.Queue[ExitEvent] = asyncio.Queue()
+
+    def on_event(event: object) -> None:
+        if isinstance(event, ExitEvent):
+            ended.put_nowait(event)
+
+    roots = directory / "shim-data", directory / "shim-exec"
+    for root in roots:
+        root.mkdir()
+    client = await ensure_shim(*roots, on_event=on_event)
+    values = []
+    try:
+        for turn in range(times):
+            began = time.perf_counter()
+            await client.start(
+                f"warm{turn}",
+                bundle=bundle,
+                tty=False,
+                open_stdin=False,
+                stdin_once=False,
+                log=None,
+            )
+            event = await asyncio.wait_for(ended.get(), 20)
+            await client.ack([event.exit_seq])
+            values.append((time.perf_counter() - began) * 1000)
+            assert event.code == 0, event
+    finally:
+        await client.shutdown()
+        client.close()
+    return values
+
+
+def _remove_cgroups() -> None:
+    for parent in (*CGROUP_ROOT.glob("cais-bench"), *CGROUP_ROOT.glob("*/cais-bench")):
+        for path in sorted(parent.glob("**/"), reverse=True):
+            with contextlib.suppress(OSError):
+                path.rmdir()

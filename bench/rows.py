@@ -1,0 +1,165 @@
+"""The rows: what is measured, beside whom, and what DESIGN budgets for it."""
+
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from bench import oci_rows
+from bench.measure import Row, Sample, in_turns, milliseconds
+from bench.subjects import Subject, both, debian_archive
+
+CACHE = Path(__file__).parents[1] / ".cache" / "bench"
+NETWORKS = ("none", "bridge", "host")
+
+
+def measure_all(*, quick: bool, only: str = "") -> Iterator[Row]:
+    """Yield the rows as they are measured; ``quick`` repeats little and leaves out long ones."""
+    times = 3 if quick else 20
+    with tempfile.TemporaryDirectory(prefix="cais-", ignore_cleanup_errors=True) as name:
+        with both(Path(name)) as (ours, peer):
+            for function in (
+                _run_rows,
+                _exec_rows,
+                _idle_rows,
+                _cpu_rows,
+                _many_rows,
+                _archive_rows,
+            ):
+                if not (quick and function in (_many_rows, _archive_rows)):
+                    yield from (row for row in function(ours, peer, times, only))
+        yield from oci_rows.measure(Path(name), times, only)
+
+
+Measured = Callable[[Subject], float]
+
+
+def _row(
+    name: str,
+    unit: str,
+    budget: float | None,
+    measure: Measured,
+    ours: Subject,
+    peer: Subject | None,
+    times: int,
+    **options: object,
+) -> Row:
+    peer_measure = (lambda: measure(peer)) if peer else None
+    sample, peer_sample = in_turns(lambda: measure(ours), peer_measure, times)
+    return Row(name, unit, "dockerd", sample, peer_sample, budget, **options)  # type: ignore[arg-type]
+
+
+def _run_rows(ours: Subject, peer: Subject | None, times: int, only: str) -> Iterator[Row]:
+    for network in NETWORKS:
+        name = f"docker run --rm --network {network} busybox true"
+        command = ("run", "--rm", "--network", network, "busybox", "true")
+
+        def run(subject: Subject, command: tuple[str, ...] = command) -> float:
+            return milliseconds(lambda: subject.docker(*command))
+
+        if only in name:
+            yield _row(name, "ms", 0.20, run, ours, peer, times)
+
+
+def _exec_rows(ours: Subject, peer: Subject | None, times: int, only: str) -> Iterator[Row]:
+    name = "docker exec true"
+    if only not in name:
+        return
+    subjects = [subject for subject in (ours, peer) if subject]
+    for subject in subjects:
+        subject.docker("run", "-d", "--name", "bench", "busybox", "sleep", "86400")
+    yield _row(
+        name,
+        "ms",
+        0.40,
+        lambda subject: milliseconds(lambda: subject.docker("exec", "bench", "true")),
+        ours,
+        peer,
+        times,
+    )
+    for subject in subjects:
+        subject.docker("rm", "-f", "bench")
+
+
+def _idle_rows(ours: Subject, peer: Subject | None, times: int, only: str) -> Iterator[Row]:
+    name = "daemon idle memory (PSS)"
+    if only in name:
+        measure: Measured = lambda subject: subject.engine_pss_kib() / 1024  # noqa: E731
+        yield _row(name, "MiB", 0.6, measure, ours, peer, times)
+
+
+def _cpu_rows(ours: Subject, _: Subject | None, times: int, only: str) -> Iterator[Row]:
+    name = "CPU inside: sha256 of 64 MB"
+    if only not in name:
+        return
+    script = "dd if=/dev/zero bs=1M count=64 2>/dev/null | sha256sum >/dev/null"
+    clock = f"read a b < /proc/uptime; {script}; read c d < /proc/uptime; echo $a $c"
+
+    def seconds(text: str) -> float:
+        began, ended = map(float, text.split())
+        return (ended - began) * 1000
+
+    host = ("busybox", "sh", "-c", clock)
+    sample, host_sample = in_turns(
+        lambda: seconds(ours.docker("run", "--rm", "--network", "none", *host).stdout),
+        lambda: seconds(ours.run_inside(list(host)).stdout),
+        times,
+    )
+    yield Row(name, "ms", "the host", sample, host_sample, 1 / 0.98)
+
+
+def _many_rows(ours: Subject, peer: Subject | None, _: int, only: str) -> Iterator[Row]:
+    started = "start of 200 containers, 4 at a time"
+    memory = "engine memory per idle container, at 100 (PSS)"
+    if only not in started + memory:
+        return
+    subjects = [subject for subject in (ours, peer) if subject]
+    seconds: dict[Subject, list[float]] = {subject: [] for subject in subjects}
+    kib: dict[Subject, list[float]] = {subject: [] for subject in subjects}
+    for _turn in range(3):
+        for subject in subjects:
+            idle = subject.engine_pss_kib()
+            began = time.perf_counter()
+            identifiers = subject.run_sleepers(100)
+            half = time.perf_counter() - began
+            time.sleep(1)
+            kib[subject].append((subject.engine_pss_kib() - idle) / 100)
+            began = time.perf_counter()
+            identifiers += subject.run_sleepers(100)
+            seconds[subject].append(half + time.perf_counter() - began)
+            subject.remove(identifiers)
+    note = "3 runs"
+    yield Row(started, "s", "dockerd", *_samples(seconds, ours, peer), 0.20, note)
+    yield Row(memory, "KiB", "dockerd", *_samples(kib, ours, peer), 0.05, note)
+
+
+def _samples(
+    values: dict[Subject, list[float]], ours: Subject, peer: Subject | None
+) -> tuple[Sample, Sample | None]:
+    return Sample(values[ours]), Sample(values[peer]) if peer else None
+
+
+def _archive_rows(ours: Subject, peer: Subject | None, times: int, only: str) -> Iterator[Row]:
+    load, save = "docker load of a Debian image", "docker save of a Debian image"
+    path = debian_archive(CACHE) if only in load + save else None
+    if path is None:
+        return
+
+    def loading(subject: Subject) -> float:
+        subject.docker("rmi", "debian:stable", check=False)
+        return milliseconds(lambda: subject.docker("load", "-i", str(path), timeout_s=120))
+
+    def saving(subject: Subject) -> float:
+        target = subject.directory / "saved.tar"
+        taken = milliseconds(
+            lambda: subject.docker("save", "-o", str(target), "debian:stable", timeout_s=120)
+        )
+        target.unlink()
+        return taken
+
+    for name, measure in ((load, loading), (save, saving)):
+        yield _row(name, "ms", 0.8, measure, ours, peer, times)
+
+
+QUICK = (_run_rows, _exec_rows, _idle_rows, _cpu_rows)
+LONG = (_many_rows, _archive_rows)
