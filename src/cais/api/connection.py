@@ -81,8 +81,8 @@ class Connection:
             while await self._exchange():
                 self._http.start_next_cycle()
                 self._deadline = None
-        except (ClientGoneError, OSError, TimeoutError):
-            log.debug("client went away", exc_info=True)
+        except (ClientGoneError, OSError, TimeoutError) as exc:
+            log.debug("client went away: %s", exc or type(exc).__name__)
         finally:
             self._sock.close()
 
