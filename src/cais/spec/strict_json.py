@@ -19,7 +19,12 @@ TYPE_CHECKING = False  # mypy knows the name; importing typing costs 8 ms
 if TYPE_CHECKING:
     from typing import Any, NoReturn
 
+MAX_DEPTH = 100  # so that whoever walks a document may do so recursively
 DEFAULT_LIMIT_BYTES = 4 * 1024 * 1024
+
+
+_CONTAINERS = (dict, list)
+_TOO_DEEP = f"invalid JSON: nested too deeply, more than {MAX_DEPTH} levels"
 
 
 class InvalidJsonError(InvalidArgumentError):
@@ -35,7 +40,7 @@ def loads(text: bytes | str, limit_bytes: int = DEFAULT_LIMIT_BYTES) -> Any:  # 
 
     Raises:
         InvalidJsonError: too long, not UTF-8, malformed, a duplicate key, a number outside
-            what a double or 4300 digits can hold, or nested deeper than the interpreter allows.
+            what a double or 4300 digits can hold, or nested deeper than ``MAX_DEPTH``.
 
     """
     if len(text) > limit_bytes:
@@ -51,7 +56,7 @@ def loads(text: bytes | str, limit_bytes: int = DEFAULT_LIMIT_BYTES) -> Any:  # 
     except UnicodeDecodeError as exc:
         raise InvalidJsonError(f"invalid JSON: not UTF-8 at byte {exc.start}") from exc
     except RecursionError as exc:
-        raise InvalidJsonError("invalid JSON: nested too deeply") from exc
+        raise InvalidJsonError(_TOO_DEEP) from exc
     except UnicodeEncodeError as exc:
         raise InvalidJsonError("invalid JSON: half of a surrogate pair") from exc
     except ValueError as exc:  # an integer of more than 4300 digits
@@ -70,9 +75,24 @@ def _decode(text: str) -> Any:  # noqa: ANN401 - any JSON value
         parse_constant=_refuse_constant,
         parse_float=_finite,
     )
+    _check_depth(document)
     if "\\ud" in text.lower():  # an escaped surrogate: alone it is text nobody can encode
         dumps(document)
     return document
+
+
+def _check_depth(document: object) -> None:
+    level: list[Any] = [document] if isinstance(document, _CONTAINERS) else []
+    for _ in range(MAX_DEPTH):
+        level = [
+            child
+            for node in level
+            for child in (node.values() if type(node) is dict else node)
+            if isinstance(child, _CONTAINERS)
+        ]
+        if not level:
+            return
+    raise InvalidJsonError(_TOO_DEEP)
 
 
 def _unique_members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
