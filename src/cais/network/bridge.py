@@ -193,9 +193,13 @@ def _bip(options: NetworkOptions) -> ipaddress.IPv4Interface | None:
     if options.bip is None:
         return None
     try:
-        return ipaddress.IPv4Interface(options.bip)
+        address = ipaddress.IPv4Interface(options.bip if "/" in options.bip else "")
     except ValueError as exc:
         raise InvalidArgumentError(f"invalid CIDR address: {options.bip}") from exc
+    subnet = address.network
+    if subnet.prefixlen > 30 or address.ip in {subnet.network_address, subnet.broadcast_address}:
+        raise InvalidArgumentError(f"invalid bridge address: {options.bip} leaves no room")
+    return address
 
 
 def _pick_address(netlink: RouteSocket, own_index: int) -> ipaddress.IPv4Interface:

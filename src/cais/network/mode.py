@@ -1,28 +1,14 @@
-"""Network modes: what ``--network`` may be, and what it excludes.
+"""Network modes (what ``--network`` may be) and hardware addresses, parsed.
 
 Spec: HostConfig.NetworkMode of the Docker Engine API.
 """
 
 import re
-from dataclasses import dataclass
 
 from cais.errors import InvalidArgumentError
 
 CONTAINER_PREFIX = "container:"
 _MAC = re.compile(r"[0-9A-Fa-f]{2}(?P<sep>[:-])(?:[0-9A-Fa-f]{2}(?P=sep)){4}[0-9A-Fa-f]{2}")
-
-
-@dataclass(frozen=True, slots=True)
-class NetworkRequest:
-    """What a create request says of the network besides the mode."""
-
-    has_hostname: bool = False
-    has_mac: bool = False
-    has_links: bool = False
-    has_dns: bool = False
-    has_extra_hosts: bool = False
-    publishes_ports: bool = False
-    exposes_ports: bool = False
 
 
 def canonical_mode(mode: str) -> str:
@@ -43,35 +29,6 @@ def joined_container(mode: str) -> str | None:
     if not reference:
         raise InvalidArgumentError("invalid container format container:<name|id>")
     return reference
-
-
-def check_mode(mode: str, request: NetworkRequest) -> None:
-    """Refuse combinations that contradict each other.
-
-    Raises:
-        InvalidArgumentError: with Docker's text.
-
-    """
-    if mode == "host" and request.has_links:
-        raise InvalidArgumentError(
-            "conflicting options: host type networking can't be used with links. "
-            "This would result in undefined behavior"
-        )
-    if joined_container(mode) is None:
-        return
-    conflicts = {
-        "hostname and the network mode": request.has_hostname,
-        "container type network can't be used with links. "
-        "This would result in undefined behavior": request.has_links,
-        "dns and the network mode": request.has_dns,
-        "custom host-to-IP mapping and the network mode": request.has_extra_hosts,
-        "mac-address and the network mode": request.has_mac,
-        "port publishing and the container type network mode": request.publishes_ports,
-        "port exposing and the container type network mode": request.exposes_ports,
-    }
-    for conflict, is_asked in conflicts.items():
-        if is_asked:
-            raise InvalidArgumentError(f"conflicting options: {conflict}")
 
 
 def parse_mac(text: str) -> str:

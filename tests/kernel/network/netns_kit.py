@@ -30,6 +30,12 @@ def make_namespace(path: str) -> ReadyNamespace:
         os.close(home_fd)
 
 
+def remove_namespace(path: str) -> None:
+    """Undo ``make_namespace``; its descriptors are the caller's."""
+    assert _libc.umount2(path.encode(), 0) == 0
+    os.unlink(path)
+
+
 @contextmanager
 def inside(path: str) -> Iterator[None]:
     """Run the block in the network namespace pinned at ``path``."""

@@ -3,7 +3,6 @@
 import errno
 import os
 import secrets
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -131,8 +130,7 @@ def enter_outside(root: Path) -> str:
 
 def leave_outside(path: str) -> None:
     kit.ip("link", "delete", "up1")
-    os.system(f"umount {path}")  # noqa: S605
-    os.unlink(path)
+    kit.remove_namespace(path)
 
 
 def test_what_leaves_the_host_wears_its_address(
@@ -213,7 +211,6 @@ def test_a_failed_attach_leaves_nothing(
 
 def test_a_full_bridge_is_named(on_host: Callable[..., None]) -> None:
     def body(host: Host) -> None:
-        # One veth pair per port would take seconds: dummy bridges cannot be ports, so veths.
         batch = "".join(
             f"link add p{n} type veth peer name q{n}\nlink set p{n} master docker0\n"
             for n in range(1023)
@@ -237,7 +234,7 @@ def test_a_restart_keeps_the_living_and_their_addresses(on_host: Callable[..., N
         assert orphan.netns_path is not None
         assert not os.path.exists(orphan.netns_path)
         _, address = where(host.attach("c" * 64))
-        assert address not in {where(kept)[1]}
+        assert address != where(kept)[1]
         assert kit.exchange(where(kept)[0], None, where(kept)[1]) == "172.17.0.1"
         assert host.manager.inspect("bridge")["Containers"].keys() == {"a" * 64, "c" * 64}
 
@@ -366,25 +363,6 @@ def test_forwarding_we_turned_on_serves_only_containers(
             pytest.fail(f"routed: {kit.exchange(outside, stranger.path, '10.9.9.9')}")
         leave_outside(outside)
         kit.ip("link", "delete", "st1")
-        os.system(f"umount {stranger.path}")  # noqa: S605
-        os.unlink(stranger.path)
+        kit.remove_namespace(stranger.path)
 
     on_host(body)
-
-
-def test_an_attach_costs_less_than_five_milliseconds(on_host: Callable[..., None]) -> None:
-    def body(host: Host) -> None:
-        costs = []
-        for number in range(30):
-            path = str(host.root / "run" / "netns" / str(number))
-            host.manager.offer(kit.make_namespace(path))
-            start = time.perf_counter()
-            host.manager.attach(f"{number:064x}", "bridge")
-            costs.append(time.perf_counter() - start)
-        median = sorted(costs)[len(costs) // 2]
-        print(f"attach: median {median * 1e3:.3f} ms, worst {max(costs) * 1e3:.3f} ms")
-        assert median < 0.005
-
-    on_host(body)
-
-
