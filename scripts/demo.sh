@@ -4,14 +4,21 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-if [ -z "${CAIS_DEMO_INSIDE:-}" ]; then
+# Outside: a directory, and around everything else namespaces whose end nothing survives.
+if [ -z "${CAIS_DEMO_STAGE:-}" ]; then
   [ "$(id -u)" = 0 ] || { echo "the demonstration needs root" >&2; exit 1; }
-  # One process namespace around all of it: when this script ends, nothing of it can go on living.
-  CAIS_DEMO_INSIDE=1 exec unshare --net --mount --pid --fork --kill-child --mount-proc \
-    --propagation private "$0" "$@"
+  CAIS_DEMO_STAGE=$(mktemp -d /tmp/cais-demo.XXXXXX)
+  export CAIS_DEMO_STAGE
+  clean_up() {
+    rm -rf --one-file-system "$CAIS_DEMO_STAGE"
+    rmdir /sys/fs/cgroup/cais /sys/fs/cgroup/*/cais 2>/dev/null || true
+  }
+  trap clean_up EXIT
+  unshare --net --mount --pid --fork --kill-child --mount-proc --propagation private "$0" "$@"
+  exit
 fi
 
-stage=$(mktemp -d /tmp/cais-demo.XXXXXX)
+stage=$CAIS_DEMO_STAGE
 export CAIS_DATA_ROOT=$stage/data CAIS_EXEC_ROOT=$stage/run
 unset CAIS_HOST DOCKER_HOST
 cais=$PWD/.venv/bin/cais
@@ -19,13 +26,12 @@ cais=$PWD/.venv/bin/cais
 bold=$'\e[1m' dim=$'\e[2m' cyan=$'\e[36m' plain=$'\e[0m'
 [ -t 1 ] || bold='' dim='' cyan='' plain=''
 
-clean_up() {
+remove_containers() {
   local left
   left=$("$cais" ps -aq 2>/dev/null) || true
   [ -z "$left" ] || "$cais" rm -f $left >/dev/null 2>&1 || true
-  rm -rf --one-file-system "$stage"
 }
-trap clean_up EXIT
+trap remove_containers EXIT
 
 say() { printf '\n%s%s%s\n' "$bold" "$*" "$plain"; }
 note() { printf '%s%s%s\n' "$dim" "$*" "$plain"; }
