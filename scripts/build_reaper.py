@@ -19,6 +19,7 @@ MACHINES = ("x86_64", "aarch64")
 FLAGS = (
     *("-Os", "-std=c11", "-Wall", "-Wextra", "-Werror", "-ffreestanding", "-nostdlib", "-static"),
     *("-fno-pic", "-no-pie", "-fno-stack-protector", "-fno-asynchronous-unwind-tables"),
+    "-fno-unwind-tables",
     *("-fno-ident", "-fcf-protection=none", "-s"),
     *("-Wl,--build-id=none", "-Wl,-z,noseparate-code", "-Wl,-z,norelro", "-Wl,-z,max-page-size=4096"),
 )
