@@ -18,24 +18,29 @@ if TYPE_CHECKING:
 
 def hijack_with(session: AttachSession, request: Request) -> Hijack:
     """Answer by connecting the client to ``session``, which is closed at the end."""
-    multiplexed = request.wants_upgrade and not session.tty
-    content_type = stream_content_type(request.version, tty=not multiplexed)
 
     async def serve(client: socket.socket, unread: bytes) -> None:
-        try:
-            await _serve(session, client, unread)
-        finally:
-            session.close()
+        await carry(session, client, unread)
 
-    return Hijack(serve, session.close, content_type)
+    return Hijack(serve, session.close, hijack_content_type(request, tty=session.tty))
 
 
-async def _serve(session: AttachSession, client: socket.socket, unread: bytes) -> None:
-    if session.prefix is not None:
-        await hijack.send_prefix(client, session.prefix)
-    if session.sock is None:
-        return
-    scanner = DetachScanner(session.detach_keys) if session.detach_keys else None
-    detached = await hijack.pump(client, session.sock, unread=unread, scanner=scanner)
-    if detached and session.on_detach is not None:
-        session.on_detach()
+def hijack_content_type(request: Request, *, tty: bool) -> str:
+    """Name what follows the head; a client that did not ask for an upgrade gets the old name."""
+    multiplexed = request.wants_upgrade and not tty
+    return stream_content_type(request.version, tty=not multiplexed)
+
+
+async def carry(session: AttachSession, client: socket.socket, unread: bytes) -> None:
+    """Connect a hijacked client to ``session`` until either ends; close the session."""
+    try:
+        if session.prefix is not None:
+            await hijack.send_prefix(client, session.prefix)
+        if session.sock is None:
+            return
+        scanner = DetachScanner(session.detach_keys) if session.detach_keys else None
+        detached = await hijack.pump(client, session.sock, unread=unread, scanner=scanner)
+        if detached and session.on_detach is not None:
+            session.on_detach()
+    finally:
+        session.close()

@@ -9,14 +9,12 @@ import asyncio
 import struct
 from typing import TYPE_CHECKING, Any, Protocol
 
-from cais.api.attachment import hijack_with
+from cais.api.attachment import carry, hijack_content_type
 from cais.api.bodies import read_json_bytes, read_object
 from cais.api.http import Hijack, Response, json_response
 from cais.api.query import window_size
 from cais.api.router import Route
-from cais.api.versions import stream_content_type
-from cais.engine.errors import CommandLaunchError, ContainerLaunchError
-from cais.errors import InvalidArgumentError
+from cais.errors import CaisError, InvalidArgumentError
 from cais.spec.container import parse_exec_body
 
 if TYPE_CHECKING:
@@ -80,21 +78,28 @@ class ExecRoutes:
     async def start(self, request: Request, id: str) -> Answer:  # noqa: A002 - the path's word
         """Run a prepared process, attached or not.
 
-        As with dockerd, that the program cannot be executed is told in the stream of an attached
-        client: the exit code is in the exec's description.
+        An attached client gets the head before the process is started, and failures to start it in
+        the stream, as dockerd has both: docker-py loses output that arrives together with the
+        head. The exit code of what could not be executed is in the exec's description.
         """
         body = await read_object(request)
         detach, tty = bool(body.get("Detach")), bool(body.get("Tty"))
         size = _console_size(body.get("ConsoleSize")) if request.version >= (1, 42) else None
-        try:
-            session = await self._execs.start(id, detach=detach, tty=tty, console_size=size)
-        except (CommandLaunchError, ContainerLaunchError) as exc:
-            if detach:
-                raise
-            return _hijack_to_tell(f"{exc}\r\n", request, tty=tty)
-        if session is None:
+        self._execs.inspect(id)
+        if detach:
+            await self._execs.start(id, detach=True, tty=tty, console_size=size)
             return Response(200)
-        return hijack_with(session, request)
+
+        async def serve(client: socket.socket, unread: bytes) -> None:
+            try:
+                session = await self._execs.start(id, tty=tty, console_size=size)
+            except CaisError as exc:
+                await _tell(client, f"{exc}\r\n", tty=tty)
+            else:
+                if session is not None:
+                    await carry(session, client, unread)
+
+        return Hijack(serve, _nothing, hijack_content_type(request, tty=tty))
 
     async def resize(self, request: Request, id: str) -> Answer:  # noqa: A002 - the path's word
         """Set the terminal's window size."""
@@ -120,13 +125,11 @@ def _console_size(value: object) -> tuple[int, int] | None:
     raise InvalidArgumentError("invalid JSON: ConsoleSize is not a pair of numbers")
 
 
-def _hijack_to_tell(text: str, request: Request, *, tty: bool) -> Hijack:
+async def _tell(client: socket.socket, text: str, *, tty: bool) -> None:
     data = text.encode()
     frame = data if tty else struct.pack(">BxxxL", _STDOUT, len(data)) + data
+    await asyncio.get_running_loop().sock_sendall(client, frame)
 
-    async def serve(client: socket.socket, _: bytes) -> None:
-        await asyncio.get_running_loop().sock_sendall(client, frame)
 
-    multiplexed = request.wants_upgrade and not tty
-    content_type = stream_content_type(request.version, tty=not multiplexed)
-    return Hijack(serve, lambda: None, content_type)
+def _nothing() -> None:
+    """Abandon a hijack that has not begun anything."""

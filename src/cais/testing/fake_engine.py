@@ -174,7 +174,7 @@ class _Streams(_Part):
 class _Execs(_Part):
     async def start(self, exec_id: str, **options: Any) -> FakeSession | None:
         self._engine.record("execs.start", exec_id, **options)
-        return None if options["detach"] else self._engine.session()
+        return None if options.get("detach") else self._engine.session()
 
     def inspect(self, exec_id: str) -> dict[str, Any]:
         self._engine.record("execs.inspect", exec_id)
