@@ -34,7 +34,7 @@ from cais.testing.daemon import TestDaemon
         (("inspect", "nosuch"), 1, "(?i)no such object: nosuch"),
         (("tag", "nosuch", "other"), 1, "No such image: nosuch"),
         (("volume", "inspect", "nosuch"), 1, "(?i)no such volume"),
-        (("network", "inspect", "nosuch"), 1, "network nosuch not found"),
+        (("network", "inspect", "nosuch"), 1, "(?i)network nosuch not found|no such network: nosuch"),
         (("wait", "nosuch"), 1, "No such container: nosuch"),
         (("kill", "-s", "NOSUCH", "nosuch"), 1, "(?i)no such container|invalid signal"),
     ],

@@ -25,7 +25,7 @@ def test_prints_what_the_container_writes(daemon: TestDaemon) -> None:
         (("sh", "-c", "exit 3"), 3, ""),
         (("sh", "-c", "kill -INT $$"), 130, ""),
         (("sh", "-c", "kill -KILL $$"), 137, ""),
-        (("no-such-program",), 127, '"no-such-program": executable file not found in $PATH'),
+        (("no-such-program",), 127, r'"no-such-program": executable file not found in \$PATH'),
         (("/no/such/program",), 127, "no such file or directory"),
         (("/etc/passwd",), 126, "permission denied"),
         (("/etc",), 126, "permission denied|is a directory"),

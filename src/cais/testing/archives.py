@@ -16,7 +16,7 @@ Document = dict[str, Any]
 
 
 def tar_of(files: Mapping[str, bytes | str | None]) -> bytes:
-    """Return a tar archive: bytes are files, text is a symbolic link, None is a directory."""
+    """Return a tar archive: bytes are files (programs in bin/), text is a link, None a directory."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
         for name, content in files.items():
@@ -30,6 +30,7 @@ def tar_of(files: Mapping[str, bytes | str | None]) -> bytes:
                 member.type, member.linkname = tarfile.SYMTYPE, content
                 archive.addfile(member)
             else:
+                member.mode = 0o755 if name.startswith("bin/") else 0o644
                 member.size = len(content)
                 archive.addfile(member, io.BytesIO(content))
     return buffer.getvalue()
