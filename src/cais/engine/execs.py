@@ -321,7 +321,7 @@ def exec_failure(exc: CaisError | OSError, container: Container) -> tuple[Except
         return NotRunningError(container.id), _FAILED_TO_START
     if not isinstance(exc, LaunchError):
         return exc, _FAILED_TO_START
-    text = f"{_START_PREFIX}{exc.message}"
+    text = f"{_START_PREFIX}{exc.message}: unknown"
     if exc.kind == "not-found":
         return CommandLaunchError(text, _NOT_FOUND), _NOT_FOUND
     if exc.kind == "not-permitted":

@@ -186,7 +186,7 @@ def launch_failure(exc: CaisError | OSError) -> tuple[Exception, int]:
         return ContainerLaunchError(f"{_CREATE_PREFIX}{exc}"), UNKNOWN_FAILURE
     if not isinstance(exc, LaunchError):
         return exc, UNKNOWN_FAILURE
-    text = f"{_CREATE_PREFIX}{exc.message}"
+    text = f"{_CREATE_PREFIX}{exc.message}: unknown"
     if exc.kind == "not-found":
         return CommandLaunchError(text, 127), 127
     if exc.kind == "not-permitted":
