@@ -115,11 +115,18 @@ def test_save_load_import_and_tag(daemon: TestDaemon, tmp_path: Path) -> None:
 
 
 def test_bootstrap_makes_an_image_without_a_registry(daemon: TestDaemon) -> None:
-    daemon.cais("image", "bootstrap", "busybox", "--tag", "made:here")
+    daemon.docker("tag", "busybox", "kept:1")
     try:
-        assert daemon.cais("run", "--rm", "made:here", "echo", "it runs").stdout == "it runs\n"
+        made = daemon.cais("image", "bootstrap", "busybox")
+        assert made.stdout == "Loaded image: busybox:latest\n"
+        assert daemon.cais("run", "--rm", "busybox", "echo", "it runs").stdout == "it runs\n"
+        unknown = daemon.cais("image", "bootstrap", "plan9", check=False)
+        assert unknown.returncode == 1
+        assert "cannot bootstrap 'plan9'" in unknown.stderr
     finally:
-        daemon.cais("rmi", "made:here")
+        daemon.cais("tag", "kept:1", "busybox")
+        daemon.cais("rmi", "kept:1")
+        daemon.cais("image", "prune", "-f")
 
 
 def test_starts_the_daemon_by_itself(daemon: TestDaemon, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 from cais.cli.terminal import is_terminal
@@ -10,6 +11,18 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 STDERR_FD = 2
+
+
+@contextlib.contextmanager
+def spinning(title: str) -> Iterator[None]:
+    """Show on a terminal that something without a measure goes on inside the block."""
+    if not is_terminal(STDERR_FD):
+        yield
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status(title):
+        yield
 
 
 def counted(

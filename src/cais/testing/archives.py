@@ -16,7 +16,7 @@ Document = dict[str, Any]
 
 
 def tar_of(files: Mapping[str, bytes | str | None]) -> bytes:
-    """Return a tar archive: bytes are files (programs in bin/), text is a link, None a directory."""
+    """Return a tar archive: bytes are files (programs in bin/), text a link, None a directory."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
         for name, content in files.items():

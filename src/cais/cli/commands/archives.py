@@ -39,7 +39,7 @@ def load(
     if path is None and is_terminal(0):
         raise InvalidArgumentError("requested load from stdin, but stdin is empty")
     with _open(path) as archive:
-        pieces = counted(_read(archive), "Loading", _size_of(archive), shown=not quiet)
+        pieces = counted(read_pieces(archive), "Loading", _size_of(archive), shown=not quiet)
         query = {"quiet": True, "platform": platform}
         answer = session.client.post("/images/load", query, body=pieces)
         print_progress(answer.documents())
@@ -62,7 +62,7 @@ def import_(
     if "://" in source:
         raise InvalidArgumentError("importing from a URL is not supported: give a file or -")
     with _open(None if source == "-" else source) as archive:
-        pieces = counted(_read(archive), "Importing", _size_of(archive))
+        pieces = counted(read_pieces(archive), "Importing", _size_of(archive))
         print(
             import_image(
                 session, pieces, reference, changes=change, message=message, platform=platform
@@ -155,5 +155,6 @@ def _size_of(file: BinaryIO) -> int | None:
     return os.fstat(file.fileno()).st_size or None
 
 
-def _read(file: BinaryIO) -> Iterator[bytes]:
+def read_pieces(file: BinaryIO) -> Iterator[bytes]:
+    """Yield what is left of a file."""
     return iter(lambda: file.read(READ_BYTES), b"")
