@@ -118,7 +118,7 @@ def test_bootstrap_makes_an_image_without_a_registry(daemon: TestDaemon) -> None
     daemon.docker("tag", "busybox", "kept:1")
     try:
         made = daemon.cais("image", "bootstrap", "busybox")
-        assert made.stdout == "Loaded image: busybox:latest\n"
+        assert made.stdout.endswith("Loaded image: busybox:latest\n")
         assert daemon.cais("run", "--rm", "busybox", "echo", "it runs").stdout == "it runs\n"
         unknown = daemon.cais("image", "bootstrap", "plan9", check=False)
         assert unknown.returncode == 1
