@@ -66,8 +66,18 @@ class Background:
         return task
 
     async def complete(self, work: Coroutine[Any, Any, T], name: str) -> T:
-        """Run ``work`` to its end even if the caller is cancelled (its client went away)."""
-        return await asyncio.shield(self.spawn(work, name))
+        """Run ``work`` to its end even if the caller is cancelled (its client went away).
+
+        Its failure is the caller's, or logged when the caller is gone.
+        """
+        task = asyncio.get_running_loop().create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            task.add_done_callback(self._ended)
+            raise
 
     async def quiesce(self) -> None:
         """Wait for every clean-up that runs now."""
