@@ -157,7 +157,7 @@ def test_process_and_resources_stand_alone() -> None:
     with pytest.raises(InvalidConfigError, match=r"invalid process document: process\.cwd"):
         parse_process("{}")
     assert validate_resources({"memory": {"limit": 1}, "cpu": None}) == {"memory": {"limit": 1}}
-    with pytest.raises(InvalidConfigError, match="resources.memory.limit"):
+    with pytest.raises(InvalidConfigError, match=r"resources\.memory\.limit"):
         validate_resources({"memory": {"limit": "1"}})
 
 

@@ -26,7 +26,8 @@ TYPE_NUMBERS = {"b": 1, "c": 2}
 # Opcodes of <linux/bpf.h>; K takes the immediate, X the source register.
 _LDX_W, _MOV_X, _MOV_K = 0x61, 0xBF, 0xB7
 _AND_K, _RSH_K = 0x57, 0x77
-_JNE_K, _JNE_X, _JEQ_K, _EXIT = 0x55, 0x5D, 0x15, 0x95
+# Comparisons are of 32 bits: the 64-bit ones would extend the sign of a number above 2**31.
+_JNE_K, _JNE_X, _JEQ_K, _EXIT = 0x56, 0x5E, 0x16, 0x95
 _RESULT, _CONTEXT, _TYPE, _ACCESS, _MAJOR, _MINOR, _SCRATCH = 0, 1, 2, 3, 4, 5, 6
 
 
