@@ -14,7 +14,7 @@ from typing import Any
 from cais.errors import InvalidArgumentError
 from cais.linux import terminal
 from cais.linux.cgroups import Cgroup
-from cais.linux.process import start_ticks
+from cais.linux.process import set_parent_death_signal, start_ticks
 from cais.runtime.launch import LaunchError, Running, Stdio
 
 
@@ -170,6 +170,7 @@ def _child(
     process: dict[str, Any], stdio: Stdio | None, terminal_fd: int, report_fd: int, *, stuck: bool
 ) -> None:
     try:
+        set_parent_death_signal(signal.SIGKILL)  # a test may kill the shim
         for number in range(1, signal.NSIG):
             if number not in {signal.SIGKILL, signal.SIGSTOP} and number in signal.valid_signals():
                 signal.signal(number, signal.SIG_DFL)
@@ -179,6 +180,8 @@ def _child(
             os.setsid()
             for target, fd in enumerate((stdio.stdin, stdio.stdout, stdio.stderr)):
                 os.dup2(fd, target)
+        os.closerange(3, report_fd)
+        os.closerange(report_fd + 1, os.sysconf("SC_OPEN_MAX"))
         while stuck:
             signal.pause()
         args = process["args"]
