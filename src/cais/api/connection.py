@@ -82,7 +82,7 @@ class Connection:
                 self._http.start_next_cycle()
                 self._deadline = None
         except (ClientGoneError, OSError, TimeoutError) as exc:
-            log.debug("client went away: %s", exc or type(exc).__name__)
+            log.debug("client went away: %r", exc)
         finally:
             self._sock.close()
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 from cais.api.attachment import hijack_with
 from cais.api.http import Stream
 from cais.api.router import Route
-from cais.api.system import parse_timestamp
+from cais.api.system import parse_timestamp_ns
 from cais.api.versions import stream_content_type
 from cais.errors import InvalidArgumentError
 
@@ -46,8 +46,8 @@ class StreamBackend(Protocol):
         stderr: bool = False,
         follow: bool = False,
         tail: int | None = None,
-        since: float | None = None,
-        until: float | None = None,
+        since_ns: int | None = None,
+        until_ns: int | None = None,
         timestamps: bool = False,
         details: bool = False,
     ) -> tuple[bool, AsyncIterator[bytes]]:
@@ -94,8 +94,8 @@ class StreamRoutes:
             stderr=stderr,
             follow=query.flag("follow"),
             tail=_tail(query.text("tail")),
-            since=parse_timestamp(query.text("since")),
-            until=parse_timestamp(query.text("until")),
+            since_ns=parse_timestamp_ns(query.text("since")),
+            until_ns=parse_timestamp_ns(query.text("until")),
             timestamps=query.flag("timestamps"),
             details=query.flag("details"),
         )

@@ -57,11 +57,11 @@ class EventBackend(Protocol):
     def subscribe(
         self,
         *,
-        since: float | None = None,
-        until: float | None = None,
+        since_ns: int | None = None,
+        until_ns: int | None = None,
         filters: Mapping[str, Sequence[str]] | None = None,
     ) -> Subscription:
-        """Listen from now on, or from the kept events since a Unix time."""
+        """Listen from now on, or from the kept events since a Unix time in nanoseconds."""
         ...
 
 
@@ -103,10 +103,11 @@ class SystemRoutes:
 
     async def events(self, request: Request) -> Answer:
         """Stream what happens; the head is sent when the subscription exists."""
-        since = parse_timestamp(request.query.text("since"))
-        until = parse_timestamp(request.query.text("until"))
+        query = request.query
         subscription = self._events.subscribe(
-            since=since, until=until, filters=request.query.filters()
+            since_ns=parse_timestamp_ns(query.text("since")),
+            until_ns=parse_timestamp_ns(query.text("until")),
+            filters=query.filters(),
         )
         return Stream(_event_lines(subscription), release=subscription.close)
 
@@ -123,8 +124,8 @@ async def _event_lines(subscription: Subscription) -> AsyncIterator[bytes]:
         yield encode_json(reshape_event(event))
 
 
-def parse_timestamp(text: str) -> float | None:
-    """Read Unix seconds with an optional fraction; None for nothing.
+def parse_timestamp_ns(text: str) -> int | None:
+    """Read Unix seconds with an optional fraction, to the nanosecond; None for nothing.
 
     Raises:
         InvalidArgumentError: anything else (clients turn dates and durations into this).
@@ -134,4 +135,6 @@ def parse_timestamp(text: str) -> float | None:
         return None
     if not _TIMESTAMP.fullmatch(text):
         raise InvalidArgumentError(f'strconv.ParseInt: parsing "{text}": invalid syntax')
-    return float(text)
+    whole, _, fraction = text.partition(".")
+    sign = -1 if whole.startswith("-") else 1
+    return int(whole) * 10**9 + sign * int(fraction.ljust(9, "0"))

@@ -100,23 +100,23 @@ class Events:
     def subscribe(
         self,
         *,
-        since: float | None = None,
-        until: float | None = None,
+        since_ns: int | None = None,
+        until_ns: int | None = None,
         filters: Filters | None = None,
     ) -> Subscription:
         """Listen from now on, or from the kept events since a Unix time. Not a coroutine.
 
         Raises:
-            InvalidArgumentError: unknown filter, or ``since`` after ``until``.
+            InvalidArgumentError: unknown filter, or ``since_ns`` after ``until_ns``.
 
         """
-        if since is not None and until is not None and until < since:
+        if since_ns is not None and until_ns is not None and until_ns < since_ns:
             raise InvalidArgumentError("`since` time cannot be after `until` time")
         checked = parse_filters(filters, _FILTERS)
-        remaining = None if until is None else until - self._wall_ns() / 1e9
+        remaining = None if until_ns is None else (until_ns - self._wall_ns()) / 1e9
         subscription = Subscription(self, checked, remaining)
-        if since is not None or until is not None:
-            self._replay(subscription, since or 0, until)
+        if since_ns is not None or until_ns is not None:
+            self._replay(subscription, since_ns or 0, until_ns)
         if remaining is not None and remaining <= 0:
             subscription.close()
         else:
@@ -137,11 +137,10 @@ class Events:
         """How many listen now."""
         return len(self._subscriptions)
 
-    def _replay(self, subscription: Subscription, since: float, until: float | None) -> None:
-        since_ns = int(since * 1e9)
+    def _replay(self, subscription: Subscription, since_ns: int, until_ns: int | None) -> None:
         recent = itertools.dropwhile(lambda event: event["timeNano"] < since_ns, self._kept)
         for event in recent:
-            if until is not None and event["timeNano"] > until * 1e9:
+            if until_ns is not None and event["timeNano"] > until_ns:
                 return
             subscription.offer(event)
 

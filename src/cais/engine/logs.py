@@ -46,8 +46,8 @@ class LogSelection:
     stdout: bool = True
     stderr: bool = True
     tail: int | None = None
-    since: float | None = None
-    until: float | None = None
+    since_ns: int | None = None
+    until_ns: int | None = None
     timestamps: bool = False
     details: bool = False
     is_framed: bool = True
@@ -64,16 +64,16 @@ class LogFormatter:
             for name, is_wanted in (("stdout", selection.stdout), ("stderr", selection.stderr))
             if is_wanted
         }
-        self._since = _fixed_time_of(selection.since)
-        self._until = _fixed_time_of(selection.until)
+        self._since = _fixed_time_of(selection.since_ns)
+        self._until = _fixed_time_of(selection.until_ns)
         self._needs_time = bool(self._since or self._until or selection.timestamps)
         self.is_past_end = False
 
-    def seconds_left(self, now_s: float) -> float | None:
+    def seconds_left(self, now_ns: int) -> float | None:
         """Return how long until ``until`` passes; None: for ever. Marks the end when it has."""
-        if self._selection.until is None:
+        if self._selection.until_ns is None:
             return None
-        left_s = self._selection.until - now_s
+        left_s = (self._selection.until_ns - now_ns) / 1e9
         self.is_past_end = self.is_past_end or left_s <= 0
         return max(0.0, left_s)
 
@@ -118,12 +118,12 @@ def fixed_time(moment: str) -> str:
     return f"{head}.{fraction:0<9.9}Z"
 
 
-def _fixed_time_of(unix_s: float | None) -> str:
-    if not unix_s:
+def _fixed_time_of(unix_ns: int | None) -> str:
+    if not unix_ns:
         return ""
-    whole, fraction = divmod(unix_s, 1)
-    moment = datetime.fromtimestamp(max(0, min(whole, 253402300799)), UTC)
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{round(fraction * 1e6):06d}000Z"
+    whole_s, fraction_ns = divmod(unix_ns, 10**9)
+    moment = datetime.fromtimestamp(max(0, min(whole_s, 253402300799)), UTC)
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{fraction_ns:09d}Z"
 
 
 def _details(attrs: dict[str, str]) -> bytes:

@@ -104,8 +104,8 @@ class Streams:
         stderr: bool = False,
         follow: bool = False,
         tail: int | None = None,
-        since: float | None = None,
-        until: float | None = None,
+        since_ns: int | None = None,
+        until_ns: int | None = None,
         timestamps: bool = False,
         details: bool = False,
     ) -> tuple[bool, AsyncIterator[bytes]]:
@@ -120,8 +120,8 @@ class Streams:
             stderr: this stream.
             follow: go on as more is written, until the container ends.
             tail: only so many of the last lines; None for all.
-            since: Unix time in seconds; older lines are left out.
-            until: Unix time in seconds; newer lines are left out.
+            since_ns: Unix time in nanoseconds; older lines are left out.
+            until_ns: Unix time in nanoseconds; newer lines are left out.
             timestamps: each line begins with its time.
             details: each line begins with the log options' labels.
 
@@ -139,8 +139,8 @@ class Streams:
             stdout=stdout,
             stderr=stderr,
             tail=tail,
-            since=since,
-            until=until,
+            since_ns=since_ns,
+            until_ns=until_ns,
             timestamps=timestamps,
             details=details,
             is_framed=not container.record.tty,
@@ -187,7 +187,7 @@ class Streams:
             _let_go(ended)
 
     def _until_s(self, formatter: LogFormatter) -> float | None:
-        return formatter.seconds_left(self._core.clock.wall_ns() / 1e9)
+        return formatter.seconds_left(self._core.clock.wall_ns())
 
 
 def _let_go(future: asyncio.Future[None]) -> None:

@@ -97,6 +97,8 @@ def test_events_and_logs(client: docker.DockerClient, served: Any) -> None:
     events.close()
     assert client.api.logs("x", stdout=True, tail=5) is not None
     assert served.arguments("streams.logs")["tail"] == 5
+    client.api.logs("x", since=1.5)
+    assert served.arguments("streams.logs")["since_ns"] == 1_500_000_000
 
 
 def test_pull_is_refused_clearly(client: docker.DockerClient) -> None:

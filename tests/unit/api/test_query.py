@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cais.api.query import Query, window_size
-from cais.api.system import parse_timestamp
+from cais.api.system import parse_timestamp_ns
 from cais.errors import InvalidArgumentError
 
 
@@ -92,8 +92,10 @@ def test_window_size() -> None:
 
 
 def test_timestamp() -> None:
-    assert parse_timestamp("") is None
-    assert parse_timestamp("1700000000.5") == 1700000000.5
+    assert parse_timestamp_ns("") is None
+    assert parse_timestamp_ns("1700000000") == 1700000000 * 10**9
+    assert parse_timestamp_ns("1700000000.000000001") == 1700000000 * 10**9 + 1
+    assert parse_timestamp_ns("-1.5") == -1_500_000_000
     for text in ("x", "1e3", "nan", "1.0000000001", "2020-01-01T00:00:00Z"):
         with pytest.raises(InvalidArgumentError, match=r"strconv\.ParseInt"):
-            parse_timestamp(text)
+            parse_timestamp_ns(text)
