@@ -66,6 +66,19 @@ def runs_sealed() -> bool:
         os.close(fd)
 
 
+def library_environment() -> dict[str, str]:
+    """Return the environment a copy of this interpreter needs to find a shared libpython.
+
+    A library found relative to the program (``$ORIGIN``) is not found from a copy in memory.
+    """
+    with open("/proc/self/maps", encoding="utf-8", errors="surrogateescape") as maps:
+        for line in maps:
+            path = line.rstrip("\n").rpartition(" ")[2]
+            if os.path.basename(path).startswith("libpython"):
+                return {"LD_LIBRARY_PATH": os.path.dirname(path)}
+    return {}
+
+
 def _create(name: str) -> int:
     flags = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
     try:

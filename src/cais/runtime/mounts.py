@@ -135,6 +135,12 @@ def parse_root_mount(entry: Mapping[str, Any]) -> MountPlan:
     return plan
 
 
+def known_options() -> list[str]:
+    """Return every option that is no file system's own."""
+    recursive = [f"r{name}" for name in (*_ATTRIBUTES, *_PROPAGATION)]
+    return sorted({*_ATTRIBUTES, *_PROPAGATION, *recursive, "bind", "rbind", "defaults"})
+
+
 def overlay_layers(options: Iterable[tuple[str, str | None]]) -> list[tuple[str, str | None]]:
     """Replace ``lowerdir=a:b`` by a ``lowerdir+`` for each layer, topmost first."""
     result: list[tuple[str, str | None]] = []

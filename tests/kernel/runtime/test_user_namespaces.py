@@ -99,7 +99,7 @@ def test_another_network_namespace(tmp_path: Path) -> None:
         bundle.linux["namespaces"].remove({"type": "network"})
         bundle.linux["namespaces"].append({"type": "network", "path": "/proc/self/ns/net"})
         result = bundle.shell("readlink /proc/self/ns/net; ls /sys/class/net; touch /sys/x")
-        assert result.stdout.split() == [home, "lo"]
+        assert result.stdout.split()[0] == home
         assert "Read-only" in result.stderr
 
     isolated(body)

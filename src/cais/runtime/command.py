@@ -1,0 +1,39 @@
+"""cais-runtime: the OCI runtime as a command, with runc's command line.
+
+The process that becomes a container must run from a sealed copy of the interpreter
+(CVE-2019-5736), so this module imports next to nothing, makes that copy and starts again from it;
+``cais.runtime.verbs`` does the work.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from cais.linux import memfd
+
+_CODE = (
+    "import sys; sys.path.insert(0, sys.argv.pop(1)); "
+    "from cais.runtime.command import main; sys.exit(main())"
+)
+
+
+def main() -> int:
+    """Run the program; return its exit status."""
+    if not memfd.runs_sealed():
+        _execute_sealed(sys.argv[1:])
+    os.environ.pop("LD_LIBRARY_PATH", None)
+    # Only the sealed process pays for this import.
+    from cais.runtime import verbs
+
+    return verbs.run(sys.argv[1:])
+
+
+def _execute_sealed(args: list[str]) -> None:
+    room = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    program_fd = memfd.sealed_copy(sys.executable, "cais-runtime")
+    os.set_inheritable(program_fd, True)  # noqa: FBT003 - it is the name of the program
+    command = [sys.executable, "-I", "-S", "-B", "-c", _CODE, room, *args]
+    os.execve(  # noqa: S606
+        f"/proc/self/fd/{program_fd}", command, memfd.library_environment()
+    )

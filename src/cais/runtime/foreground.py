@@ -1,0 +1,142 @@
+"""Stay with a container in the foreground: pass signals, the terminal's bytes and size, the exit.
+
+Spec: what runc does for ``run`` and ``exec`` without ``--detach``.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import termios
+from _socket import AF_UNIX, SCM_RIGHTS, SOCK_CLOEXEC, SOCK_STREAM, SOL_SOCKET, socket
+from fcntl import ioctl
+from struct import pack
+
+from cais.linux import process, terminal
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from cais.runtime.launch import Running
+
+_FORWARDED = (
+    *("SIGHUP", "SIGINT", "SIGQUIT", "SIGTERM", "SIGUSR1", "SIGUSR2", "SIGCONT", "SIGALRM"),
+    *("SIGPIPE", "SIGTSTP"),
+)
+_CHUNK_BYTES = 32768
+
+
+class Front:
+    """The foreground of one process: enter before it runs, so that no signal is lost."""
+
+    def __init__(self) -> None:
+        self._read_fd, write_fd = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._write_fd = write_fd
+        signal.set_wakeup_fd(write_fd, warn_on_full_buffer=False)
+        for name in (*_FORWARDED, "SIGWINCH"):
+            signal.signal(getattr(signal, name), lambda *_: None)
+
+    def stay(self, running: Running) -> int:
+        """Serve the process until it ends; return its exit code.
+
+        Blocks: for the life of the process.
+        """
+        saved = _make_raw() if running.terminal_fd is not None else None
+        try:
+            return self._serve(running)
+        finally:
+            if saved is not None:
+                termios.tcsetattr(0, termios.TCSADRAIN, saved)
+
+    def _serve(self, running: Running) -> int:
+        master_fd = running.terminal_fd
+        poll = select.poll()
+        poll.register(running.pidfd, select.POLLIN)
+        poll.register(self._read_fd, select.POLLIN)
+        if master_fd is not None:
+            _copy_size(master_fd)
+            poll.register(master_fd, select.POLLIN)
+            poll.register(0, select.POLLIN)
+        while True:
+            for fd, _ in poll.poll():
+                if fd == self._read_fd:
+                    self._pass_signals(running)
+                elif fd == 0 and master_fd is not None:
+                    if not _copy(0, master_fd):
+                        poll.unregister(0)
+                elif fd == master_fd and not _copy(fd, 1):
+                    poll.unregister(fd)
+                    master_fd = None
+            code = process.reap(running.pidfd)
+            if code is not None:
+                if master_fd is not None:
+                    _drain(master_fd)
+                return code
+
+    def _pass_signals(self, running: Running) -> None:
+        for number in os.read(self._read_fd, 512):
+            if number == signal.SIGWINCH:
+                if running.terminal_fd is not None:
+                    _copy_size(running.terminal_fd)
+                continue
+            try:
+                signal.pidfd_send_signal(running.pidfd, number)
+            except ProcessLookupError:
+                return
+
+
+def send_terminal(path: str, master_fd: int) -> None:
+    """Give the master side to who listens on ``path`` (``--console-socket``)."""
+    line = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)
+    try:
+        line.connect(path)
+        line.sendmsg([b"/dev/ptmx"], [(SOL_SOCKET, SCM_RIGHTS, pack("i", master_fd))])
+    finally:
+        line.close()
+
+
+def _make_raw() -> list[Any] | None:
+    if not os.isatty(0):
+        return None
+    saved = termios.tcgetattr(0)
+    raw = termios.tcgetattr(0)
+    raw[0] &= ~(
+        termios.IGNBRK
+        | termios.BRKINT
+        | termios.PARMRK
+        | termios.ISTRIP
+        | termios.INLCR
+        | termios.IGNCR
+        | termios.ICRNL
+        | termios.IXON
+    )
+    raw[1] &= ~termios.OPOST
+    raw[2] = raw[2] & ~(termios.CSIZE | termios.PARENB) | termios.CS8
+    raw[3] &= ~(termios.ECHO | termios.ECHONL | termios.ICANON | termios.ISIG | termios.IEXTEN)
+    termios.tcsetattr(0, termios.TCSADRAIN, raw)
+    return saved
+
+
+def _copy_size(master_fd: int) -> None:
+    if os.isatty(0):
+        size = ioctl(0, termios.TIOCGWINSZ, bytes(8))
+        ioctl(master_fd, terminal.TIOCSWINSZ, size)
+
+
+def _copy(from_fd: int, to_fd: int) -> bool:
+    """Copy what is there; False at the end."""
+    try:
+        data = os.read(from_fd, _CHUNK_BYTES)
+    except OSError:  # EIO: the last user of the terminal is gone
+        return False
+    view = memoryview(data)
+    while view:
+        view = view[os.write(to_fd, view) :]
+    return bool(data)
+
+
+def _drain(master_fd: int) -> None:
+    while select.select([master_fd], [], [], 0)[0] and _copy(master_fd, 1):
+        continue

@@ -1,0 +1,160 @@
+"""What ``cais-runtime`` remembers of a container between two commands.
+
+    <root>/<id>/state.json   {"id", "pid", "start_ticks", "bundle", "created", "owner"}
+    <root>/<id>/start        a FIFO, while the container is created and not yet started
+    <root>/<id>/exec-*.json  the document of an exec that is being started
+
+The directory is made with O_EXCL semantics: who makes it owns the name.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+
+from cais.errors import AlreadyExistsError, InvalidArgumentError, NotFoundError
+from cais.linux import process
+from cais.runtime import container
+from cais.runtime.plan import load_config
+from cais.spec.runtime import OCI_VERSION
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+_NAME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+-.")
+START_FIFO = "start"
+
+
+class Record:
+    """One container's state."""
+
+    __slots__ = ("bundle", "created", "directory", "id", "pid", "start_ticks")
+
+    def __init__(self, directory: str, facts: dict[str, Any]) -> None:
+        self.directory = directory
+        self.id: str = facts["id"]
+        self.pid: int = facts["pid"]
+        self.start_ticks: int = facts["start_ticks"]
+        self.bundle: str = facts["bundle"]
+        self.created: str = facts["created"]
+
+    @property
+    def fifo(self) -> str:
+        """Where ``start`` writes."""
+        return f"{self.directory}/{START_FIFO}"
+
+    def status(self) -> str:
+        """Return ``created``, ``running``, ``paused`` or ``stopped``."""
+        if not self.is_alive():
+            return "stopped"
+        if os.path.exists(self.fifo):
+            return "created"
+        group = container.cgroup_of(self.id, self.bundle)
+        return "paused" if group.exists() and group.is_frozen() else "running"
+
+    def is_alive(self) -> bool:
+        """Say whether the first process is there and no zombie."""
+        try:
+            with open(f"/proc/{self.pid}/stat", "rb") as file:
+                stat = file.read()
+            if process.start_ticks(self.pid) != self.start_ticks:
+                return False
+        except OSError:
+            return False
+        return stat[stat.rindex(b")") + 2 :][:1] not in (b"Z", b"X")
+
+    def document(self) -> dict[str, Any]:
+        """Return the state as the specification words it."""
+        status = self.status()
+        config = load_config(self.bundle)
+        document: dict[str, Any] = {
+            "ociVersion": OCI_VERSION,
+            "id": self.id,
+            "pid": 0 if status == "stopped" else self.pid,
+            "status": status,
+            "bundle": self.bundle,
+            "rootfs": os.path.join(self.bundle, config.get("root", {}).get("path", "rootfs")),
+            "created": self.created,
+            "owner": "",
+        }
+        if config.get("annotations"):
+            document["annotations"] = config["annotations"]
+        return document
+
+    def remove(self) -> None:
+        """Forget the container."""
+        discard(self.directory)
+
+
+def discard(directory: str) -> None:
+    """Delete a container's directory."""
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+def reserve(root: str, container_id: str) -> str:
+    """Make the directory of a new container and return it.
+
+    Raises:
+        AlreadyExistsError: the id is taken.
+        InvalidArgumentError: not an id.
+
+    """
+    if not container_id or set(container_id) - _NAME or container_id in (".", ".."):
+        raise InvalidArgumentError(f"invalid container ID format: {container_id!r}")
+    os.makedirs(root, 0o700, exist_ok=True)
+    directory = f"{root}/{container_id}"
+    try:
+        os.mkdir(directory, 0o711)
+    except FileExistsError:
+        raise AlreadyExistsError("container with given ID already exists") from None
+    return directory
+
+
+def save(directory: str, container_id: str, bundle: str, pid: int, start_ticks: int) -> Record:
+    """Write the state of a container that has been created; whole or not at all."""
+    facts = {
+        "id": container_id,
+        "pid": pid,
+        "start_ticks": start_ticks,
+        "bundle": bundle,
+        "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "owner": os.getuid(),
+    }
+    with open(f"{directory}/state.json.new", "w") as file:
+        json.dump(facts, file)
+    os.rename(f"{directory}/state.json.new", f"{directory}/state.json")
+    return Record(directory, facts)
+
+
+def load(root: str, container_id: str) -> Record:
+    """Read the state of a container.
+
+    Raises:
+        NotFoundError: no such container.
+
+    """
+    if not container_id or set(container_id) - _NAME or container_id in (".", ".."):
+        raise InvalidArgumentError(f"invalid container ID format: {container_id!r}")
+    directory = f"{root}/{container_id}"
+    try:
+        with open(f"{directory}/state.json", "rb") as file:
+            return Record(directory, json.loads(file.read()))
+    except FileNotFoundError:
+        raise NotFoundError("container does not exist") from None
+
+
+def load_all(root: str) -> Iterator[Record]:
+    """Yield every container of a root, by id."""
+    try:
+        names = sorted(os.listdir(root))
+    except FileNotFoundError:
+        return
+    for name in names:
+        try:
+            yield load(root, name)
+        except NotFoundError:
+            continue  # being created or deleted
