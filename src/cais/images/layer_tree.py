@@ -247,6 +247,15 @@ def set_opaque(directory_fd: int) -> None:
     os.setxattr(directory_fd, OPAQUE, b"y")
 
 
+def set_mode_at(parent_fd: int, name: str, mode: int) -> None:
+    """Set the mode of a node that must not be opened and is no symbolic link."""
+    fd = os.open(name, os.O_PATH | os.O_NOFOLLOW, dir_fd=parent_fd)
+    try:
+        os.chmod(f"/proc/self/fd/{fd}", mode)  # fchmod(2) refuses O_PATH; fchmodat2 is Linux 6.6
+    finally:
+        os.close(fd)
+
+
 def is_private_xattr(name: str) -> bool:
     """Say whether the attribute steers overlayfs: no archive may bring one (SECURITY.md C3)."""
     return name.startswith(_PRIVATE_XATTRS)
@@ -304,6 +313,7 @@ def _copy_file(source_fd: int, facts: os.stat_result, parent_fd: int, name: str)
     else:
         os.mknod(name, facts.st_mode, facts.st_rdev, dir_fd=parent_fd)
         os.chown(name, facts.st_uid, facts.st_gid, dir_fd=parent_fd, follow_symlinks=False)
+        set_mode_at(parent_fd, name, stat.S_IMODE(facts.st_mode))
     times = (facts.st_atime_ns, facts.st_mtime_ns)
     os.utime(name, ns=times, dir_fd=parent_fd, follow_symlinks=False)
 

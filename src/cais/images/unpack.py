@@ -28,6 +28,7 @@ from cais.images.layer_tree import (
     is_private_xattr,
     make_directory,
     make_whiteout,
+    set_mode_at,
     set_opaque,
 )
 from cais.images.tar import (
@@ -347,11 +348,7 @@ class _Unpacker:
         """Give a node that must not be opened its owner, mode, attributes and time."""
         os.chown(name, entry.uid, entry.gid, dir_fd=parent_fd, follow_symlinks=False)
         if entry.kind != SYMLINK:
-            fd = os.open(name, os.O_PATH | os.O_NOFOLLOW, dir_fd=parent_fd)
-            try:
-                os.chmod(f"/proc/self/fd/{fd}", entry.mode)
-            finally:
-                os.close(fd)
+            set_mode_at(parent_fd, name, entry.mode)
         if entry.xattrs:
             _set_xattrs(f"/proc/self/fd/{parent_fd}/{name}", entry.xattrs, follow=False)
         times = (entry.mtime_ns, entry.mtime_ns)
