@@ -180,12 +180,11 @@ class Containers:
         record = container.record
         limits, warnings = adapt_update(body, self._host)
         changed = merge_update(record.host_config, limits)
-        if body.restart_policy is not None and record.auto_remove:
-            if body.restart_policy.name not in ("", "no"):
-                raise ConflictError(
-                    "Restart policy cannot be updated because AutoRemove is enabled for the "
-                    "container"
-                )
+        policy = body.restart_policy
+        if policy is not None and policy.name not in ("", "no") and record.auto_remove:
+            raise ConflictError(
+                "Restart policy cannot be updated because AutoRemove is enabled for the container"
+            )
         if record.state.running and not record.state.restarting:
             try:
                 await self._core.shim.client.update(record.id, resources_document(changed))
@@ -263,7 +262,7 @@ class Containers:
         documents = [summary(container.record, now_ns) for container in found]
         if size:
             for container, document in zip(found, documents, strict=True):
-                document |= await self._core.threads.run(self._sizes, container)
+                document.update(await self._core.threads.run(self._sizes, container))
         return documents
 
 

@@ -66,6 +66,7 @@ class Reconciler:
                     )
                     if record is not None:
                         records[container_id] = record
+                        self._core.state.put_later(record)
                         log.warning("container %s is rebuilt from its directory", container_id)
         for record in sorted(records.values(), key=lambda one: one.created_at_ns):
             self._add(Container(record))

@@ -38,7 +38,7 @@ from cais.spec.image import ContainerConfig, ImageConfig, RootFs
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 
-IMAGE_ID = ImageId("sha256:" + "1" * 64)
+IMAGE_ID = ImageId(Digest("sha256:" + "1" * 64))
 _NETWORK_ID = NetworkId("a" * 64)
 
 
@@ -114,7 +114,7 @@ class FakeShim:
             failure, self.refuse = self.refuse, None
             raise failure
         pid = next(self._pids)
-        self.running[id] = Process(pid, tty)
+        self.running[id] = Process(pid, tty=tty)
         if self.ends_at_once is not None:
             self.end(id, self.ends_at_once)
         return Started(pid, 1_000_000_000, 7)
@@ -126,14 +126,14 @@ class FakeShim:
             failure, self.refuse = self.refuse, None
             raise failure
         pid = next(self._pids)
-        self.execs[id, exec_id] = Process(pid, tty)
+        self.execs[id, exec_id] = Process(pid, tty=tty)
         return Started(pid, 1_000_000_000, 7)
 
     async def attach(self, id: str, exec_id: str | None = None, **_rest: Any) -> socket.socket:  # noqa: A002, ANN401
         """Give one end of a pair; the other is in ``attached``."""
         self.calls.append(("attach", id, exec_id or ""))
         ours, theirs = socket.socketpair()
-        ours.setblocking(False)
+        ours.settimeout(0)
         self.attached.append(theirs)
         return ours
 
@@ -162,6 +162,8 @@ class FakeShim:
 
     async def pause(self, id: str) -> None:  # noqa: A002
         """Freeze."""
+        if id not in self.running:
+            raise NotFoundError(f"no container {id}")
         self.running[id].paused = True
 
     async def resume(self, id: str) -> None:  # noqa: A002
@@ -216,7 +218,13 @@ class FakeShim:
         self.on_event(OomEvent(container_id, 1_000_000_000))
 
     def _tell(
-        self, container_id: str, exec_id: str | None, pid: int, code: int | None, *, oom_killed: bool
+        self,
+        container_id: str,
+        exec_id: str | None,
+        pid: int,
+        code: int | None,
+        *,
+        oom_killed: bool,
     ) -> None:
         event = ExitEvent(
             exit_seq=next(self._seqs),
@@ -246,7 +254,7 @@ class FakeImages:
             repo_digests=(),
             config=ImageConfig(os="linux", config=self.config, rootfs=RootFs("layers", [])),
             layers=(),
-            manifest=Digest(IMAGE_ID),
+            manifest=IMAGE_ID,
             created_ns=1,
             tagged_ns=0,
             parent=None,
@@ -258,10 +266,6 @@ class FakeImages:
             return self.record()
         raise ImageNotFoundError(ref if ":" in ref else f"{ref}:latest")
 
-    def list(self) -> list[ImageRecord]:
-        """Return the image."""
-        return [self.record()]
-
     def children(self, image_id: str) -> list[ImageId]:
         """Return nothing."""
         del image_id
@@ -269,6 +273,10 @@ class FakeImages:
 
     def close(self) -> None:
         """Nothing is open."""
+
+    def list(self) -> list[ImageRecord]:
+        """Return the image."""
+        return [self.record()]
 
 
 class FakeSnapshots:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
-from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -19,10 +17,14 @@ from cais.engine.engine import Engine
 from cais.engine.oci import detect_host
 from cais.engine.paths import Paths
 from cais.engine.state import State
-from cais.spec.container import CreateBody, HostConfig, NetworkingConfig
 from cais.spec.container import ContainerConfig as Config
+from cais.spec.container import CreateBody, HostConfig, NetworkingConfig
 from cais.testing.engine_parts import FakeImages, FakeNetwork, FakeShim, FakeSnapshots
 from cais.volumes.store import VolumeStore
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
 
 
 class FakeClock(Clock):
@@ -140,7 +142,9 @@ HOST = detect_host()
 
 
 def body(**options: Any) -> CreateBody:
-    host = {name: options.pop(name) for name in tuple(options) if name in HostConfig.__struct_fields__}
+    host = {
+        name: options.pop(name) for name in tuple(options) if name in HostConfig.__struct_fields__
+    }
     options.setdefault("image", "busybox")
     options.setdefault("cmd", ["sleep", "9"])
     host.setdefault("security_opt", ["seccomp=unconfined"])

@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
+
 from cais.engine.errors import (
     AlreadyStartedError,
     AlreadyStoppedError,
@@ -36,7 +37,9 @@ async def test_a_run_goes_through_created_running_exited(bench: Any) -> None:
     assert bench.network.attached == {}
 
 
-async def test_start_of_a_running_and_stop_of_a_stopped_container_change_nothing(bench: Any) -> None:
+async def test_start_of_a_running_and_stop_of_a_stopped_container_change_nothing(
+    bench: Any,
+) -> None:
     container_id = await bench.run()
     with pytest.raises(AlreadyStartedError):
         await bench.engine.lifecycle.start(container_id)
@@ -196,14 +199,15 @@ async def test_remove_refuses_what_runs_and_force_kills_it(bench: Any) -> None:
     container_id = await bench.run("web")
     with pytest.raises(
         ConflictError,
-        match='^cannot remove container "/web": container is running: '
-        "stop the container before removing or force remove$",
+        match=r'^cannot remove container "/web": container is running: '
+        r"stop the container before removing or force remove$",
     ):
         await bench.engine.containers.remove("web")
     await bench.engine.containers.remove("web", force=True)
-    with pytest.raises(ContainerNotFoundError, match="^No such container: web$"):
+    with pytest.raises(ContainerNotFoundError, match=r"^No such container: web$"):
         bench.engine.containers.resolve("web")
     assert bench.actions()[2:] == ["kill", "die", "destroy"]
+    await bench.core.background.quiesce()
     assert container_id not in bench.snapshots.active
 
 
