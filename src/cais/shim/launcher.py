@@ -37,9 +37,9 @@ def launch(data_root: str, exec_root: str, *, timeout_s: float = 20) -> None:
     """
     import subprocess
 
-    _check_unlocked(data_root)
     read_fd, write_fd = os.pipe2(os.O_CLOEXEC)
     try:
+        _check_unlocked(data_root)
         program_fd = memfd.sealed_copy(sys.executable, "cais-shim")
         try:
             args = ["--data-root", data_root, "--exec-root", exec_root, "--ready-fd", "2"]
@@ -58,12 +58,15 @@ def launch(data_root: str, exec_root: str, *, timeout_s: float = 20) -> None:
             )
         finally:
             os.close(program_fd)
-            os.close(write_fd)
+        os.close(write_fd)
+        write_fd = -1
         _wait_ready(read_fd, data_root, timeout_s)
     except OSError as exc:
         raise UnavailableError(f"cannot start the shim: {exc}") from exc
     finally:
         os.close(read_fd)
+        if write_fd >= 0:
+            os.close(write_fd)
 
 
 def execute_sealed(args: list[str]) -> None:

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from cais.shim import logs
 from cais.shim.logs import ContainerLog, LogFile
 
 
@@ -104,11 +103,11 @@ def test_a_full_disk_drops_and_counts_and_leaves_whole_entries(
 ) -> None:
     log = LogFile(str(tmp_path / "log"), max_size=None, max_file=5)
     log.write(entry(0))
-    monkeypatch.setattr(logs.os, "write", FullDisk(room=len(entry(0)) + 5))
+    monkeypatch.setattr(os, "write", FullDisk(room=len(entry(0)) + 5))
     log.write(entry(1) + entry(2) + entry(3))
     log.write(entry(4))
     assert log.dropped == 4
-    monkeypatch.setattr(logs.os, "write", real_write)
+    monkeypatch.setattr(os, "write", real_write)
     log.write(entry(5))
     log.close()
     assert numbers(tmp_path) == [0, 5]
