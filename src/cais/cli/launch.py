@@ -7,7 +7,6 @@ Two commands at the same moment start one daemon: the starter holds a lock on
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import os
 import sys
 import time
@@ -41,6 +40,8 @@ class Roots(NamedTuple):
         if exec_root is None:
             exec_root = DEFAULT_EXEC_ROOT
             if data != DEFAULT_DATA_ROOT:
+                import hashlib
+
                 exec_root += "-" + hashlib.sha256(os.fsencode(data)).hexdigest()[:12]
         return cls(data, os.path.abspath(exec_root), chosen)
 

@@ -111,6 +111,18 @@ def test_an_environment_name_takes_our_value(
     assert body["Env"] == ["F=1", "OURS=here", "OURS=here"]
 
 
+def test_a_value_that_looks_like_a_switch_is_a_value() -> None:
+    assert body_of("-e", "--rm=true", "busybox")["Env"] == ["--rm=true"]
+
+
+def test_a_relative_bind_starts_here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert host_of("-v", "./a:/b", "-v", ".:/c:ro")["Binds"] == [
+        f"{tmp_path}/a:/b",
+        f"{tmp_path}:/c:ro",
+    ]
+
+
 def test_attached_streams() -> None:
     def attached(*words: str) -> tuple[bool, bool, bool]:
         body = body_of(*words, "busybox", command=run)

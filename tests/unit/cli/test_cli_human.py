@@ -60,6 +60,7 @@ def test_malformed_durations(text: str) -> None:
         (60, "About a minute"),
         (150, "2 minutes"),
         (3600, "About an hour"),
+        (5400, "2 hours"),
         (7200, "2 hours"),
         (47 * 3600, "47 hours"),
         (3 * 86400, "3 days"),

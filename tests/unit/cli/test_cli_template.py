@@ -37,6 +37,7 @@ DOCUMENT = {
         ("{{if .State.Error}}bad{{else}}good{{end}}", "good"),
         ('{{if eq .Name "/a"}}same{{end}}', "same"),
         ("{{.Name | upper}}", "/A"),
+        ('{{ne .Name "/a"}} {{ne .Name "/b"}} {{not .Name}}', "false true false"),
         ("{{.State.Pid | json | println}}", "7\n"),
         ("a {{- .Name -}} b", "a/ab"),
         ("{{/* nothing */}}x", "x"),

@@ -11,7 +11,7 @@ import pytest
 from cais import errors
 from cais.client import Address, Client, demultiplex
 from cais.client.client import encode_query, quote
-from cais.client.http1 import ProtocolError, encode_head
+from cais.client.http1 import ProtocolError, encode_chunks, encode_head
 
 Answer = bytes | Callable[[socket.socket], None]
 Serve = Callable[..., tuple[Client, list[bytes]]]
@@ -180,6 +180,26 @@ def test_a_document_over_the_limit(serve: Serve) -> None:
     client, _ = serve(response(b"x" * 5000))
     with pytest.raises(ProtocolError, match="more than 1000 bytes"):
         client.get("/x").read(1000)
+
+
+def test_a_header_line_without_an_end_is_not_collected(serve: Serve) -> None:
+    sent = 0
+
+    def answer(connection: socket.socket) -> None:
+        nonlocal sent
+        with contextlib.suppress(ConnectionError):
+            while sent < 64 << 20:
+                connection.sendall(b"x" * 65536)
+                sent += 65536
+
+    client, _ = serve(answer)
+    with pytest.raises(ProtocolError, match="without an end"):
+        client.get("/x")
+    assert sent < 8 << 20
+
+
+def test_empty_pieces_do_not_end_a_chunked_body() -> None:
+    assert b"".join(encode_chunks([b"ab", b"", b"c"])) == b"2\r\nab\r\n1\r\nc\r\n0\r\n\r\n"
 
 
 def test_nobody_there(tmp_path: Path) -> None:
