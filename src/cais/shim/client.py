@@ -221,6 +221,9 @@ class ShimClient:
     ) -> socket.socket:
         """Attach to a container or exec, also before it starts.
 
+        While the exit of an earlier run is unacknowledged the socket ends at once: whoever attaches
+        then was too late for that run.
+
         Returns:
             Our end of a stream socket pair, non-blocking; the caller closes it. Reading gives raw
             bytes with ``tty``, stdcopy frames without, and ends after the last byte; writing (with

@@ -177,9 +177,11 @@ class Containers:
         process = self._find_process(key)
         if process is not None:
             process.streams.attach(client)
+        elif self._has_untold_exit(key):
+            client.close()  # the engine still takes it for running; it will not start again yet
         else:
-            waiting = [each for each in self._waiting.get(key, ()) if not each.is_closed]
-            self._waiting[key] = [*waiting, client]
+            self._forget_closed()
+            self._waiting.setdefault(key, []).append(client)
 
     def detach(self, fields: Fields) -> None:
         """Close the attachments made before a start that will not happen."""
@@ -339,6 +341,16 @@ class Containers:
         return Streams(
             self._loop, log=log, close_on_end=close_on_end, spill_directory=self._spill_directory
         )
+
+    def _has_untold_exit(self, key: Key) -> bool:
+        return any((each["id"], each["exec_id"]) == key for each in self._exits.values())
+
+    def _forget_closed(self) -> None:
+        """Drop clients that went away before a start that never came."""
+        for key, clients in list(self._waiting.items()):
+            clients[:] = [client for client in clients if not client.is_closed]
+            if not clients:
+                del self._waiting[key]
 
     def _close_waiting(self, key: Key) -> None:
         for client in self._waiting.pop(key, ()):

@@ -63,14 +63,15 @@ class ShimProcess:
 
     def stop(self) -> None:
         """Kill it and the processes it left; close everything."""
-        pids = self._children()
+        pids = self.children()
         self.process.kill()
         self.process.communicate(timeout=10)
         for pid in pids:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
 
-    def _children(self) -> list[int]:
+    def children(self) -> list[int]:
+        """Return the pids of its children, ended ones too."""
         if self.process.poll() is not None:
             return []
         listing = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()

@@ -349,6 +349,30 @@ async def test_no_descriptor_is_left_after_many_containers(shim: ShimProcess) ->
         assert shim.fds() == before
 
 
+async def test_attaching_too_late_ends_at_once_until_the_exit_is_acknowledged(
+    shim: ShimProcess,
+) -> None:
+    async with Session(shim) as session:
+        await session.run("a", "true")
+        await session.arrived(1)
+        late = await session.client.attach("a", stdin=True, stdout=True, stderr=True, tty=False)
+        assert await read_all(late) == b""
+        await session.exited("a")
+        early = await session.client.attach("a", stdin=True, stdout=True, stderr=True, tty=False)
+        await session.run("a", "echo", "again")
+        assert parse_frames(await read_all(early)) == [(1, b"again\n")]
+
+
+async def test_orphans_of_a_container_are_reaped(shim: ShimProcess) -> None:
+    async with Session(shim) as session:
+        await session.run("a", "sh", "-c", "true & exec sleep 100")  # sleep never waits for it
+        await session.run("b", "sh", "-c", "(sleep 0.05; exit 4) & exit 0")
+        assert (await session.exited("b")).code == 0
+        async with asyncio.timeout(10):
+            while len(shim.children()) > 1:  # noqa: ASYNC110 - the kernel tells nobody
+                await asyncio.sleep(0.05)
+
+
 async def test_a_hundred_starts_at_once(shim: ShimProcess) -> None:
     async with Session(shim) as session:
         names = [f"c{number}" for number in range(100)]
