@@ -22,7 +22,9 @@ class EngineConfig:
     cgroup_parent: str = "/cais"
     """Below which containers without a ``CgroupParent`` of their own get their groups."""
 
-    bridge_name: str = "docker0"
+    bridge_name: str = ""
+    """An existing bridge to use instead of a docker0 of our own with ``bridge_address``."""
+
     bridge_address: str = "172.17.0.1/16"
     default_stop_timeout_s: int = 10
     log_max_size_bytes: int = 10 * 1024 * 1024

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import os
@@ -58,8 +59,8 @@ class Creator:
         work = _Creation(self._core, self._host, container_id, full_name, body, platform)
         self._core.creations[container_id] = work.volumes
         try:
-            record = await self._core.threads.run(work.run)
-            await self._core.state.put(record)
+            record = await self._core.threads.run(work.decide)
+            await self._make(record, work)
         except BaseException:
             self._core.table.release_name(full_name)
             await self._core.threads.run(work.undo)
@@ -72,6 +73,18 @@ class Creator:
             self._core.events.publish("volume", "create", volume, {"driver": "local"})
         self._core.announce(container, "create")
         return container_id, work.warnings
+
+    async def _make(self, record: ContainerRecord, work: _Creation) -> None:
+        """Make the files and commit the row, at once: start-up drops one without the other."""
+        made, committed = await asyncio.gather(
+            self._core.threads.run(work.make, record),
+            self._core.state.put(record),
+            return_exceptions=True,
+        )
+        if made is not None and committed is None:
+            await self._core.state.delete(record.id)
+        if failure := made or committed:
+            raise failure
 
 
 class _Creation:
@@ -98,8 +111,8 @@ class _Creation:
 
         self.made_volumes: list[str] = []
 
-    def run(self) -> ContainerRecord:
-        """Check, decide, and make what the record will vouch for.
+    def decide(self) -> ContainerRecord:
+        """Check and decide everything; volumes are made.
 
         Raises:
             CaisError: as ``Containers.create``; ``undo`` is to be called.
@@ -112,7 +125,7 @@ class _Creation:
         self._check_names(config, host_config)
         mounts = self._resolve_mounts(image, host_config)
         path, *args = command_of(config)
-        record = ContainerRecord(
+        return ContainerRecord(
             id=self._id,
             name=self._name,
             created_at_ns=self._core.clock.wall_ns(),
@@ -126,13 +139,15 @@ class _Creation:
             networking=self._body.networking_config,
             mounts=mounts,
         )
-        self._core.snapshots.prepare(self._id, image.chain_id)
+
+    def make(self, record: ContainerRecord) -> None:
+        """Make the container's own files; ``undo`` is to be called after a failure."""
+        self._core.snapshots.prepare(self._id, record.parent or None)
         write_record(self._core.paths.container(self._id), record)
-        self._fill_volumes(mounts)
-        return record
+        self._fill_volumes(record.mounts)
 
     def undo(self) -> None:
-        """Remove what ``run`` made. Blocks."""
+        """Remove what was made. Blocks."""
         with contextlib.suppress(NotFoundError):
             self._core.snapshots.remove(self._id)
         shutil.rmtree(self._core.paths.container(self._id), ignore_errors=True)

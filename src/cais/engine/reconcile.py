@@ -92,6 +92,7 @@ class Reconciler:
         await self._reconcile_network()
         await self._core.state.settle()
         if may_delete:
+            await self._drop_unfinished()
             await self._end_strangers(held.values())
             await self._core.threads.run(self._delete_orphans)
 
@@ -150,6 +151,25 @@ class Reconciler:
             await self._adopt_or_end(container)
         if self._core.table.find(container.id) is not None:
             await self._finish_removal(container)
+
+    async def _drop_unfinished(self) -> None:
+        """Forget containers whose creation was cut off: the row is there, the snapshot is not."""
+        present = await self._core.threads.run(self._snapshot_keys)
+        for container in self._core.table:
+            record = container.record
+            if record.id in present or record.state.started_at_ns:
+                continue
+            log.warning("container %s was never completed: forgetting it", record.id)
+            async with container.lock:
+                await self._remover.erase(container, volumes=True)
+
+    def _snapshot_keys(self) -> set[str]:
+        """Return the containers that have a writable layer. Blocks."""
+        return {
+            snapshot.key
+            for snapshot in self._core.snapshots.walk()
+            if snapshot.kind is not Kind.COMMITTED
+        }
 
     def _note_running(self, container: Container, status: ContainerStatus) -> None:
         state = container.record.state
@@ -239,11 +259,7 @@ class Reconciler:
     def _delete_orphans(self) -> None:
         """Delete what belongs to no container. Blocks."""
         known = {container.id for container in self._core.table}
-        found: set[str] = {
-            snapshot.key
-            for snapshot in self._core.snapshots.walk()
-            if snapshot.kind is not Kind.COMMITTED and _is_id(snapshot.key)
-        }
+        found = set(filter(_is_id, self._snapshot_keys()))
         found |= set(self._directories())
         found |= {path.name for path in self._core.paths.bundles.iterdir() if _is_id(path.name)}
         for container_id in found - known:

@@ -115,6 +115,16 @@ async def test_orphans_are_removed_and_strangers_ended(bench: Any) -> None:
     assert ("kill", stranger, "", "9") in bench.shim.calls
 
 
+async def test_a_creation_cut_short_is_forgotten(bench: Any) -> None:
+    container_id = await bench.create("half")
+    await bench.create("whole")
+    await bench.close()
+    del bench.snapshots.active[container_id]
+    await bench.open()
+    assert [one.record.name for one in bench.core.table] == ["/whole"]
+    await bench.create("half")
+
+
 async def test_a_removal_cut_short_is_finished(bench: Any) -> None:
     container_id = await bench.create("web")
     record = bench.engine.containers.resolve("web").record
