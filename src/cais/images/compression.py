@@ -49,6 +49,8 @@ class _Decoder(Protocol):
     @property
     def eof(self) -> bool: ...
     @property
+    def needs_input(self) -> bool: ...
+    @property
     def unused_data(self) -> bytes: ...
     def decompress(self, data: bytes, max_length: int, /) -> bytes: ...
 
@@ -151,11 +153,14 @@ class _Members:
     def _step(self, size: int) -> bytes:
         assert self._decoder is not None
         data, self._pending = self._pending, b""
-        if not data and getattr(self._decoder, "needs_input", True):
+        is_cut = False
+        if not data and self._decoder.needs_input:
             data = self._source.read(_CHUNK)
-            if not data:
-                raise CompressionError(f"{self._name}: the stream ends early")
-        return self._decoder.decompress(data, size)
+            is_cut = not data
+        plain = self._decoder.decompress(data, size)  # a decoder may hold output back: ask it first
+        if is_cut and not plain and not self._decoder.eof:
+            raise CompressionError(f"{self._name}: the stream ends early")
+        return plain
 
     def _next_member(self) -> None:
         assert self._decoder is not None

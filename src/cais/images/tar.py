@@ -87,6 +87,11 @@ class TarReader:
             yield entry
         self._drain()
 
+    @property
+    def data_left(self) -> int:
+        """Bytes of the member's data that stand in the archive and were not read yet."""
+        return self._data_left
+
     def read(self, size: int) -> memoryview:
         """Return at most ``size`` bytes of the member's data; empty at its end."""
         chunk = self._some(min(size, self._data_left))

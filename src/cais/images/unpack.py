@@ -158,16 +158,18 @@ class _Unpacker:
     def run(self) -> None:
         checked_at = 0
         for count, entry in enumerate(self._reader):
+            end = self._reader.position + self._reader.data_left
+            if count >= self._limits.entries:
+                raise ExhaustedError(f"layer has more than {self._limits.entries} entries")
+            if end > self._limits.size_bytes:
+                raise ExhaustedError(f"layer is larger than {self._limits.size_bytes} bytes")
+            if end > checked_at + _CHECK_SPACE_BYTES or not count % _CHECK_SPACE_ENTRIES:
+                checked_at = end
+                self._check_space()
             try:
                 self._apply(entry)
             except OSError as exc:
                 raise _failure(entry.name, exc) from exc
-            if count > self._limits.entries:
-                raise ExhaustedError(f"layer has more than {self._limits.entries} entries")
-            position = self._reader.position
-            if position > checked_at + _CHECK_SPACE_BYTES or not count % _CHECK_SPACE_ENTRIES:
-                checked_at = position
-                self._check_space()
         try:
             self._finish()
         except OSError as exc:
@@ -383,11 +385,10 @@ class _Unpacker:
             return  # replaced by a later entry
 
     def _check_space(self) -> None:
-        if self._reader.position > self._limits.size_bytes:
-            raise ExhaustedError(f"layer is larger than {self._limits.size_bytes} bytes")
+        """Refuse a member before it is written when the disk has no room for it."""
         facts = os.fstatvfs(self._tree.root_fd)
         reserve = min(self._limits.reserve_bytes, facts.f_blocks * facts.f_frsize // 64)
-        if facts.f_bavail * facts.f_frsize < reserve:
+        if facts.f_bavail * facts.f_frsize < reserve + self._reader.data_left:
             raise ExhaustedError(f"no space left on device: {reserve} bytes are kept free")
         if facts.f_files and facts.f_favail == 0:
             raise ExhaustedError("no space left on device: no inodes")
