@@ -44,7 +44,7 @@ class Flag(NamedTuple):
 
 FLAGS = (
     Flag("bip", "string", "Address and prefix length of the bridge"),
-    Flag("bridge", "string", "Attach containers to a network bridge", short="b"),
+    Flag("bridge", "string", "Attach containers to an existing network bridge", short="b"),
     Flag("cgroup-parent", "string", "Set parent cgroup for all containers"),
     Flag(
         "config-file", "string", f'Daemon configuration file (default "{DEFAULT_CONFIG_FILE}")',

@@ -91,7 +91,7 @@ def _checked(values: daemon_flags.Values) -> DaemonOptions:
         debug=debug,
         group=values.get("group", ""),
         cgroup_parent=_cgroup_parent(values.get("cgroup-parent", "/cais")),
-        bridge_name=_bridge_name(values.get("bridge", "docker0")),
+        bridge_name=_bridge_name(values),
         bridge_address=_bridge_address(values.get("bip", "172.17.0.1/16")),
         labels=_labels(values.get("label", [])),
         log_max_size_bytes=max_size,
@@ -134,10 +134,17 @@ def _cgroup_parent(text: str) -> str:
     return path
 
 
-def _bridge_name(text: str) -> str:
+def _bridge_name(values: Mapping[str, str]) -> str:
+    text = values.get("bridge", "")
+    if text and "bip" in values:
+        raise InvalidFlagError("You specified -b & --bip, mutually exclusive options")
     if text == _NO_BRIDGE:
         raise InvalidFlagError("--bridge=none is not supported by this version of cais")
-    if not text or len(text) > 15 or "/" in text or not text.isprintable() or " " in text:
+    if (
+        len(text) > 15
+        or text in {".", ".."}
+        or any(not letter.isprintable() or letter in "/ " for letter in text)
+    ):
         raise invalid_value("bridge", text, "not the name of a network interface")
     return text
 

@@ -182,7 +182,10 @@ async def _open_core(config: EngineConfig, stack: AsyncExitStack) -> tuple[Core,
     network = NetworkManager(
         data_root=str(config.data_root),
         exec_root=str(config.exec_root),
-        options=NetworkOptions(config.bridge_name or None, config.bridge_address),
+        options=NetworkOptions(
+            bridge=config.bridge_name or None,
+            bip=None if config.bridge_name else config.bridge_address,
+        ),
         pool_size=config.ready_namespaces,
         warn=log.warning,
     )

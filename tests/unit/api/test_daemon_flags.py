@@ -115,6 +115,8 @@ def test_file_and_flags_make_the_options(tmp_path: Path) -> None:
         (["--bip", "300.0.0.1/8"], {}, "invalid CIDR address"),
         (["--bip", "10.0.0.1"], {}, "invalid CIDR address"),
         (["--bridge", "a/b"], {}, "not the name of a network interface"),
+        (["--bridge", "br0", "--bip", "10.0.0.1/8"], {}, "mutually exclusive options"),
+        (["--bridge", "none"], {}, "--bridge=none is not supported"),
         (["--label", "x"], {}, "bad attribute format: x"),
         (["--tls"], {}, "use --tlsverify"),
         (["--tlsverify"], {}, "--tlsverify needs --tlscert"),
