@@ -1,0 +1,146 @@
+"""A2 and A3: descriptors and processes of the host are out of a container's reach."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from cais.runtime import container as runtime
+from cais.runtime.launch import Launch, LaunchError, Running
+from cais.testing.bundles import Bundle, Capture, end, wait
+from cais.testing.isolation import isolated
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SCAN = """
+while [ ! -e /go ]; do sleep 0.01; done
+for p in /proc/[0-9]*; do
+  [ $p = /proc/1 ] || [ $p = /proc/$$ ] && continue
+  echo "EXE $(readlink $p/exe)"
+  for l in $p/cwd $p/root $p/fd/*; do echo "LINK $(readlink $l)"; done
+  grep -E 'CapPrm|CapEff|CapBnd|NoNewPrivs|Seccomp:|NSpid' $p/status
+  ls $p/map_files | wc -l
+done
+touch /done
+sleep 60
+"""
+DEFAULT_MASK = 0xA80425FB
+PTRACE = 1 << 19
+
+
+@pytest.mark.parametrize("form", ["/proc/self/fd/{}", "/proc/thread-self/fd/{}", "/proc/1/fd/{}"])
+def test_cve_2024_21626_no_working_directory_through_a_descriptor(
+    tmp_path: Path, form: str
+) -> None:
+    def body() -> None:
+        host_fd = os.open("/etc", os.O_PATH | os.O_DIRECTORY)
+        os.set_inheritable(host_fd, True)
+        bundle = Bundle(tmp_path)
+        for number in range(3, 40):
+            bundle.process["cwd"] = form.format(number)
+            with pytest.raises(LaunchError) as refused:
+                bundle.run("true")
+            assert refused.value.kind == "workdir"
+            assert refused.value.message.startswith(f'chdir to cwd ("{form.format(number)}")')
+        (bundle.rootfs / "link").symlink_to(form.format(host_fd))
+        bundle.process["cwd"] = "/link"
+        with pytest.raises(LaunchError):
+            bundle.run("true")
+        bundle.process["cwd"] = "/"
+        with Capture() as capture:
+            init = bundle.start("sleep", "60", stdio=capture.stdio)
+            for number in range(3, 12):
+                with pytest.raises(LaunchError):
+                    bundle.execute(init, "true", process={"cwd": form.format(number)})
+            signal.pidfd_send_signal(init.pidfd, signal.SIGKILL)
+            end(init)
+            bundle.destroy()
+        os.close(host_fd)
+
+    isolated(body, timeout_s=90)
+
+
+def held_exec(bundle: Bundle, init: Running, streams: Capture) -> Launch:
+    """Begin an exec and leave its process inside before execve, waiting for the parent's word."""
+    document = bundle.path / "exec.json"
+    document.write_text(json.dumps({"process": {**bundle.process, "args": ["sleep", "9"]}}))
+    launch = runtime.begin_exec(
+        bundle.id, str(bundle.path), str(document), init.pidfd, stdio=streams.stdio
+    )
+    select.select([launch], [], [], 10)
+    return launch
+
+
+def test_cve_2016_9962_an_exec_in_progress_has_nothing_to_take(tmp_path: Path) -> None:
+    """The worst case: the container has CAP_SYS_PTRACE, so it may read any process it sees.
+
+    What it sees of an exec before execve is no more than it has itself: its own root and files, a
+    sealed program, its own capabilities and filter.
+    """
+    profile = {
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "syscalls": [{"names": ["swapon"], "action": "SCMP_ACT_ERRNO"}],
+    }
+
+    def body() -> None:
+        bundle = Bundle(tmp_path)
+        bundle.linux["seccomp"] = profile
+        for name in ("bounding", "permitted", "effective"):
+            capabilities = bundle.process["capabilities"]
+            capabilities[name] = [*capabilities[name], "CAP_SYS_PTRACE"]
+        with Capture() as capture, Capture() as streams:
+            init = bundle.start("sh", "-c", SCAN, stdio=capture.stdio)
+            launch = held_exec(bundle, init, streams)
+            (bundle.rootfs / "go").touch()
+            wait_for(bundle.rootfs / "done")
+            stop(wait(launch))
+            stop(init)
+            bundle.destroy()
+            lines = capture.result(0).stdout.splitlines()
+        exes = [line for line in lines if line.startswith("EXE ")]
+        assert len(exes) == 1  # one process was seen, and it was ours
+        links = {line.removeprefix("LINK ") for line in lines if line.startswith("LINK ")}
+        assert {link.split(":")[0] for link in links} <= {"/", "/dev/null", "/memfd", "socket"}
+        facts = dict(line.split(":\t") for line in lines if ":\t" in line)
+        assert int(facts["CapPrm"], 16) == int(facts["CapBnd"], 16) == DEFAULT_MASK | PTRACE
+        assert facts["Seccomp"] == "2"
+        assert len(facts["NSpid"].split()) == 1  # no other pid namespace is shown inside
+
+    isolated(body)
+
+
+def test_an_exec_in_progress_cannot_be_read_without_sys_ptrace(tmp_path: Path) -> None:
+    def body() -> None:
+        bundle = Bundle(tmp_path)
+        with Capture() as capture, Capture() as streams:
+            init = bundle.start("sh", "-c", SCAN, stdio=capture.stdio)
+            launch = held_exec(bundle, init, streams)
+            (bundle.rootfs / "go").touch()
+            wait_for(bundle.rootfs / "done")
+            stop(wait(launch))
+            stop(init)
+            bundle.destroy()
+            lines = capture.result(0).stdout.splitlines()
+        assert [line for line in lines if line.startswith("EXE")] == ["EXE "]
+        assert {line for line in lines if line.startswith("LINK")} == {"LINK "}
+
+    isolated(body)
+
+
+def stop(process: Running) -> None:
+    signal.pidfd_send_signal(process.pidfd, signal.SIGKILL)
+    end(process)
+
+
+def wait_for(path: Path) -> None:
+    deadline = time.monotonic() + 10
+    while not path.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
