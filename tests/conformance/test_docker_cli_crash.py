@@ -31,13 +31,13 @@ def test_kill_of_the_daemon_loses_nothing(fresh_daemon: Fresh) -> None:
 
 def test_stop_works_after_a_restart(fresh_daemon: Fresh) -> None:
     daemon = fresh_daemon()
-    daemon.docker("run", "-d", "--name", "a", "--init", "busybox", "sleep", "600")
+    daemon.docker("run", "-d", "--name", "quay", "--init", "busybox", "sleep", "600")
     daemon.restart()
-    daemon.docker("stop", "-t", "5", "a")
-    assert daemon.docker("inspect", "-f", "{{.State.ExitCode}}", "a").stdout in ("143\n", "0\n")
-    daemon.docker("start", "a")
-    assert daemon.docker("exec", "a", "echo", "again").stdout == "again\n"
-    daemon.docker("rm", "-f", "a")
+    daemon.docker("stop", "-t", "5", "quay")
+    assert daemon.docker("inspect", "-f", "{{.State.ExitCode}}", "quay").stdout in ("143\n", "0\n")
+    daemon.docker("start", "quay")
+    assert daemon.docker("exec", "quay", "echo", "again").stdout == "again\n"
+    daemon.docker("rm", "-f", "quay")
     assert not daemon.docker("ps", "-aq").stdout
 
 
@@ -75,9 +75,9 @@ def test_the_shim_is_one_process(fresh_daemon: Fresh) -> None:
 
 def test_attached_clients_end_cleanly_when_the_daemon_dies(fresh_daemon: Fresh) -> None:
     daemon = fresh_daemon()
-    daemon.docker("run", "-d", "--name", "a", "busybox", "sleep", "600")
+    daemon.docker("run", "-d", "--name", "quay", "busybox", "sleep", "600")
     client = subprocess.Popen(
-        ["docker", "wait", "a"],
+        ["docker", "wait", "quay"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env=daemon.environment,
@@ -87,4 +87,4 @@ def test_attached_clients_end_cleanly_when_the_daemon_dies(fresh_daemon: Fresh) 
     _, said = client.communicate(timeout=20)
     assert client.returncode != 0, said
     daemon.start()
-    daemon.docker("rm", "-f", "a")
+    daemon.docker("rm", "-f", "quay")

@@ -20,28 +20,23 @@ def test_the_bridge_gives_address_gateway_and_files(daemon: TestDaemon) -> None:
 
 def test_containers_reach_each_other_and_the_host_side(daemon: TestDaemon) -> None:
     daemon.docker("run", "-d", "--name", "srv", "busybox", "sh", "-c",
-                  "echo served > /index; exec httpd -f -p 80 -h /")  # fmt: skip
+                  "while :; do echo served | nc -l -p 80; done")  # fmt: skip
     try:
         address = daemon.docker(
             "inspect", "-f", "{{.NetworkSettings.IPAddress}}", "srv"
         ).stdout.strip()
-        fetch = f"until wget -qO- http://{address}/index; do sleep 0.1; done"
+        fetch = f"until nc {address} 80 </dev/null; do sleep 0.1; done"
         out = daemon.docker("run", "--rm", "busybox", "sh", "-c", fetch, timeout_s=20)
         assert out.stdout == "served\n"
         assert (
             daemon.docker("run", "--rm", "busybox", "ping", "-c1", "-W2", "172.17.0.1").returncode
             == 0
         )
-        daemon.run_inside(["ping", "-c1", "-W2", address]) if has_ping(daemon) else None
         (network,) = json.loads(daemon.docker("network", "inspect", "bridge").stdout)
         attached = [each["Name"] for each in network["Containers"].values()]
         assert attached == ["srv"]
     finally:
         daemon.docker("rm", "-f", "srv")
-
-
-def has_ping(daemon: TestDaemon) -> bool:
-    return daemon.run_inside(["sh", "-c", "command -v ping"], check=False).returncode == 0
 
 
 def test_none_has_only_loopback(daemon: TestDaemon) -> None:
