@@ -26,6 +26,7 @@ from cais.network.sandbox import Sandbox
 
 INTERFACE = "eth0"
 _SWEEP = 8  # released interfaces looked at per connection: bounds what one start pays for others
+_REMEMBERED = 4096  # stopped containers that get their address again if it is still free
 _IPV6 = Path("/proc/sys/net/ipv6")
 
 
@@ -54,6 +55,7 @@ class BridgeNetwork:
         self._pool: AddressPool | None = None
         self._connected: dict[str, tuple[int, str]] = {}  # container id: interface index, address
         self._released: dict[str, int] = {}  # address: index of the interface that still holds it
+        self._previous: dict[str, str] = {}  # container id: its last address, asked for again
 
     @property
     def bridge(self) -> Bridge:
@@ -121,11 +123,14 @@ class BridgeNetwork:
         index, address = self._connected.pop(container_id, (0, ""))
         if index:
             self._released[address] = index
+            self._previous[container_id] = address
+            if len(self._previous) > _REMEMBERED:
+                del self._previous[next(iter(self._previous))]
 
     def _connect(
         self, container_id: str, sandbox: Sandbox, mac: str | None
     ) -> tuple[Endpoint, dict[str, str]]:
-        address = self._take_address()
+        address = self._take_address(container_id)
         name = interface_name(self._owner)
         endpoint = Endpoint(
             network_id=self._network_id,
@@ -190,7 +195,17 @@ class BridgeNetwork:
         assert self._pool is not None, "setup comes first"
         return self._pool
 
-    def _take_address(self) -> str:
+    def _take_address(self, container_id: str) -> str:
+        """Take the address the container had before if it can be had, else the next one.
+
+        Deleting an interface that is about to go anyway holds the kernel for 20 ms: done for a
+        container that comes back at once, and when nothing else is left.
+        """
+        if (previous := self._previous.pop(container_id, "")) in self._released:
+            self._delete(self._released[previous])
+            self._sweep([previous])
+        if previous and self._addresses.claim(previous):
+            return previous
         self._sweep(list(self._released)[:_SWEEP])
         try:
             return self._addresses.take()

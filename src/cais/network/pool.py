@@ -75,6 +75,15 @@ class AddressPool:
             f"no available IPv4 addresses on this network's address pools: {self.subnet}"
         )
 
+    def claim(self, address: str) -> bool:
+        """Take this very address; return whether it was free."""
+        number = int(ipaddress.IPv4Address(address))
+        first, last = _host_range(self.subnet)
+        if not first <= number <= last or number in self._taken or number in self._reserved:
+            return False
+        self._taken.add(number)
+        return True
+
     def adopt(self, address: str) -> None:
         """Count an address as taken; those after it come next."""
         number = int(ipaddress.IPv4Address(address))

@@ -189,6 +189,21 @@ def test_two_hundred_turns_on_five_addresses(on_host: Callable[..., None]) -> No
     on_host(body, bip="10.7.0.1/29")
 
 
+def test_a_restarted_container_has_its_address_again(on_host: Callable[..., None]) -> None:
+    def body(host: Host) -> None:
+        _, first = where(host.attach("a" * 64))
+        _, other = where(host.attach("b" * 64))
+        host.manager.release("a" * 64)
+        path, again = where(host.attach("a" * 64))
+        assert again == first
+        assert kit.exchange(path, None, again) == "172.17.0.1"
+        host.manager.release("a" * 64)
+        _, third = where(host.attach("c" * 64))
+        assert third not in {first, other}
+
+    on_host(body)
+
+
 def test_a_failed_attach_leaves_nothing(
     on_host: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:

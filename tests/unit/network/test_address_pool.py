@@ -45,6 +45,14 @@ def test_adopted_addresses_are_taken_and_the_next_comes_after() -> None:
     assert [addresses.take() for _ in range(3)] == ["10.7.0.6", "10.7.0.2", "10.7.0.3"]
 
 
+def test_an_address_is_claimed_once_and_only_where_it_belongs() -> None:
+    addresses = pool()
+    assert addresses.claim("10.7.0.4")
+    for refused in ("10.7.0.4", "10.7.0.1", "10.7.0.0", "10.7.0.7", "10.7.0.8"):
+        assert not addresses.claim(refused)
+    assert [addresses.take() for _ in range(3)] == ["10.7.0.2", "10.7.0.3", "10.7.0.5"]
+
+
 def test_docker_s_subnets_in_dockers_order() -> None:
     subnets = [str(subnet) for subnet in default_subnets()]
     assert subnets[:5] == [f"172.{second}.0.0/16" for second in range(17, 22)]
