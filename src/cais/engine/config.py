@@ -25,7 +25,9 @@ class EngineConfig:
     bridge_name: str = ""
     """An existing bridge to use instead of a docker0 of our own with ``bridge_address``."""
 
-    bridge_address: str = "172.17.0.1/16"
+    bridge_address: str = ""
+    """Address and prefix length of our bridge; "" for the first of Docker's that is free."""
+
     default_stop_timeout_s: int = 10
     log_max_size_bytes: int = 10 * 1024 * 1024
     log_max_files: int = 5
