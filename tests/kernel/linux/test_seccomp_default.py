@@ -48,7 +48,8 @@ BLOCKED = {
     "query_module": 178, "quotactl": 179, "quotactl_fd": 443, "reboot": 169, "request_key": 249,
     "security": 185, "set_mempolicy": 238, "set_mempolicy_home_node": 450, "setdomainname": 171,
     "sethostname": 170, "setns": 308, "settimeofday": 164, "swapoff": 168, "swapon": 167,
-    "sysfs": 139, "syslog": 103, "tuxcall": 184, "umount2": 166, "unshare": 272, "uselib": 134, "userfaultfd": 323, "ustat": 136, "vhangup": 153, "vserver": 236,
+    "sysfs": 139, "syslog": 103, "tuxcall": 184, "umount2": 166, "unshare": 272, "uselib": 134,
+    "userfaultfd": 323, "ustat": 136, "vhangup": 153, "vserver": 236,
 }  # fmt: skip
 
 _libc = ctypes.CDLL(None, use_errno=True)
