@@ -92,7 +92,7 @@ def _checked(values: daemon_flags.Values) -> DaemonOptions:
         group=values.get("group", ""),
         cgroup_parent=_cgroup_parent(values.get("cgroup-parent", "/cais")),
         bridge_name=_bridge_name(values),
-        bridge_address=_bridge_address(values.get("bip", "172.17.0.1/16")),
+        bridge_address=_bridge_address(values.get("bip", "")),
         labels=_labels(values.get("label", [])),
         log_max_size_bytes=max_size,
         log_max_files=max_files,
@@ -150,6 +150,8 @@ def _bridge_name(values: Mapping[str, str]) -> str:
 
 
 def _bridge_address(text: str) -> str:
+    if not text:
+        return ""
     try:
         interface = ipaddress.IPv4Interface(text)
     except ValueError as exc:
