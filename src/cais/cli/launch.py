@@ -86,6 +86,15 @@ def _answers(client: Client) -> bool:
     return True
 
 
+def _answers_well(client: Client) -> bool:
+    # Our own daemon, on its way up or down: a cut connection is no answer yet.
+    try:
+        client.ping(timeout_s=10)
+    except CaisError:
+        return False
+    return True
+
+
 def _start(client: Client, roots: Roots, timeout_s: float) -> None:
     import subprocess
 
@@ -100,7 +109,7 @@ def _start(client: Client, roots: Roots, timeout_s: float) -> None:
             cwd="/",
         )
     deadline = time.monotonic() + timeout_s
-    while not _answers(client):
+    while not _answers_well(client):
         if daemon.poll() is not None:
             raise UnavailableError(
                 f"caisd ended with status {daemon.returncode}: {_said(roots, began_at)}"
