@@ -126,6 +126,13 @@ def test_long_lines_are_cut_at_16_kib_and_keep_their_first_time(length: int, ste
     assert len({part["time"] for part in logged[1:-1]}) == 1
 
 
+def test_a_full_part_is_logged_without_waiting_for_more() -> None:
+    lines = Lines("stdout", {})
+    assert lines.feed(b"x" * (MAX_LINE - 1), TIME_NS) == b""
+    assert lines.feed(b"x", TIME_NS) == entry(b"x" * MAX_LINE)
+    assert lines.feed(b"\n", TIME_NS + 1) == entry(b"\n")
+
+
 def test_split_points_do_not_depend_on_how_it_was_read() -> None:
     rng = random.Random(5)
     data = b"".join(os.urandom(rng.choice([0, 5, 16383, 16384, 20000])) + b"\n" for _ in range(20))

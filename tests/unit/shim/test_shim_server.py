@@ -189,7 +189,9 @@ async def test_without_descriptors_clients_are_refused_and_later_served(shim: Sh
             await session.run("a", "true")
         crowd = [socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(6)]
         for channel in crowd:
+            channel.settimeout(10)
             channel.connect(str(shim.socket_path))
+        assert crowd[-1].recv(100) == b""
         with pytest.raises(errors.InvalidArgumentError, match="0 descriptors came"):
             await session.client.attach("a", stdin=False, stdout=True, stderr=True, tty=False)
         for channel in crowd:
