@@ -81,7 +81,6 @@ class FakeRuntime:
         self.calls.append(("destroy", container_id))
         return os.path.exists(os.path.join(bundle, "oom"))
 
-
     def cgroup_of(self, container_id: str, bundle: str) -> Cgroup:
         """As the runtime's for a container without control groups."""
         del container_id, bundle
