@@ -184,7 +184,7 @@ async def _open_core(config: EngineConfig, stack: AsyncExitStack) -> tuple[Core,
         exec_root=str(config.exec_root),
         options=NetworkOptions(
             bridge=config.bridge_name or None,
-            bip=None if config.bridge_name else config.bridge_address,
+            bip=None if config.bridge_name else config.bridge_address or None,
         ),
         pool_size=config.ready_namespaces,
         warn=log.warning,
