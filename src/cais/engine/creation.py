@@ -17,12 +17,10 @@ from cais.engine.bundle import check_log_config
 from cais.engine.merge import command_of, merge_config
 from cais.engine.names import generate_name, new_id, parse_name
 from cais.engine.oci import adapt_host_config, masks
-from cais.engine.oci.modes import other_container
 from cais.engine.records import ContainerRecord
 from cais.engine.table import Container
 from cais.errors import CaisError, InvalidArgumentError, NotFoundError, UnsupportedError
 from cais.linux.durable import replace_file
-from cais.network.errors import NetworkNotFoundError
 from cais.network.files import NameSettings, check_names
 from cais.spec.container import LogConfig
 from cais.spec.platform import Platform, host_platform, parse_platform
@@ -183,7 +181,6 @@ class _Creation:
         host_config, warnings = adapt_host_config(self._body.config, asked, self._host)
         self.warnings += warnings
         refuse_unsupported(config, host_config, self._body)
-        self._check_joined(host_config)
         policy = host_config.restart_policy
         return replace(
             host_config,
@@ -194,12 +191,6 @@ class _Creation:
             masked_paths=masks.masked_paths(host_config),
             readonly_paths=masks.read_only_paths(host_config),
         )
-
-    def _check_joined(self, host_config: HostConfig) -> None:
-        """Containers whose namespaces are to be shared must exist when this one is created."""
-        for mode in (host_config.network_mode, host_config.ipc_mode, host_config.pid_mode):
-            if (ref := other_container(mode)) is not None:
-                self._core.table.resolve(ref)
 
     def _check_names(self, config: ContainerConfig, host_config: HostConfig) -> None:
         check_names(
@@ -251,7 +242,7 @@ def refuse_unsupported(config: ContainerConfig, host_config: HostConfig, body: C
 
     Raises:
         UnsupportedError: an option of Docker's that this version does not have.
-        NetworkNotFoundError: a network that does not exist.
+        InvalidArgumentError: a network that does not exist, besides the mode.
 
     """
     published = [port for port, bound in (host_config.port_bindings or {}).items() if bound]
@@ -266,14 +257,11 @@ def refuse_unsupported(config: ContainerConfig, host_config: HostConfig, body: C
         )
     if host_config.links:
         raise UnsupportedError("legacy links are not supported (Links)")
-    if (
-        host_config.network_mode not in PREDEFINED
-        and other_container(host_config.network_mode) is None
-    ):
-        raise NetworkNotFoundError(host_config.network_mode)
     for network in body.networking_config.endpoints_config or {}:
-        if network not in PREDEFINED:
-            raise NetworkNotFoundError(network)
+        # An unknown mode is found out at the start, as in Docker: a 404 now would read as a
+        # missing image to the docker CLI.
+        if network not in PREDEFINED and network != host_config.network_mode:
+            raise InvalidArgumentError(f"network {network} not found")
 
 
 def write_record(directory: str, record: ContainerRecord) -> None:
