@@ -185,7 +185,7 @@ class Connection:
         fields = list(response.headers.items())
         if response.content_type:
             fields.append(("Content-Type", response.content_type))
-        if not response.is_bodiless:
+        if not response.is_bodiless:  # also 0: without it h11 would say chunked
             fields.append(("Content-Length", str(len(response.body))))
         data = await self._send_head(response.status, fields)
         if response.body and not response.is_bodiless and head.method != "HEAD":

@@ -16,7 +16,7 @@ from cais.api.versions import (
     reshape_create_request,
 )
 from cais.errors import InvalidArgumentError
-from cais.spec.container import parse_create_body, parse_update_body
+from cais.spec.container import ContainerConfig, parse_create_body, parse_update_body
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -88,10 +88,10 @@ class ContainerRoutes:
 
     async def create(self, request: Request) -> Answer:
         """Create a container."""
-        raw = await read_json_bytes(request)
-        if not raw:
-            raise InvalidArgumentError("config cannot be empty in order to create a container")
+        raw = await read_json_bytes(request) or b"{}"
         body = parse_create_body(reshape_create_request(raw, request.version))
+        if body.config == ContainerConfig():
+            raise InvalidArgumentError("config cannot be empty in order to create a container")
         query = request.query
         platform = query.text("platform") if request.version >= (1, 41) else ""
         container_id, warnings = await self._containers.create(query.text("name"), body, platform)

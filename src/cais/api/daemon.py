@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Self
 from cais.api.application import common_headers, make_router
 from cais.api.daemon_log import set_level
 from cais.api.listeners import UnixAddress, UnixListener, find_group, open_tcp
-from cais.api.server import Server
+from cais.api.server import DEFAULT_MAX_CONNECTIONS, Server
 from cais.errors import CaisError, ConflictError, InvalidArgumentError
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ class Daemon:
         opened = [self._open(host) for host in options.hosts]
         engine = await open_engine(options)
         self._stack.push_async_callback(engine.close)
-        limit = int(_descriptor_limit() * _MAX_CONNECTIONS_SHARE)
+        limit = min(DEFAULT_MAX_CONNECTIONS, int(_descriptor_limit() * _MAX_CONNECTIONS_SHARE))
         server = Server(make_router(engine), common_headers(), limit)
         self._stack.push_async_callback(server.close, options.shutdown_timeout_s)
         for host, (sock, context) in zip(options.hosts, opened, strict=True):

@@ -18,7 +18,8 @@ from cais.errors import ConflictError, InvalidArgumentError, UnsupportedError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-BACKLOG = 1024
+BACKLOG = 4096
+"""As much as the kernel gives by default: a connect(2) beyond it fails instead of waiting."""
 _MODE = 0o660
 
 

@@ -1,17 +1,19 @@
 """From a request's head to the handler of its route.
 
-Paths are decoded once and must then be clean: what holds an empty, ``.`` or ``..`` segment, or a
-control character, matches nothing. The version prefix is optional and applies to every route.
+Paths are decoded once and must then be clean: what holds an empty, ``.`` or ``..`` segment is
+answered with a redirect to its clean form, as dockerd does, and never reaches a handler. The
+version prefix is optional and applies to every route.
 """
 
 from __future__ import annotations
 
+import posixpath
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple
-from urllib.parse import unquote_to_bytes
+from urllib.parse import quote, unquote_to_bytes
 
 from cais.api.errors import ClientGoneError, PageNotFoundError, error_response
-from cais.api.http import Request
+from cais.api.http import Request, Response
 from cais.api.query import Query
 from cais.api.versions import NEWEST, parse_version
 from cais.errors import InvalidArgumentError
@@ -39,6 +41,14 @@ class Route(NamedTuple):
     """Called with the request and the path's parameters by name."""
 
 
+class _UncleanPathError(Exception):
+    """The path is not in its shortest form, which is ``path``."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self.path = path
+
+
 class Router:
     """Finds routes; an application for ``connection.Connection``.
 
@@ -63,6 +73,10 @@ class Router:
             return await handler(request, **parameters)
         except ClientGoneError:
             raise
+        except _UncleanPathError as exc:
+            query = head.target.partition("?")[2]
+            location = quote(exc.path) + ("?" + query if query else "")
+            return Response(301, headers={"Location": location})
         except Exception as exc:  # noqa: BLE001 - the one place where any failure becomes a 500
             return error_response(exc, f"{head.method} {_path_only(head.target)}")
 
@@ -114,8 +128,11 @@ def _decode_path(raw: str) -> str:
         raise InvalidArgumentError("bad request: the path is not UTF-8") from exc
     if _CONTROL.search(path):
         raise InvalidArgumentError("bad request: control character in the path")
-    if any(segment in {"", ".", ".."} for segment in path.split("/")[1:]):
-        raise PageNotFoundError
+    clean = posixpath.normpath("/" + path.lstrip("/"))
+    if path.endswith("/") and clean != "/":
+        clean += "/"
+    if clean != path:
+        raise _UncleanPathError(clean)
     return path
 
 

@@ -38,11 +38,8 @@ async def message(client: Any, method: str, target: str, **headers: str) -> tupl
         ("/nowhere", 404, "page not found"),
         ("/v1.50", 404, "page not found"),
         ("/v1.50/nowhere", 404, "page not found"),
-        ("/containers/../_ping", 404, "page not found"),
-        ("/containers//json", 404, "page not found"),
-        ("/containers/%2e%2e/json", 404, "page not found"),
-        ("//v1.44//containers/json", 404, "page not found"),
-        ("/containers/%2e%2e%2fx/json", 404, "page not found"),
+        ("/info/", 404, "page not found"),
+        ("/", 404, "page not found"),
         ("/containers/a%00b/json", 400, "bad request: control character in the path"),
         ("/containers/%zz/json", 400, "bad request: malformed escape in the path"),
         ("/containers/%ff/json", 400, "bad request: the path is not UTF-8"),
@@ -52,6 +49,24 @@ async def message(client: Any, method: str, target: str, **headers: str) -> tupl
 )
 async def test_path_that_names_nothing(client: Any, target: str, status: int, text: str) -> None:
     assert await message(client, "GET", target) == (status, text)
+
+
+@pytest.mark.parametrize(
+    ("target", "location"),
+    [
+        ("/containers/../_ping", "/_ping"),
+        ("//v1.44//containers/json?a=b", "/v1.44/containers/json?a=b"),
+        ("/v1.41/containers//foo/json", "/v1.41/containers/foo/json"),
+        ("/containers/%2ffoo/json", "/containers/foo/json"),
+        ("/containers/%2e%2e/a%20b", "/a%20b"),
+        ("/../../x", "/x"),
+        ("//", "/"),
+        ("/./x/", "/x/"),
+    ],
+)
+async def test_unclean_path_is_redirected(client: Any, target: str, location: str) -> None:
+    reply = await client.ask("GET", target)
+    assert (reply.status, reply.headers["location"]) == (301, location)
 
 
 @pytest.mark.parametrize("method", ["PUT", "OPTIONS", "TRACE", "get", "BREW"])
