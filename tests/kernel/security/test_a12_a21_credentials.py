@@ -93,7 +93,7 @@ def test_cve_2022_36109_the_primary_group_is_among_the_groups(tmp_path: Path) ->
         assert result.stdout == "10\n"
         assert "Permission denied" in result.stderr
         bundle.extras |= {"user": "nobody", "additional_groups": ["77", "root"]}
-        assert bundle.run("id", "-G").stdout.split() == ["65534", "10", "77", "0"]
+        assert set(bundle.run("id", "-G").stdout.split()) == {"65534", "10", "77", "0"}
 
     isolated(body)
 
@@ -163,11 +163,12 @@ def test_cve_2026_47262_files_made_to_stall_the_lookup(tmp_path: Path, kind: str
             group.write_text("g:x:5:" + ",".join(["nobody"] * 1_000_000) + "\n")
         bundle.extras["user"] = "nobody"
         start = time.monotonic()
-        try:
+        if kind == "long" or (kind == "kcore" and not os.path.exists("/proc/kcore")):
             assert bundle.run("true").code == 0
-            assert kind in ("long", "kcore")  # kcore: there may be none
-        except LaunchError as refused:
-            assert refused.kind == "user"
+        else:
+            with pytest.raises(LaunchError) as refused:
+                bundle.run("true")
+            assert refused.value.kind == "user"
         assert time.monotonic() - start < 2
 
     isolated(body)

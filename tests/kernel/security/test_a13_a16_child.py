@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -19,20 +18,24 @@ def wait(launch):
     while (running := launch.advance()) is None:
         select.select([launch], [], [])
     return running
+def enter(name):
+    path = f"{bundle}/{name}"
+    return wait(container.begin_exec(id_, bundle, path, init.pidfd, stdio=streams))
+bundle, id_ = sys.argv[2:]
 streams = container.Stdio(0, 1, 2)
-init = wait(container.begin(sys.argv[3], sys.argv[2], stdio=streams))
+init = wait(container.begin(id_, bundle, stdio=streams))
 try:
     for _ in range(2):
-        done = wait(container.begin_exec(sys.argv[3], sys.argv[2], sys.argv[2] + "/exec-1.json", init.pidfd, stdio=streams))
+        done = enter("exec-1.json")
         os.waitid(os.P_PIDFD, done.pidfd, os.WEXITED)
     try:
-        wait(container.begin_exec(sys.argv[3], sys.argv[2], sys.argv[2] + "/bad.json", init.pidfd, stdio=streams))
+        enter("bad.json")
     except container.LaunchError as error:
         assert error.kind == "user", error.message
 finally:
     os.kill(init.pid, 9)
     os.waitid(os.P_PIDFD, init.pidfd, os.WEXITED)
-    container.destroy(sys.argv[3], sys.argv[2])
+    container.destroy(id_, bundle)
 """
 POISON = (
     "etc/nsswitch.conf",
@@ -78,9 +81,7 @@ def test_cve_2019_14271_nothing_is_imported_or_resolved_inside(tmp_path: Path) -
         for line in log.read_text().splitlines():
             pid, _, call = line.partition(" ")
             call = call.strip()
-            if re.match(r"(pivot_root|setns)\\(", call) or call.startswith(
-                ("pivot_root(", "setns(")
-            ):
+            if call.startswith(("pivot_root(", "setns(")):
                 inside.add(pid)
             elif call.startswith(("execve", "execveat")) and pid in inside:
                 inside.discard(pid)
