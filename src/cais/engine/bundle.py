@@ -262,8 +262,10 @@ def log_attributes(record: ContainerRecord) -> dict[str, str]:
 
 
 def _asked_endpoint(record: ContainerRecord) -> EndpointSettings | None:
-    endpoints = record.networking.endpoints_config if record.networking else None
-    return (endpoints or {}).get(record.network_mode)
+    """Return what was asked of the container's network; clients call the bridge ``default`` too."""
+    endpoints = (record.networking.endpoints_config if record.networking else None) or {}
+    asked = endpoints.get(record.network_mode)
+    return asked or endpoints.get("default") if record.network_mode == "bridge" else asked
 
 
 def _write(path: str, content: bytes) -> None:
