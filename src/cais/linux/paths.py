@@ -148,6 +148,8 @@ def _ensure(root_fd: int, path: str, mode: int, links: int) -> int:
     parent, name = os.path.split(path.rstrip("/"))
     parent_fd = _ensure(root_fd, parent or "/", mode, links)
     try:
+        if name in (".", ".."):  # behind a directory that was missing until now
+            return open_in_root(root_fd, path, os.O_PATH | os.O_DIRECTORY)
         link = _read_link(parent_fd, name)
         if link is not None:
             return _ensure(root_fd, os.path.join(parent, link), mode, links - 1)
