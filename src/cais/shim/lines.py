@@ -180,7 +180,7 @@ def _is_binary(data: bytes) -> bool:
 def _escape_binary(data: bytes, newline: bytes) -> bytes:
     # A newline is hardly ever found by the byte pair it is quoted as: split before, not after.
     lines = data.decode("utf-8", "replace").split("\n")
-    return newline.join([_quote(line)[1:-1].encode() for line in lines])
+    return newline.decode().join([_quote(line)[1:-1] for line in lines]).encode()
 
 
 def _attrs(attrs: Mapping[str, str]) -> str:
