@@ -189,6 +189,36 @@ def test_two_hundred_turns_on_five_addresses(on_host: Callable[..., None]) -> No
     on_host(body, bip="10.7.0.1/29")
 
 
+def test_an_address_waits_for_its_interface_to_go(on_host: Callable[..., None]) -> None:
+    def body(host: Host) -> None:
+        attachments = [host.attach(f"{number:064x}") for number in range(5)]
+        path, address = where(attachments[0])
+        assert attachments[0].endpoint is not None
+        lingering_fd = os.open(path, os.O_RDONLY)  # somebody looks into the namespace
+        host.manager.release(f"{0:064x}")
+        assert attachments[0].endpoint.host_interface in host.ports()
+        assert where(host.attach("b" * 64))[1] == address
+        assert attachments[0].endpoint.host_interface not in host.ports()
+        os.close(lingering_fd)
+
+    on_host(body, bip="10.7.0.1/29")
+
+
+def test_a_repair_does_not_bring_the_released_back(on_host: Callable[..., None]) -> None:
+    def body(host: Host) -> None:
+        path, _ = where(host.attach("a" * 64))
+        lingering_fd = os.open(path, os.O_RDONLY)
+        host.manager.release("a" * 64)
+        kit.ip("link", "delete", "docker0")
+        host.attach("b" * 64)
+        os.close(lingering_fd)
+        kit.eventually(lambda: len(host.ports()) == 1, "the released interface goes")
+        for number in range(4):
+            host.attach(f"{number:064x}")
+
+    on_host(body, bip="10.7.0.1/29")
+
+
 def test_a_restarted_container_has_its_address_again(on_host: Callable[..., None]) -> None:
     def body(host: Host) -> None:
         _, first = where(host.attach("a" * 64))
