@@ -122,9 +122,10 @@ class FakeLaunch:
             self._terminal_fd, terminal_fd = os.openpty()
             if size is not None:
                 _set_size(terminal_fd, size)
+        parent_pid = os.getpid()
         self.pid: int | None = os.fork()
         if self.pid == 0:
-            _child(process, stdio, terminal_fd, report_fd, stuck=stuck)
+            _child(process, stdio, (terminal_fd, report_fd, parent_pid), stuck=stuck)
         self.pidfd = os.pidfd_open(self.pid)
         os.close(report_fd)
         if terminal_fd >= 0:
@@ -166,10 +167,13 @@ def _process(path: str) -> dict[str, Any]:
 
 
 def _child(
-    process: dict[str, Any], stdio: Stdio | None, terminal_fd: int, report_fd: int, *, stuck: bool
+    process: dict[str, Any], stdio: Stdio | None, numbers: tuple[int, int, int], *, stuck: bool
 ) -> None:
+    terminal_fd, report_fd, parent_pid = numbers
     try:
         set_parent_death_signal(signal.SIGKILL)  # a test may kill the shim
+        if os.getppid() != parent_pid:  # it has already
+            return
         for number in range(1, signal.NSIG):
             if number not in {signal.SIGKILL, signal.SIGSTOP} and number in signal.valid_signals():
                 signal.signal(number, signal.SIG_DFL)
