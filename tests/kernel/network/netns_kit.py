@@ -55,13 +55,15 @@ def ip(*arguments: str) -> str:
     return subprocess.run(["ip", *arguments], check=True, capture_output=True, text=True).stdout
 
 
-def exchange(server_path: str | None, client_path: str | None, address: str) -> str:
+def exchange(
+    server_path: str | None, client_path: str | None, address: str, timeout_s: float = 2
+) -> str:
     """Connect from one namespace (None = here) to another; return the peer the server saw."""
     with _maybe(server_path):
         server = socket.create_server((address, 0))
     with server:
         with _maybe(client_path):
-            client = socket.create_connection((address, server.getsockname()[1]), timeout=2)
+            client = socket.create_connection((address, server.getsockname()[1]), timeout=timeout_s)
         with client:
             connection, peer = server.accept()
             connection.close()

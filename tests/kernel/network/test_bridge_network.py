@@ -12,6 +12,7 @@ import netns_kit as kit
 import pytest
 
 from cais.linux.netlink.route import RouteSocket
+from cais.linux.nftables import Nftables
 from cais.network.bridge import NetworkOptions
 from cais.network.endpoint import Attachment
 from cais.network.errors import NetworkFullError, NoReadyNamespaceError
@@ -128,6 +129,11 @@ def enter_outside(root: Path) -> str:
     return namespace.path
 
 
+def nft(commands: str) -> str:
+    with Nftables() as nftables:
+        return nftables.run(commands)
+
+
 def leave_outside(path: str) -> None:
     kit.ip("link", "delete", "up1")
     kit.remove_namespace(path)
@@ -154,7 +160,14 @@ def test_a_neighbour_does_not_route_into_the_bridge(
         with kit.inside(outside):
             kit.ip("route", "add", "172.17.0.0/16", "via", "10.9.9.1")
         with pytest.raises(TimeoutError):
-            kit.exchange(path, outside, address)
+            kit.exchange(path, outside, address, 0.5)
+        # Nor where the host forwards for others too, nor with only the forward chain left.
+        os.unlink(host.root / "run" / "network" / "forwarding-was-off")
+        host.restart(dict(host.manager._attachments))
+        (table,) = nft("list tables").splitlines()
+        nft(f"flush chain {table.removeprefix('table ')} raw-prerouting")
+        with pytest.raises(TimeoutError):
+            kit.exchange(path, outside, address, 0.5)
         leave_outside(outside)
 
     on_host(body)
@@ -405,7 +418,7 @@ def test_forwarding_we_turned_on_serves_only_containers(
         with kit.inside(outside):
             kit.ip("route", "add", "default", "via", "10.9.9.1")
         with suppress(TimeoutError):
-            pytest.fail(f"routed: {kit.exchange(outside, stranger.path, '10.9.9.9')}")
+            pytest.fail(f"routed: {kit.exchange(outside, stranger.path, '10.9.9.9', 0.5)}")
         leave_outside(outside)
         kit.ip("link", "delete", "st1")
         kit.remove_namespace(stranger.path)
