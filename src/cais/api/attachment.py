@@ -42,5 +42,7 @@ async def carry(session: AttachSession, client: socket.socket, unread: bytes) ->
         detached = await hijack.pump(client, session.sock, unread=unread, scanner=scanner)
         if detached and session.on_detach is not None:
             session.on_detach()
+        elif session.on_end is not None:
+            await session.on_end()
     finally:
         session.close()

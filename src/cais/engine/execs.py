@@ -34,6 +34,7 @@ _START_PREFIX = "OCI runtime exec failed: exec failed: unable to start container
 _FAILED_TO_START = 126
 _NOT_FOUND = 127
 _RESIZE_LIMIT_S = 10.0
+_EXIT_LIMIT_S = 5.0
 _KEPT_ENDED_S = 300.0
 """How long an ended exec can still be inspected, as Docker keeps them."""
 
@@ -159,6 +160,8 @@ class Execs:
             failure, exit_code = exec_failure(exc, one.container)
             self._end(one, exit_code)
             raise failure from exc
+        finally:
+            self._bundles.forget_exec(record.id, one.id)
         if one.exit_code is None:  # a short one may have ended before this line
             one.pid, one.running = started.pid, True
         one.ready.set()
@@ -269,6 +272,8 @@ class Execs:
             sock=sock,
             detach_keys=one.detach_keys if body.tty and body.attach_stdin else b"",
             on_detach=lambda: self._announce(one, "exec_detach"),
+            # The exit may arrive a moment after the last byte; clients ask for it at once.
+            on_end=lambda: self._core.clock.is_done_within(one.ended, _EXIT_LIMIT_S),
         )
 
     def _find(self, exec_id: str) -> Exec:

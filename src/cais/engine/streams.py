@@ -14,7 +14,7 @@ from cais.errors import ConflictError, InvalidArgumentError, UnsupportedError
 if TYPE_CHECKING:
     import asyncio
     import socket
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from cais.engine.core import Core
     from cais.engine.table import Container
@@ -42,6 +42,9 @@ class AttachSession:
 
     on_detach: Callable[[], None] | None = None
     """Call when the detach keys were seen: the event."""
+
+    on_end: Callable[[], Awaitable[object]] | None = None
+    """Await after the last byte, before the client learns of the end: what it asks then is true."""
 
     def close(self) -> None:
         """Close ``sock``; the container does not notice."""
