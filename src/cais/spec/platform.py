@@ -24,7 +24,7 @@ _ARCHITECTURES = {
     "i686": ("386", ""),
 }
 _DEFAULT_VARIANTS = {"arm64": "v8", "arm": "v7"}
-_is_component = re.compile(r"[A-Za-z0-9_.-]{1,64}").fullmatch
+_is_component = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}").fullmatch
 
 
 class InvalidPlatformError(InvalidArgumentError):

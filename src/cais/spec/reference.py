@@ -125,12 +125,14 @@ def split_domain(name: str) -> tuple[str, str]:
 
 
 def familiar_repository(repository: str) -> str:
-    """Return a full repository name as users write it."""
+    """Return a full repository name as users write it: short where that means the same."""
     domain, _, path = repository.partition("/")
     if domain != DEFAULT_DOMAIN:
         return repository
-    official, slash, name = path.partition("/")
-    return name if official == _OFFICIAL and slash and "/" not in name else path
+    for short in (path.removeprefix(f"{_OFFICIAL}/"), path):
+        if split_domain(short) == (domain, path):
+            return short
+    return repository
 
 
 def _split_digest(text: str) -> tuple[str, Digest | None]:
