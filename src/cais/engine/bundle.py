@@ -5,6 +5,7 @@ Spec: docs/architecture.md 3.2.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
+from msgspec.structs import replace
 
 from cais.engine.oci import Target, build_document, exec_document
 from cais.engine.oci.modes import is_private_network, other_container
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     from cais.engine.records import ContainerRecord
     from cais.engine.table import Container
     from cais.network.endpoint import Attachment
-    from cais.spec.container import EndpointSettings, ExecBody, LogConfig
+    from cais.spec.container import ContainerConfig, EndpointSettings, ExecBody, LogConfig
 
 LOG_DRIVERS = ("", "json-file", "none")
 _LOG_OPTIONS = frozenset(
@@ -82,7 +84,7 @@ class BundleWriter:
             shm_path=self._shm_path(record),
             cgroup_parent=self._core.config.cgroup_parent,
         )
-        built = build_document(record.config, record.host_config, target)
+        built = build_document(self._config(record), record.host_config, target)
         sysctls = record.attachment.sysctls if record.attachment else {}
         if sysctls:
             linux = built.config["linux"]
@@ -90,6 +92,14 @@ class BundleWriter:
         _write(f"{bundle}/config.json", _encode(built.config))
         _write(f"{bundle}/cais.json", _encode(built.cais))
         return bundle
+
+    def _config(self, record: ContainerRecord) -> ContainerConfig:
+        """Return the configuration with the host name of whose network it shares."""
+        owner = self._core.table.find(record.hosts_owner)
+        if owner is None:
+            return record.config
+        theirs = owner.record.config
+        return replace(record.config, hostname=theirs.hostname, domainname=theirs.domainname)
 
     def check_exec(self, record: ContainerRecord, body: ExecBody) -> None:
         """Refuse an exec that cannot be. InvalidArgumentError."""
@@ -104,8 +114,8 @@ class BundleWriter:
 
     def forget_exec(self, container_id: str, exec_id: str) -> None:
         """Delete the document of an exec that was started."""
-        path = f"{self._core.paths.bundle(container_id)}/exec-{exec_id}.json"
-        Path(path).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            os.unlink(f"{self._core.paths.bundle(container_id)}/exec-{exec_id}.json")  # noqa: PTH108
 
     def delete(self, container_id: str) -> None:
         """Delete a bundle; idempotent."""

@@ -72,7 +72,7 @@ class State:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="state")
-        self._pending: list[Statement] = []
+        self._pending: dict[str, Statement] = {}
         self._waiting: list[asyncio.Future[None]] = []
         self._flushing: asyncio.Task[None] | None = None
 
@@ -109,12 +109,15 @@ class State:
 
     async def delete(self, container_id: str) -> None:
         """Forget a container."""
-        self._pending.append((_DELETE, (container_id,)))
+        self._pending[container_id] = (_DELETE, (container_id,))
         await self._durable()
 
     async def set_fact(self, name: str, value: str) -> None:
         """Write a fact about the daemon."""
-        self._pending.append(("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, value)))
+        self._pending[f"fact {name}"] = (
+            "INSERT OR REPLACE INTO facts VALUES (?, ?)",
+            (name, value),
+        )
         await self._durable()
 
     async def settle(self) -> None:
@@ -132,7 +135,9 @@ class State:
         self._writer.shutdown()
 
     def _enqueue(self, record: ContainerRecord) -> None:
-        self._pending.append((_PUT, (record.id, record.name, _encode(record))))
+        # Of several changes of one record only the last counts. Every record of a batch is whole,
+        # so it does not matter that a name may pass from one to another within the batch.
+        self._pending[record.id] = (_PUT, (record.id, record.name, _encode(record)))
 
     async def _durable(self) -> None:
         done = asyncio.get_running_loop().create_future()
@@ -145,7 +150,7 @@ class State:
         """Commit what is pending until nothing is; never raises: the waiters get the failure."""
         loop = asyncio.get_running_loop()
         while self._waiting:
-            statements, self._pending = self._pending, []
+            statements, self._pending = list(self._pending.values()), {}
             waiting, self._waiting = self._waiting, []
             try:
                 await loop.run_in_executor(self._writer, _commit, self._database, statements)

@@ -233,8 +233,8 @@ def test_modes_that_contradict(
             {"memory": 64 * MIB},
             "memory_limit",
             (
-                "Your kernel does not support memory limit capabilities or the cgroup is not mounted. "
-                "Limitation discarded."
+                "Your kernel does not support memory limit capabilities or the cgroup "
+                "is not mounted. Limitation discarded."
             ),
             {"memory": 0, "memory_swap": -1},
         ),
@@ -242,8 +242,8 @@ def test_modes_that_contradict(
             {"memory": 64 * MIB},
             "swap_limit",
             (
-                "Your kernel does not support swap limit capabilities or the cgroup is not mounted. "
-                "Memory limited without swap."
+                "Your kernel does not support swap limit capabilities or the cgroup "
+                "is not mounted. Memory limited without swap."
             ),
             {"memory": 64 * MIB, "memory_swap": -1},
         ),
@@ -269,8 +269,8 @@ def test_modes_that_contradict(
             {"kernel_memory": 64 * MIB},
             "kernel_memory",
             (
-                "Your kernel does not support kernel memory limit capabilities or the cgroup is not "
-                "mounted. Limitation discarded."
+                "Your kernel does not support kernel memory limit capabilities or the cgroup "
+                "is not mounted. Limitation discarded."
             ),
             {"kernel_memory": 0},
         ),
@@ -284,8 +284,8 @@ def test_modes_that_contradict(
             {"pids_limit": 5},
             "pids_limit",
             (
-                "Your kernel does not support PIDs limit capabilities or the cgroup is not mounted. "
-                "PIDs limit discarded."
+                "Your kernel does not support PIDs limit capabilities or the cgroup "
+                "is not mounted. PIDs limit discarded."
             ),
             {"pids_limit": None},
         ),
@@ -323,8 +323,8 @@ def test_modes_that_contradict(
             {"blkio_weight_device": [WeightDevice("/dev/x", 1)]},
             "blkio_weight_device",
             (
-                "Your kernel does not support Block I/O weight_device or the cgroup is not mounted. "
-                "Weight-device discarded."
+                "Your kernel does not support Block I/O weight_device or the cgroup "
+                "is not mounted. Weight-device discarded."
             ),
             {"blkio_weight_device": []},
         ),
