@@ -111,9 +111,7 @@ class BridgeNetwork:
 
         """
         try:
-            if not bridges.is_intact(self._netlink, self.bridge):
-                self._warn(f"bridge {self.bridge.name} was changed by another hand: restoring it")
-                self.setup()
+            self._restore()
             return self._connect(container_id, sandbox, mac)
         except NetlinkError as exc:
             raise _translate(exc, self.bridge.name) from exc
@@ -126,6 +124,17 @@ class BridgeNetwork:
             self._previous[container_id] = address
             if len(self._previous) > _REMEMBERED:
                 del self._previous[next(iter(self._previous))]
+
+    def _restore(self) -> None:
+        """Put back what another hand took away since the last time; a tenth of a millisecond."""
+        if not bridges.is_intact(self._netlink, self.bridge):
+            changed = f"bridge {self.bridge.name}"
+        elif not self._firewall.is_intact():
+            changed = f"packet filter table {self._firewall.table}"
+        else:
+            return
+        self._warn(f"{changed} was changed by another hand: restoring it")
+        self.setup()
 
     def _connect(
         self, container_id: str, sandbox: Sandbox, mac: str | None

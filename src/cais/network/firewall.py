@@ -32,6 +32,7 @@ class Firewall:
         """Args: owner tells the tables of several engines in one namespace apart."""
         self.table = f"cais-{owner}"
         self._nftables: Nftables | None = None
+        self._listing: str | None = None  # the table as the kernel shows it after ``apply``
 
     def apply(self, rules: BridgeRules, *, drop_foreign: bool) -> None:
         """Make the table what ``rules`` says, in one transaction.
@@ -41,9 +42,20 @@ class Firewall:
 
         """
         self._run(ruleset(self.table, rules, drop_foreign=drop_foreign))
+        self._listing = self._run(f"list table ip {self.table}")
+
+    def is_intact(self) -> bool:
+        """Tell whether the table is still as ``apply`` left it; True if it never succeeded."""
+        if self._listing is None:
+            return True
+        try:
+            return self._run(f"list table ip {self.table}") == self._listing
+        except NetworkUnavailableError:
+            return False
 
     def remove(self) -> None:
         """Remove the table. Idempotent."""
+        self._listing = None
         self._run(f"table ip {self.table}\ndelete table ip {self.table}\n")
 
     def close(self) -> None:
@@ -52,11 +64,11 @@ class Firewall:
             self._nftables.close()
             self._nftables = None
 
-    def _run(self, commands: str) -> None:
+    def _run(self, commands: str) -> str:
         try:
             if self._nftables is None:
                 self._nftables = Nftables()
-            self._nftables.run(commands)
+            return self._nftables.run(commands)
         except NftablesError as exc:
             raise NetworkUnavailableError(f"packet filter: {exc}") from exc
 

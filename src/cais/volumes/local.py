@@ -90,7 +90,7 @@ class LocalDriver:
         """Make a volume; durable when this returns.
 
         Raises:
-            FileExistsError: it exists.
+            OSError: ENOTEMPTY, it exists; ENOSPC and its like: nothing is left.
 
         """
         passing = f".new-{secrets.token_hex(8)}"
@@ -99,7 +99,7 @@ class LocalDriver:
             self._make_data(self._root / passing)
             text = json.dumps({"version": _VERSION, **record}).encode()
             write_durably(self._root / passing / "volume.json", text, mode=0o600)
-            self._take_name(passing, name)
+            os.rename(passing, name, src_dir_fd=self._fd, dst_dir_fd=self._fd)
         except BaseException:
             remove_tree(self._fd, passing)
             raise
@@ -143,11 +143,6 @@ class LocalDriver:
         data.mkdir()
         data.chmod(0o755)
         sync_directory(directory)
-
-    def _take_name(self, passing: str, name: str) -> None:
-        if os.path.lexists(self._root / name):  # an empty directory would be replaced
-            raise FileExistsError(name)
-        os.rename(passing, name, src_dir_fd=self._fd, dst_dir_fd=self._fd)
 
     def _load(self, name: str) -> dict[str, Any]:
         path = self._root / name / "volume.json"

@@ -318,6 +318,21 @@ def test_a_bridge_removed_by_hand_comes_back(on_host: Callable[..., None]) -> No
     on_host(body)
 
 
+def test_a_flushed_packet_filter_comes_back(on_host: Callable[..., None]) -> None:
+    def body(host: Host) -> None:
+        before = nft("list ruleset")
+        (table,) = nft("list tables").splitlines()
+        for damage in ("flush ruleset", f"flush {table}", f"delete {table}"):
+            nft(damage)
+            host.attach("a" * 64)
+            assert nft("list ruleset") == before, damage
+        assert len(host.warnings) == 3
+        host.attach("b" * 64)
+        assert len(host.warnings) == 3
+
+    on_host(body)
+
+
 def test_an_interface_removed_by_hand_frees_its_address(on_host: Callable[..., None]) -> None:
     def body(host: Host) -> None:
         for number in range(5):

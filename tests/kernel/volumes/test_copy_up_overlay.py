@@ -76,7 +76,6 @@ def shown(root: Path) -> dict[str, Any]:
         attributes = {
             name: os.getxattr(path, name, follow_symlinks=False)
             for name in os.listxattr(path, follow_symlinks=False)
-            if not name.startswith("trusted.overlay")
         }
         times = status.st_mtime_ns if not stat.S_ISDIR(kind) else None
         facts = (kind, status.st_mode & 0o7777, status.st_uid, status.st_gid, status.st_rdev)
