@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import ctypes
 import os
-from signal import SIG_IGN, getsignal
+
+# Not the signal module, whose wrappers build an enum for each of 64 answers.
+from _signal import SIG_DFL, SIG_IGN, getsignal, signal  # type: ignore[import-not-found]
 
 from cais.linux.syscalls import Bytes, Long, Pointer, ULong, system_call
 
@@ -103,6 +105,12 @@ def clone_sibling() -> int:
 def ignored_signals() -> list[int]:
     """Return the signals this process ignores: execve would hand that to the user's program."""
     return [number for number in range(1, 65) if getsignal(number) is SIG_IGN]
+
+
+def restore_signals(numbers: Iterable[int]) -> None:
+    """Give signals their default action."""
+    for number in numbers:
+        signal(number, SIG_DFL)
 
 
 def set_dumpable(*, dumpable: bool) -> None:

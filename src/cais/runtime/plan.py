@@ -317,7 +317,7 @@ def _size(process: Process) -> tuple[int, int] | None:
 
 
 def _check(plan: ProcessPlan) -> None:
-    if not plan.args or not plan.args[0]:
+    if not plan.args:
         raise InvalidArgumentError("process.args is empty")
     if not plan.cwd.startswith("/"):
         raise InvalidArgumentError(f"working directory {plan.cwd!r} is not absolute")

@@ -268,9 +268,18 @@ def _check_target(entry: MountPlan, target_fd: int) -> None:
 
 
 def _base_directory(root_fd: int, path: str) -> int:
-    if paths.is_symlink_at(root_fd, path):
-        raise KernelError(errno.ELOOP, f"open {path}", "it must not be a symbolic link")
-    return paths.ensure_directory(root_fd, path)
+    """Open a top directory, made if it is missing; a link of the image with its name is refused."""
+    rules = paths.RESOLVE_IN_ROOT | paths.RESOLVE_NO_SYMLINKS
+    try:
+        return paths.open_at(root_fd, path, os.O_PATH | os.O_DIRECTORY, resolve=rules)
+    except KernelError as error:
+        if error.errno == errno.ELOOP:
+            text = "it must not be a symbolic link"
+            raise KernelError(errno.ELOOP, f"open {path}", text) from None
+        if error.errno != errno.ENOENT:
+            raise
+    os.mkdir(path[1:], 0o755, dir_fd=root_fd)
+    return paths.open_at(root_fd, path, os.O_PATH | os.O_DIRECTORY, resolve=rules)
 
 
 def _make_dev(plan: RootPlan, root_fd: int) -> None:

@@ -13,7 +13,7 @@ import errno
 import fcntl
 import os
 import stat
-from signal import SIG_DFL, SIG_SETMASK, pthread_sigmask, signal
+from signal import SIG_SETMASK, pthread_sigmask
 
 from cais.linux import credentials, paths, process, rlimits, terminal
 from cais.linux.syscalls import KernelError
@@ -167,8 +167,7 @@ def drop_privileges(plan: ProcessPlan, identity: Identity, kept: Capabilities) -
 
 def reset_signals(ignored: Sequence[int]) -> None:
     """Give every signal its default action and unblock all."""
-    for number in ignored:
-        signal(number, SIG_DFL)
+    process.restore_signals(ignored)
     pthread_sigmask(SIG_SETMASK, ())
 
 

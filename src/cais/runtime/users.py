@@ -131,17 +131,17 @@ def _read(root_fd: int, path: str) -> str:
             raise _user_error(f"cannot read {path}: not a regular file")
         if status.st_size > SIZE_LIMIT_BYTES:
             raise _user_error(f"cannot read {path}: larger than {SIZE_LIMIT_BYTES} bytes")
-        return _read_all(fd).decode("utf-8", "surrogateescape")
+        return _read_all(fd, status.st_size).decode("utf-8", "surrogateescape")
     finally:
         os.close(fd)
 
 
-def _read_all(fd: int) -> bytes:
+def _read_all(fd: int, size: int) -> bytes:
+    """Read the ``size`` bytes the file had when it was looked at, and no byte that came later."""
     chunks = []
-    left = SIZE_LIMIT_BYTES
-    while left > 0 and (chunk := os.read(fd, min(left, 1 << 20))):
+    while size > 0 and (chunk := os.read(fd, size)):
         chunks.append(chunk)
-        left -= len(chunk)
+        size -= len(chunk)
     return b"".join(chunks)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,10 @@ from cais.testing.bundles import Bundle, end, read_terminal
 from cais.testing.isolation import cgroups_named, isolated
 
 MASK = "00000000a80425fb"
+
+
+def command(*args: str | Path) -> None:
+    subprocess.run(args, check=True)
 
 
 def status_of(text: str, *names: str) -> list[str]:
@@ -203,18 +208,15 @@ def test_bind_mounts_of_files_and_directories(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("option", "seen"), [("rslave", True), ("rprivate", False)])
 def test_propagation_of_binds(tmp_path: Path, option: str, seen: bool) -> None:
     def body() -> None:
-        import subprocess
-
         from cais.testing.bundles import Capture
 
         (tmp_path / "bundle").mkdir()
         bundle = Bundle(tmp_path / "bundle")
         source = tmp_path / "source"
         (source / "sub").mkdir(parents=True)
-        run = lambda *args: subprocess.run(args, check=True)  # noqa: E731
-        run("mount", "-t", "tmpfs", "none", source)
+        command("mount", "-t", "tmpfs", "none", source)
         (source / "sub").mkdir()
-        run("mount", "--make-shared", source)
+        command("mount", "--make-shared", source)
         bundle.config["mounts"].append(
             {
                 "destination": "/v",
@@ -225,12 +227,12 @@ def test_propagation_of_binds(tmp_path: Path, option: str, seen: bool) -> None:
         )
         with Capture() as capture:
             init = bundle.start("sleep", "60", stdio=capture.stdio)
-            run("mount", "-t", "tmpfs", "later", source / "sub")
+            command("mount", "-t", "tmpfs", "later", source / "sub")
             found = "later" in bundle.execute(init, "cat", "/proc/mounts").stdout
             signal.pidfd_send_signal(init.pidfd, signal.SIGKILL)
             end(init)
             bundle.destroy()
-        run("umount", "-R", source)
+        command("umount", "-R", source)
         assert found is seen
 
     isolated(body)
