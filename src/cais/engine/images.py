@@ -215,11 +215,15 @@ class Images:
         records = await self._core.threads.run(self._store.list)
         tests = await self._core.threads.run(self._tests, checked)
         containers = self._containers_by_image()
-        return [
+        documents = [
             summary(record, len(containers.get(record.id, ())), shared=-1 if not shared_size else 0)
             for record in records
             if matches(record, tests)
         ]
+        if patterns := checked.get("reference"):
+            for document in documents:
+                _narrow(document, patterns)
+        return documents
 
 
 class BlockReader:
@@ -312,6 +316,16 @@ def _filter_tests(
     for value in filters.get("since", ()):
         than_ns = resolve(value).created_ns
         yield lambda record, than_ns=than_ns: record.created_ns > than_ns  # type: ignore[misc]
+
+
+def _narrow(document: dict[str, Any], patterns: Sequence[str]) -> None:
+    """Leave only the references that were asked for, as Docker does."""
+    for field in ("RepoTags", "RepoDigests"):
+        document[field] = [
+            name
+            for name in document[field]
+            if any(matches_reference(pattern, name) for pattern in patterns)
+        ]
 
 
 def _labels(record: ImageRecord) -> Mapping[str, str] | None:

@@ -57,7 +57,7 @@ def exec_(session: Session, /, arguments: tuple[str, ...], **options: Any) -> in
         raise
     except CaisError as error:
         raise ExecError(error) from error
-    return int(client.get(f"/exec/{identifier}/json").json()["ExitCode"])
+    return int(client.get(f"/exec/{identifier}/json").json()["ExitCode"] or 0)
 
 
 def _create(client: Client, container: str, words: list[str], options: Options) -> str:
