@@ -318,6 +318,23 @@ def test_a_bridge_removed_by_hand_comes_back(on_host: Callable[..., None]) -> No
     on_host(body)
 
 
+def test_a_lost_address_is_the_one_that_returns(on_host: Callable[..., None]) -> None:
+    def body(host: Host) -> None:
+        live = {"a" * 64: host.attach("a" * 64)}
+        kit.ip("address", "flush", "dev", "docker0")
+        kit.ip("address", "add", "172.17.200.1/24", "dev", "lo")  # its subnet looks taken now
+        endpoint = host.attach("b" * 64).endpoint
+        assert endpoint is not None
+        assert endpoint.gateway == "172.17.0.1"
+        kit.ip("address", "flush", "dev", "docker0")
+        host.restart(live)
+        endpoint = host.attach("c" * 64).endpoint
+        assert endpoint is not None
+        assert endpoint.gateway == "172.17.0.1"
+
+    on_host(body)
+
+
 def test_a_flushed_packet_filter_comes_back(on_host: Callable[..., None]) -> None:
     def body(host: Host) -> None:
         before = nft("list ruleset")
