@@ -6,9 +6,13 @@ Spec: docker-engine-api v1.51, "Errors": ``{"message": "..."}``.
 from __future__ import annotations
 
 import logging
+from typing import TYPE_CHECKING
 
 from cais import errors
-from cais.api.http import Response, json_response
+from cais.api.http import json_response
+
+if TYPE_CHECKING:
+    from cais.api.http import Response
 
 log = logging.getLogger(__name__)
 
@@ -54,8 +58,6 @@ def error_response(error: Exception, what: str) -> Response:
     the client learns the message only.
     """
     status = status_of(error)
-    if status == 304:
-        return Response(304)
     if isinstance(error, errors.CaisError):
         log.debug("%s: %d: %s", what, status, error)
     else:

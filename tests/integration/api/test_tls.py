@@ -101,7 +101,7 @@ def _speak(port: int, context: ssl.SSLContext, request: bytes, tail: bytes = b""
         while True:
             try:
                 data = exchange(lambda: tls.read(1 << 16))
-            except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
+            except ssl.SSLZeroReturnError:  # the alert: nothing was cut off
                 return received
             received += data
             if not data:

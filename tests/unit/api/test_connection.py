@@ -55,7 +55,7 @@ async def test_garbage_is_refused_and_the_connection_closed(client: Any, garbage
     client.send(garbage)
     client.writer.write_eof()
     answer = await client.rest()
-    assert answer.startswith(b"HTTP/1.1 4"), answer
+    assert answer.startswith(b"HTTP/1.1 400 "), answer
     assert b"Traceback" not in answer
 
 
