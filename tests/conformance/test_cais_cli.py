@@ -4,6 +4,7 @@ import json
 import os
 import re
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -129,29 +130,45 @@ def test_bootstrap_makes_an_image_without_a_registry(daemon: TestDaemon) -> None
         daemon.cais("image", "prune", "-f")
 
 
-def test_starts_the_daemon_by_itself(daemon: TestDaemon, tmp_path: Path) -> None:
-    environment = {
-        name: value
-        for name, value in os.environ.items()
-        if name not in ("DOCKER_HOST", "CAIS_HOST")
-    }
-    roots = ("--data-root", str(tmp_path / "d"), "--exec-root", str(tmp_path / "e"))
+def start_by_itself(
+    daemon: TestDaemon, data_root: Path, exec_root: Path, *arguments: str
+) -> subprocess.CompletedProcess[str]:
+    """Run ``cais`` where nothing listens yet, in the namespaces of ``daemon``."""
+    roots = ("--data-root", str(data_root), "--exec-root", str(exec_root))
+    environment = dict(os.environ)
+    for name in ("DOCKER_HOST", "CAIS_HOST"):
+        environment.pop(name, None)
+    command = [*daemon.enter_namespaces, str(BIN / "cais"), *roots, *arguments]
+    return subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
 
-    def cais(*arguments: str) -> subprocess.CompletedProcess[str]:
-        inside = [*daemon.enter_namespaces, str(BIN / "cais"), *roots, *arguments]
-        return subprocess.run(
-            inside, env=environment, capture_output=True, text=True, timeout=60, check=False
-        )
+
+def test_several_commands_start_one_daemon(daemon: TestDaemon, tmp_path: Path) -> None:
+    def info(_: int) -> subprocess.CompletedProcess[str]:
+        chosen = ("info", "-f", "{{.DockerRootDir}} {{.ID}}")
+        return start_by_itself(daemon, tmp_path / "d", tmp_path / "e", *chosen)
 
     before = set(daemon.processes())
-    first, second = (cais("info", "-f", "{{.DockerRootDir}} {{.ID}}") for _ in range(2))
-    assert first.returncode == 0, first.stderr
-    assert first.stdout.split()[0] == str(tmp_path / "d")
-    assert second.stdout == first.stdout
-    started = {pid: line for pid, line in daemon.processes().items() if pid not in before}
-    assert sum("caisd" in line for line in started.values()) == 1
-    for pid in started:
-        daemon.run_inside(["kill", str(pid)], check=False)
+    try:
+        with ThreadPoolExecutor(5) as pool:
+            results = list(pool.map(info, range(5)))
+        assert not [result.stderr for result in results if result.returncode]
+        (said,) = {result.stdout for result in results}
+        assert said.split()[0] == str(tmp_path / "d")
+        started = {pid: line for pid, line in daemon.processes().items() if pid not in before}
+        assert sum("caisd" in line for line in started.values()) == 1
+    finally:
+        for pid in set(daemon.processes()) - before:
+            daemon.run_inside(["kill", "-9", str(pid)], check=False)
+
+
+def test_a_daemon_that_cannot_start_says_why(daemon: TestDaemon, tmp_path: Path) -> None:
+    result = start_by_itself(daemon, daemon.data_root, tmp_path / "e", "ps")
+    assert result.returncode == 1
+    assert "caisd ended with status" in result.stderr
+    assert str(daemon.data_root) in result.stderr
+    assert "Traceback" not in result.stderr
 
 
 def test_never_starts_one_elsewhere(tmp_path: Path) -> None:
