@@ -1,0 +1,103 @@
+"""A14 (CVE-2023-25809), A15: no container changes a control group, its own or another's."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from docker_bundle import docker_bundle, remove_parent
+
+from cais.spec.container import HostConfig
+from cais.testing.isolation import isolated
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ATTEMPTS = """
+for directory in /sys/fs/cgroup /sys/fs/cgroup/*; do
+    [ -d $directory ] || continue
+    for name in cgroup.procs tasks notify_on_release release_agent memory.limit_in_bytes \
+            devices.allow devices.deny freezer.state pids.max memory.max cgroup.kill \
+            cgroup.subtree_control cpu.max; do
+        [ -e $directory/$name ] || continue
+        echo seen
+        for word in 0 1 max a FROZEN /x; do
+            echo $word 2>/dev/null >$directory/$name && echo "CHANGED $directory/$name"
+        done
+    done
+    mkdir $directory/mine 2>/dev/null && echo "CHANGED $directory/mine"
+    mount -o remount,rw $directory 2>/dev/null && echo "CHANGED $directory mount"
+    mount -o remount,bind,rw $directory 2>/dev/null && echo "CHANGED $directory bind"
+    umount $directory 2>/dev/null && echo "CHANGED $directory umount"
+done
+mkdir /tmp; for kind in cgroup cgroup2; do
+    mount -t $kind none /tmp 2>/dev/null && echo "CHANGED mount of $kind"
+done
+true
+"""
+ESCAPES = """
+unshare -U true 2>/dev/null && echo "user namespace"
+unshare -m true 2>/dev/null && echo "mount namespace"
+true
+"""
+
+
+def attempt(directory: Path, host_config: HostConfig, *, nested: bool = False) -> None:
+    """Try to change every control group from inside; ``nested`` in a user namespace of its own."""
+
+    def body() -> None:
+        bundle = docker_bundle(directory, host_config)
+        words = ["unshare", "-U", "-r", "-m"] if nested else []
+        result = bundle.run(*words, "sh", "-c", ATTEMPTS)
+        assert result.code == 0, result.stderr
+        assert "seen" in result.stdout, "no control group was looked at"
+        assert [line for line in result.stdout.splitlines() if line != "seen"] == []
+        remove_parent()
+
+    isolated(body)
+
+
+@pytest.mark.parametrize("mode", ["host", "private"])
+def test_default_container(tmp_path: Path, mode: str) -> None:
+    attempt(tmp_path, HostConfig(cgroupns_mode=mode))
+
+
+def test_no_namespace_to_mount_in(tmp_path: Path) -> None:
+    """CVE-2022-0492 begins with a user namespace."""
+
+    def body() -> None:
+        assert docker_bundle(tmp_path).shell(ESCAPES).stdout == ""
+        remove_parent()
+
+    isolated(body)
+
+
+@pytest.mark.parametrize("nested", [False, True])
+@pytest.mark.parametrize("mode", ["host", "private"])
+def test_without_a_filter(tmp_path: Path, mode: str, *, nested: bool) -> None:
+    """The mounts hold by themselves, even for root of a user namespace."""
+    unfiltered = HostConfig(cgroupns_mode=mode, security_opt=["seccomp=unconfined"])
+    attempt(tmp_path, unfiltered, nested=nested)
+
+
+def test_another_root_user_of_the_container(tmp_path: Path) -> None:
+    attempt(tmp_path, HostConfig(cap_add=["SYS_PTRACE", "NET_ADMIN"], readonly_rootfs=True))
+
+
+def test_the_limit_is_the_container_s(tmp_path: Path) -> None:
+    """What was asked for is what the kernel holds, and a hungry process dies of it."""
+
+    def body() -> None:
+        limits = HostConfig(memory=32 << 20, memory_swap=32 << 20, pids_limit=16)
+        bundle = docker_bundle(tmp_path, limits)
+        hungry = "a=x; while true; do a=$a$a; done"
+        result = bundle.shell(hungry)
+        assert result.code == 137
+        assert result.oom_killed
+        bomb = docker_bundle(tmp_path / "bomb", limits)
+        started = bomb.shell("n=0; while sleep 9 & do n=$((n+1)); [ $n = 40 ] && break; done")
+        assert started.code != 0
+        assert "fork" in started.stderr
+        remove_parent()
+
+    isolated(body)
