@@ -121,3 +121,40 @@ def test_kill_at_random_moments_leaves_whole_containers_or_none(daemon: TestDaem
         time.sleep(0.1)
     assert after == before
     assert list((daemon.data_root / "containers").iterdir()) == []
+
+
+def test_a_killed_shim_is_replaced_and_its_containers_adopted(daemon: TestDaemon) -> None:
+    daemon.docker("run", "-d", "--name", "stays", "busybox", "sleep", "1000")
+    daemon.docker(
+        "run",
+        "-d",
+        "--name",
+        "comes-back",
+        "--restart",
+        "on-failure",
+        "busybox",
+        "sh",
+        "-c",
+        "sleep 1; exit 5",
+    )
+    pid = state_of(daemon, "stays")["Pid"]
+    (shim,) = [pid for pid, line in daemon.processes().items() if "cais.shim" in line]
+    daemon.run_inside(["kill", "-9", str(shim)])
+    wait_until(lambda: daemon.docker("exec", "stays", "true", check=False).returncode == 0)
+    assert state_of(daemon, "stays")["Pid"] == pid
+    wait_until(lambda: restarts_of(daemon, "comes-back") > 0)
+    daemon.docker("stop", "-t", "0", "stays")
+    assert state_of(daemon, "stays")["Status"] == "exited"
+    daemon.docker("start", "stays")
+    daemon.docker("rm", "-f", "stays", "comes-back")
+
+
+def restarts_of(daemon: TestDaemon, name: str) -> int:
+    return int(daemon.docker("inspect", "--format", "{{.RestartCount}}", name).stdout)
+
+
+def wait_until(condition: Callable[[], bool], limit_s: float = 20) -> None:
+    deadline = time.monotonic() + limit_s
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.05)
