@@ -15,7 +15,7 @@ from cais.snapshots.snapshotter import (
     SnapshotExistsError,
     SnapshotNotFoundError,
 )
-from cais.spec.digest import chain_ids, short
+from cais.spec.digest import DigestMismatchError, chain_ids, short
 from cais.spec.image import OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD
 
 if TYPE_CHECKING:
@@ -125,11 +125,18 @@ def _unpack(
     parent: ChainId | None,
     progress: Progress | None,
 ) -> int:
+    is_plain = layer.media_type == OCI_LAYER
+    if is_plain and layer.blob.digest != layer.diff_id:
+        raise DigestMismatchError("layer", layer.diff_id, layer.blob.digest)
     with import_snapshot(store, lease, parent) as key:
         with store.content.open_blob(layer.blob.digest) as blob:
             source = _Reported(blob, layer, progress) if progress else blob
-            target = store.snapshotter.layer(key)
-            applied: Applied = apply_layer(source, target, expected=layer.diff_id)
+            applied: Applied = apply_layer(
+                source,
+                store.snapshotter.layer(key),
+                expected=layer.diff_id,
+                is_verified=is_plain,
+            )
         commit_layer(store, key, chain)
     return applied.size_bytes
 

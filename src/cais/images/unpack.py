@@ -96,6 +96,7 @@ def apply_layer(
     layer: Layer,
     *,
     expected: DiffId | None = None,
+    is_verified: bool = False,
     limits: Limits | None = None,
 ) -> Applied:
     """Unpack one layer, plain or compressed, into an active snapshot.
@@ -105,6 +106,7 @@ def apply_layer(
     Args:
         source: read to its end.
         expected: the digest of the uncompressed archive, checked at the end.
+        is_verified: ``source`` is plain and known to be ``expected``: it is not hashed again.
 
     Raises:
         InvalidArgumentError: TarError, CompressionError, InvalidLayerError.
@@ -116,14 +118,21 @@ def apply_layer(
     for trusted attributes.
 
     """
+    if expected is not None and is_verified:
+        return Applied(expected, _unpack(source, layer, limits or Limits()))
     plain = _Hashed(open_decompressed(source)[0])
-    with LayerTree(layer.path, layer.lowers) as tree:
-        unpacker = _Unpacker(TarReader(plain), tree, limits or Limits())
-        unpacker.run()
+    size_bytes = _unpack(plain, layer, limits or Limits())
     diff_id = DiffId(Digest(f"sha256:{plain.hash.hexdigest()}"))
     if expected is not None and diff_id != expected:
         raise DigestMismatchError("layer", expected, diff_id)
-    return Applied(diff_id, unpacker.size_bytes)
+    return Applied(diff_id, size_bytes)
+
+
+def _unpack(source: Readable, layer: Layer, limits: Limits) -> int:
+    with LayerTree(layer.path, layer.lowers) as tree:
+        unpacker = _Unpacker(TarReader(source), tree, limits)
+        unpacker.run()
+        return unpacker.size_bytes
 
 
 class _Hashed:
