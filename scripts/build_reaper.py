@@ -21,7 +21,8 @@ FLAGS = (
     *("-fno-pic", "-no-pie", "-fno-stack-protector", "-fno-asynchronous-unwind-tables"),
     "-fno-unwind-tables",
     *("-fno-ident", "-fcf-protection=none", "-s"),
-    *("-Wl,--build-id=none", "-Wl,-z,noseparate-code", "-Wl,-z,norelro", "-Wl,-z,max-page-size=4096"),
+    *("-Wl,--build-id=none", "-Wl,-z,noseparate-code", "-Wl,-z,norelro"),
+    "-Wl,-z,max-page-size=4096",
 )
 HEADER = '''"""Written by scripts/build_reaper.py from reaper.c: do not edit."""
 
@@ -46,13 +47,13 @@ def main() -> None:
     """Build all, keep what cannot be built."""
     sys.path.insert(0, str(ROOM.parent.parent))
     try:
-        from cais.runtime.reaper_programs import PROGRAMS
+        from cais.runtime.reaper_programs import PROGRAMS as known  # noqa: N811
     except ImportError:
-        PROGRAMS = {}
+        known = {}
     lines = [HEADER]
     for machine in MACHINES:
         program = compile_for(machine)
-        text = base64.b64encode(program).decode() if program else PROGRAMS.get(machine)
+        text = base64.b64encode(program).decode() if program else known.get(machine)
         if text is None:
             continue
         lines.append(f'    "{machine}": (\n')
