@@ -1,5 +1,6 @@
 """The daemons that are compared, each in namespaces and on a data root of its own."""
 
+import platform
 import shutil
 import subprocess
 import time
@@ -97,9 +98,12 @@ def debian_archive(directory: Path) -> Path | None:
     from cais.testing.archives import docker_archive
 
     directory.mkdir(parents=True, exist_ok=True)
-    command = ["mmdebstrap", "--variant=minbase", "--quiet", "stable", "-"]
+    release = platform.freedesktop_os_release()
+    suite = release.get("VERSION_CODENAME", "stable") if release["ID"] == "debian" else "stable"
+    command = ["mmdebstrap", "--variant=minbase", "--quiet", suite, "-"]
     made = subprocess.run(command, capture_output=True, check=False, timeout=600)
     if made.returncode:
+        print(f"no Debian image: {made.stderr.decode().strip().splitlines()[-3:]}")
         return None
     path.write_bytes(docker_archive("debian:stable", [made.stdout], Cmd=["bash"]))
     return path
