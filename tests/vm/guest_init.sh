@@ -18,6 +18,7 @@ mount -t devpts devpts /dev/pts
 mount -t tmpfs tmpfs /run
 mount -t tmpfs tmpfs /tmp
 ip link set lo up 2>/dev/null
+for module in /usr/lib/uml/modules/*/kernel/fs/overlayfs/overlay.ko; do busybox insmod "$module"; done
 
 read -r checkout <&3
 set --

@@ -50,6 +50,7 @@ _OPEN_TREE_CLONE = 1
 _MOVE_MOUNT_F_EMPTY_PATH = 0x04
 _MOVE_MOUNT_T_EMPTY_PATH = 0x40
 _FSCONFIG_SET_FLAG, _FSCONFIG_SET_STRING, _FSCONFIG_CMD_CREATE = 0, 1, 6
+_PAGE_BYTES = 4096
 _VALUE_LIMIT = 255  # fsconfig(2) copies at most 256 bytes of a string
 
 
@@ -188,6 +189,11 @@ def unmount(path: str, *, detach: bool = False) -> None:
 def fits_in_context(value: str) -> bool:
     """Say whether ``value`` can be given to fsconfig(2) as one string."""
     return len(os.fsencode(value)) <= _VALUE_LIMIT
+
+
+def fits_in_page(options: str) -> bool:
+    """Say whether mount(2) takes ``options`` whole: it copies at most a page, with the NUL."""
+    return len(os.fsencode(options)) < _PAGE_BYTES
 
 
 def _configure(

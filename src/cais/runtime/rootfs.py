@@ -5,8 +5,9 @@ Order, and why:
    file of the container is in reach. Copies of mounts keep their peers here, which is what
    ``rslave`` and ``rshared`` need; file systems such as proc are made while the host's full
    /proc is visible, which a user namespace needs.
-2. ``enter``: all propagation is cut, the root is placed and becomes "/". From here on no path of
-   the host exists, so a link in the image can lead nowhere else.
+   Then all propagation is cut.
+2. ``enter``: the root is placed and becomes "/". From here on no path of the host exists, so a link
+   in the image can lead nowhere else.
 3. ``assemble``: each mount is placed on a descriptor that openat2 found below the root.
 4. ``restrict``: masks and read-only paths last, so that no mount can come over them.
 """
@@ -21,7 +22,7 @@ from cais.linux import mount, paths
 from cais.linux.syscalls import KernelError
 from cais.runtime import cgroup_mounts, devices, sysctls
 from cais.runtime.launch import LaunchError
-from cais.runtime.mounts import PROC_TARGETS, MountPlan, overlay_layers
+from cais.runtime.mounts import PROC_TARGETS, MountPlan, overlay_layers, split_layers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -75,18 +76,26 @@ class RootPlan:
         self.null_fd = -1
 
 
-def open_host_trees(plan: RootPlan) -> None:
-    """Make the root and open every bind source, as detached mounts.
+def open_host_trees(plan: RootPlan, *, alone: bool = False) -> None:
+    """Open every bind source and make the root, as detached mounts.
 
     The parent does this for a container with a user namespace, whose root may neither mount an
     overlay with the host's privileges nor walk the host's private directories.
+
+    Args:
+        plan: gets the descriptors.
+        alone: in a mount namespace of the container's own, where propagation may be cut once the
+            bind sources, which can want theirs, are open.
+
     """
-    _open_layers(plan)
     for entry in plan.mounts:
         if entry.kind == "bind":
             with _explained(entry):
                 entry.tree_fd = mount.clone_tree(entry.source, recursive=entry.recursive)
                 _set_bind_attributes(entry)
+    if alone:
+        mount.set_tree_propagation("/", mount.MS_PRIVATE)
+    _open_layers(plan)
 
 
 def open_sources(plan: RootPlan) -> None:
@@ -94,7 +103,9 @@ def open_sources(plan: RootPlan) -> None:
     plan.null_fd = devices.clone_null()
     plan.kcore = os.path.exists("/proc/kcore")
     if not plan.layers or plan.layers[0].tree_fd < 0:
-        open_host_trees(plan)
+        open_host_trees(plan, alone=True)
+    else:
+        mount.set_tree_propagation("/", mount.MS_PRIVATE)
     for entry in plan.mounts:
         with _explained(entry):
             if entry.kind in cgroup_mounts.KINDS:
@@ -105,7 +116,6 @@ def open_sources(plan: RootPlan) -> None:
 
 def enter(plan: RootPlan) -> int:
     """Make the root "/" and return its descriptor (O_PATH semantics, owned)."""
-    mount.set_tree_propagation("/", mount.MS_PRIVATE)
     root = plan.layers[0]
     with _explained(root):
         mount.place_at(root.tree_fd, "/")
@@ -190,28 +200,62 @@ def _open_layers(plan: RootPlan) -> None:
 
 
 def _new_layer(plan: RootPlan, layer: MountPlan) -> int:
-    options = [(key, _short(value)) for key, value in overlay_layers(layer.options)]
+    opened: list[int] = []
     try:
+        options = [(key, _short(value, opened)) for key, value in overlay_layers(layer.options)]
         return mount.new_mount(layer.kind, options, layer.set, layer.source)
     except KernelError as error:
-        if error.errno != errno.EINVAL or "lowerdir+" not in error.step:
+        if error.errno != errno.EINVAL or layer.kind != "overlay":
             raise
-    # Older than Linux 6.7: no lowerdir+, and fsconfig takes only 255 bytes of lowerdir.
+        try:
+            return _new_layer_by_path(plan, layer, opened)
+        except OSError:
+            raise error from None  # its text has the kernel's own explanation
+    finally:
+        for fd in opened:
+            os.close(fd)
+
+
+def _new_layer_by_path(plan: RootPlan, layer: MountPlan, opened: list[int]) -> int:
+    """Make an overlay where ``lowerdir+`` is unknown (before Linux 6.7), with mount(2).
+
+    fsconfig(2) takes 255 bytes of ``lowerdir``, mount(2) takes a page of options.
+    """
     target = os.path.join(plan.bundle, _ROOT_TEMPORARY)
     os.makedirs(target, 0o700, exist_ok=True)
-    mount.set_tree_propagation("/", mount.MS_PRIVATE)
-    text = ",".join(key if value is None else f"{key}={value}" for key, value in layer.options)
+    text = _option_text(layer.options)
+    if not mount.fits_in_page(text):
+        text = _option_text([(k, _short_layers(k, value, opened)) for k, value in layer.options])
     mount.mount_over(layer.kind, layer.source or layer.kind, target, text)
-    tree_fd = mount.clone_tree(target)
-    mount.unmount(target, detach=True)
+    try:
+        tree_fd = mount.clone_tree(target)
+    finally:
+        mount.unmount(target, detach=True)
+    if layer.set:
+        mount.set_attributes(tree_fd, set_bits=layer.set)
     return tree_fd
 
 
-def _short(value: str | None) -> str | None:
-    """Replace a path too long for fsconfig by a descriptor's, which stays open until the pivot."""
+def _option_text(options: Sequence[tuple[str, str | None]]) -> str:
+    return ",".join(key if value is None else f"{key}={value}" for key, value in options)
+
+
+def _short_layers(key: str, value: str | None, opened: list[int]) -> str | None:
+    if key != "lowerdir" or value is None:
+        return value
+    return ":".join(_by_descriptor(layer, opened) for layer in split_layers(value))
+
+
+def _short(value: str | None, opened: list[int]) -> str | None:
+    """Replace a path too long for fsconfig by a descriptor's, which stays open for the mount."""
     if value is None or mount.fits_in_context(value):
         return value
-    return f"/proc/self/fd/{os.open(value, os.O_PATH | os.O_CLOEXEC)}"
+    return _by_descriptor(value, opened)
+
+
+def _by_descriptor(path: str, opened: list[int]) -> str:
+    opened.append(os.open(path, os.O_PATH | os.O_CLOEXEC))
+    return f"/proc/self/fd/{opened[-1]}"
 
 
 def _new_mount(entry: MountPlan) -> int:

@@ -86,6 +86,8 @@ class Bundle:
         self.rootfs = directory / "rootfs"
         self.config = copy.deepcopy(_CONFIG)
         self.extras: dict[str, Any] = {}
+        if "GLIBC_TUNABLES" in os.environ:  # the guest of tests/vm cannot do without
+            self.process["env"].append(f"GLIBC_TUNABLES={os.environ['GLIBC_TUNABLES']}")
         make_rootfs(self.rootfs)
 
     @property
