@@ -150,6 +150,29 @@ def test_v1_list_is_read_back() -> None:
     assert not devices.allows_by_default
 
 
+@pytest.mark.parametrize(
+    ("default", "granted", "asked", "expected"),
+    [
+        (False, "r", "r", True),
+        (False, "r", "rw", False),
+        (False, "rw", "r", True),
+        (False, "m", "r", False),
+        (False, "rwm", "rw", True),
+        (True, "r", "r", False),
+        (True, "r", "rw", False),
+        (True, "r", "w", True),
+        (True, "rwm", "m", False),
+    ],
+)
+def test_every_access_asked_for_counts(
+    default: bool, granted: str, asked: str, expected: bool
+) -> None:
+    exceptions = {("c", 1, ANY): frozenset(granted)}
+    devices = DeviceSet(allows_by_default=default, exceptions=exceptions)
+    assert permits(devices, "c", 1, 7, asked) is expected
+    assert run_program(devices_v2.assemble(devices), "c", 1, 7, asked) is expected
+
+
 NUMBERS = st.sampled_from([ANY, 0, 1, 5, 229, 2**31, 2**32 - 1])
 EXCEPTIONS = st.dictionaries(
     st.tuples(st.sampled_from("bc"), NUMBERS, NUMBERS),

@@ -9,8 +9,14 @@ import cgroup_trees
 import pytest
 from cgroup_trees import FakeTree
 
-from cais.errors import ConflictError, InvalidArgumentError
-from cais.linux.cgroups import CgroupError, Hierarchy, UnsupportedLimitError, open_cgroup
+from cais.errors import ConflictError, DeadlineError, InvalidArgumentError
+from cais.linux.cgroups import (
+    CgroupError,
+    Hierarchy,
+    UnsupportedLimitError,
+    files,
+    open_cgroup,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -91,6 +97,13 @@ def test_a_failed_create_leaves_no_group(tree: FakeTree) -> None:
         (
             {"limit": 64 * MIB, "swap": -1},
             [("memory.memsw.limit_in_bytes", "-1"), ("memory.limit_in_bytes", str(64 * MIB))],
+        ),
+        (  # no swap at all
+            {"limit": 64 * MIB, "swap": 64 * MIB},
+            [
+                ("memory.limit_in_bytes", str(64 * MIB)),
+                ("memory.memsw.limit_in_bytes", str(64 * MIB)),
+            ],
         ),
         ({"limit": -1}, [("memory.memsw.limit_in_bytes", "-1"), ("memory.limit_in_bytes", "-1")]),
         ({"reservation": 5}, [("memory.soft_limit_in_bytes", "5")]),
@@ -207,6 +220,27 @@ def test_device_limits_need_their_controller(tmp_path: Path) -> None:
     with pytest.raises(UnsupportedLimitError, match="device limits"):
         open_cgroup(hierarchy, "/x").create({})
     assert not (tmp_path / "freezer/x").exists()
+
+
+def test_freezing_waits_until_the_kernel_has_frozen(
+    tree: FakeTree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    group = open_cgroup(tree.hierarchy, "/cais/x")
+    group.create({})
+    tree.writes.clear()
+    answers = iter(["FREEZING", "FREEZING", "FROZEN"])
+    monkeypatch.setattr(files, "read", lambda _: next(answers))
+    group.freeze()
+    assert tree.writes == [("freezer.state", "FROZEN")] * 3
+
+
+def test_what_cannot_be_frozen_runs_on(tree: FakeTree, monkeypatch: pytest.MonkeyPatch) -> None:
+    group = open_cgroup(tree.hierarchy, "/cais/x")
+    group.create({})
+    monkeypatch.setattr(files, "read", lambda _: "FREEZING")
+    with pytest.raises(DeadlineError, match="not frozen"):
+        group.freeze(timeout_s=0)
+    assert tree.writes[-1] == ("freezer.state", "THAWED")
 
 
 def test_join_fds_are_the_thread_files(tree: FakeTree) -> None:

@@ -112,6 +112,21 @@ def test_unified_names_are_file_names(tree: FakeTree, name: str) -> None:
         writes_of(tree, unified={name: "1"})
 
 
+def test_a_failed_create_leaves_no_group(tree: FakeTree) -> None:
+    with pytest.raises(InvalidArgumentError):
+        open_cgroup(tree.hierarchy, "/cais/x").create({"memory": {"swap": 5}})
+    assert not (tree.root / "unified/cais/x").exists()
+    assert (tree.root / "unified/cais").exists()
+
+
+def test_a_failed_create_leaves_a_group_that_was_there(tree: FakeTree) -> None:
+    group = open_cgroup(tree.hierarchy, "/cais/x")
+    group.create({})
+    with pytest.raises(InvalidArgumentError):
+        group.create({"memory": {"swap": 5}})
+    assert group.exists()
+
+
 def test_counters(tree: FakeTree) -> None:
     group = open_cgroup(tree.hierarchy, "/cais/x")
     group.create({})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +127,16 @@ def test_compiling_gives_a_whole_program() -> None:
     flags, code = loader.unpack(compiler.compile_profile(resolve()))
     assert flags == 0
     assert 100 < len(code) // 8 < 4096
+
+
+def test_an_unknown_architecture_kills_the_process() -> None:
+    _, code = loader.unpack(compiler.compile_profile(resolve()))
+    instructions = [code[index : index + 8] for index in range(0, len(code), 8)]
+    kill_process, kill_thread = (
+        struct.pack("=HBBI", 6, 0, 0, action) for action in (library.KILL_PROCESS, 0)
+    )
+    assert kill_process in instructions
+    assert kill_thread not in instructions
 
 
 def test_flags_travel_with_the_program() -> None:

@@ -41,6 +41,12 @@ def test_adapting_twice_changes_nothing() -> None:
     assert kit.adapt(once) == (once, [])
 
 
+def test_the_bounds_belong_to_the_ranges() -> None:
+    kit.adapt(HostConfig(nano_cpus=2 * 10**9, memory=6 * MIB, oom_score_adj=-1000))
+    kit.adapt(HostConfig(cpu_period=1_000_000, cpu_quota=1000, blkio_weight=10))
+    kit.adapt(HostConfig(cpu_period=1000, blkio_weight=1000, memory_swappiness=100))
+
+
 def test_memory_swap_is_twice_the_memory() -> None:
     assert kit.adapt(HostConfig(memory=64 * MIB))[0].memory_swap == 128 * MIB
     assert kit.adapt(HostConfig(memory=64 * MIB, memory_swap=-1))[0].memory_swap == -1

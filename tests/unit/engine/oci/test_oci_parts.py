@@ -159,6 +159,8 @@ class TestMounts:
         assert built.config["root"]["readonly"] is True
         read_only = {m["destination"] for m in built.config["mounts"] if "ro" in m["options"]}
         assert read_only == {"/sys", "/sys/fs/cgroup", *FILES}
+        for mount in built.config["mounts"]:
+            assert mount["options"].count("ro") <= 1
 
     def test_privileged_may_write_to_sys_and_cgroups(self) -> None:
         built = kit.build(HostConfig(privileged=True))
@@ -295,6 +297,8 @@ class TestDevices:
             HostConfig(devices=[DeviceMapping(f"{tmp_path}/link", "/dev/x", "rwm")])
         )
         assert (node["path"], node["minor"]) == ("/dev/x", 3)
+        assert devices._resolve(f"{tmp_path}/evil") == f"{tmp_path}/evil"
+        assert devices._resolve(f"{tmp_path}/link") == "/dev/null"
         with pytest.raises(InvalidArgumentError, match="not a device node"):
             devices.devices_and_rules(
                 HostConfig(devices=[DeviceMapping(f"{tmp_path}/evil", "/dev/x", "rwm")])
