@@ -64,7 +64,7 @@ _ARCHIVE_FAULTS = frozenset(
         errno.EILSEQ, errno.EOVERFLOW,
     }
 )  # fmt: skip
-_CHECK_SPACE_BYTES = 64 * 1024 * 1024
+_CHECK_SPACE_BYTES = 1024 * 1024
 _CHECK_SPACE_ENTRIES = 8192
 
 

@@ -87,6 +87,14 @@ UPPER_LAYERS: dict[str, Sequence[Member]] = {
 }  # fmt: skip
 
 
+OPAQUE_ETC = [Member("etc", kind=DIR, mode=0o700, mtime=53), Member("etc/.wh..wh..opq")]
+HIDDEN_LAYERS: dict[str, Sequence[Member]] = {
+    "whiteout-of-what-is-hidden": [Member("etc/.wh.passwd")],
+    "parent-that-is-hidden": [Member("etc/conf.d/new", b"n", mtime=80)],
+    "link-that-is-hidden": [Member("etc/.wh.conf.d"), Member("etc/conf.d/x", b"x", mtime=81)],
+}
+
+
 def listing(root: Path) -> list[tuple[object, ...]]:
     """Describe a tree without what differs between a plain directory and an overlay."""
     found = []
@@ -130,11 +138,13 @@ def umoci_rootfs(store: ImageStore, directory: Path) -> Path:
     return directory / "bundle/rootfs"
 
 
-@pytest.mark.parametrize("name", UPPER_LAYERS)
+@pytest.mark.parametrize("name", [*UPPER_LAYERS, *HIDDEN_LAYERS])
 def test_what_overlayfs_shows_is_what_umoci_unpacks(tmp_path: Path, name: str) -> None:
+    hidden = [OPAQUE_ETC, HIDDEN_LAYERS[name]] if name in HIDDEN_LAYERS else []
+
     def body() -> None:
         with open_image_store(tmp_path / "data") as store:
-            image_id = load(store, [BASE, UPPER_LAYERS[name]])
+            image_id = load(store, [BASE, *(hidden or [UPPER_LAYERS[name]])])
             store.snapshotter.prepare("container", store.resolve(image_id).chain_id)
             mount_overlay(store, "container", tmp_path / "merged")
             try:
@@ -142,7 +152,7 @@ def test_what_overlayfs_shows_is_what_umoci_unpacks(tmp_path: Path, name: str) -
             finally:
                 subprocess.run(["umount", tmp_path / "merged"], check=True)
             theirs = listing(umoci_rootfs(store, tmp_path))
-            if name == "directory-then-whiteout":  # deleting in it, umoci changes its time
+            if name in {"directory-then-whiteout", *HIDDEN_LAYERS}:  # umoci changes its time
                 ours, theirs = without_times(ours), without_times(theirs)
             assert without_new_times(ours) == without_new_times(theirs)
 

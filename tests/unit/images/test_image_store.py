@@ -212,6 +212,11 @@ def test_a_used_image_keeps_its_last_name(store: ImageStore, running: bool) -> N
     assert store.resolve("a:1").id == image_id
 
 
+def test_a_used_image_can_lose_one_of_two_names(store: ImageStore) -> None:
+    load(store, "a:1", "b:1")
+    assert store.delete("a:1", in_use=uses(running=True)) == [{"Untagged": "a:1"}]
+
+
 def test_forcing_the_name_of_a_running_containers_image_only_untags(store: ImageStore) -> None:
     image_id = load(store, "a:1")
     assert store.delete("a:1", force=True, in_use=uses(running=True)) == [{"Untagged": "a:1"}]
