@@ -26,7 +26,7 @@ BASE = [
     Member("bin/tool", b"tool", mode=0o4755, mtime=3),
     Member("etc", kind=DIR, mode=0o711, mtime=4),
     Member("etc/passwd", b"root", mode=0o600, uid=5, mtime=5),
-    Member("etc/conf.d", kind=DIR, mode=0o755, mtime=6),
+    Member("etc/conf.d", kind=DIR, mode=0o2750, uid=8, mtime=6),
     Member("etc/conf.d/one", b"1", mtime=7),
     Member("etc/conf.d/two", b"2", mtime=8),
     Member("opt", kind=DIR, mode=0o2775, gid=50, mtime=9),
