@@ -76,7 +76,7 @@ class BundleWriter:
         target = Target(
             id=record.id,
             host=self._host,
-            rootfs=self._core.snapshots.mounts(record.id),
+            rootfs=self._core.snapshots.mounts(record.id, ephemeral=record.auto_remove),
             seccomp_dir=self._core.paths.exec_root / "seccomp",
             mounts=record.mounts,
             files=self._files(record),

@@ -24,10 +24,12 @@ import contextlib
 import errno
 import logging
 import os
+import shutil
 import sqlite3
 import stat
 import time
 import uuid
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from cais.database import Database
@@ -122,7 +124,7 @@ class OverlaySnapshotter:
         """See ``Snapshotter.view``."""
         self._create(key, parent, Kind.VIEW)
 
-    def mounts(self, key: str) -> tuple[Mount, ...]:
+    def mounts(self, key: str, *, ephemeral: bool = False) -> tuple[Mount, ...]:
         """See ``Snapshotter.mounts``."""
         row = self._row(key)
         kind = Kind(row["kind"])
@@ -131,7 +133,10 @@ class OverlaySnapshotter:
         own, *lowers = self._lineage(row["number"])
         if kind is Kind.ACTIVE or not lowers:
             self._ensure_directories(row)
-        return self._mounts(kind, own, [self._difference(lower) for lower in lowers])
+        mounts = self._mounts(kind, own, [self._difference(lower) for lower in lowers])
+        if ephemeral and kind is Kind.ACTIVE and lowers:
+            return (self._unsynced(own, mounts[0]),)
+        return mounts
 
     def layer(self, key: str) -> Layer:
         """See ``Snapshotter.layer``."""
@@ -243,6 +248,12 @@ class OverlaySnapshotter:
         if len(lowers) == 1:
             return (Mount("bind", lowers[0], options=("ro", "rbind")),)
         return (Mount("overlay", "overlay", options=(lower, *_FEATURES_OFF)),)
+
+    def _unsynced(self, own: int, overlay: Mount) -> Mount:
+        """Return the overlay without its sync of the whole disk at each unmount."""
+        mark = f"{self._root}/work/{own}/work/incompat"  # refuses a second mount
+        shutil.rmtree(mark, ignore_errors=True)
+        return replace(overlay, options=(*overlay.options, "volatile"))
 
     def _difference(self, number: int) -> str:
         return f"{self._root}/{number}"

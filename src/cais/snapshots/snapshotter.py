@@ -129,8 +129,12 @@ class Snapshotter(Protocol):
     def view(self, key: str, parent: str | None) -> None:
         """Make a read-only snapshot; raises as ``prepare``."""
 
-    def mounts(self, key: str) -> tuple[Mount, ...]:
+    def mounts(self, key: str, *, ephemeral: bool = False) -> tuple[Mount, ...]:
         """Return what to mount for an active snapshot or a view; the directories exist then.
+
+        Args:
+            ephemeral: what is written need not survive a power cut, so nothing waits for the
+                disk. Ask anew before every mount; there may be no other one at a time.
 
         Raises:
             SnapshotStateError: it is committed.

@@ -290,8 +290,9 @@ class FakeSnapshots:
         self.active[key] = parent
         return self.mounts(key)
 
-    def mounts(self, key: str) -> tuple[Mount, ...]:
+    def mounts(self, key: str, *, ephemeral: bool = False) -> tuple[Mount, ...]:
         """Return an overlay mount."""
+        del ephemeral
         if key not in self.active:
             raise SnapshotNotFoundError(key)
         return (Mount("overlay", "overlay", options=("lowerdir=/l", f"upperdir=/u/{key}")),)

@@ -63,6 +63,22 @@ def test_mounts_of_every_kind(tmp_path: Path) -> None:
         )
 
 
+def test_an_ephemeral_mount_is_not_synced_and_can_be_made_again(tmp_path: Path) -> None:
+    with opened(tmp_path) as snapshotter:
+        committed(snapshotter, "base", None)
+        snapshotter.prepare("container", "base")
+        snapshotter.prepare("empty", None)
+        snapshotter.view("view", "base")
+        [synced] = snapshotter.mounts("container")
+        mark = tmp_path / "work/2/work/incompat/volatile/dirty"  # left by the kernel
+        mark.mkdir(parents=True)
+        [unsynced] = snapshotter.mounts("container", ephemeral=True)
+        assert unsynced.options == (*synced.options, "volatile")
+        assert not mark.exists()
+        for key in ("empty", "view"):
+            assert snapshotter.mounts(key, ephemeral=True) == snapshotter.mounts(key)
+
+
 def test_nobody_else_can_enter(tmp_path: Path) -> None:
     """CVE-2021-41091: a setuid file of a layer is not to be run by a user of the host."""
     root = tmp_path / "snapshots"
