@@ -5,7 +5,7 @@ docs/adr/0011-an-init-of-one-page.md says why it is no Python process and no fil
 
 from __future__ import annotations
 
-import base64
+from binascii import a2b_base64
 
 from cais.errors import UnsupportedError
 from cais.linux import memfd
@@ -25,5 +25,5 @@ def program_fd() -> int:
     if not _opened:
         if MACHINE not in PROGRAMS:
             raise UnsupportedError(f"--init is not supported on {MACHINE}")
-        _opened.append(memfd.sealed_bytes(base64.b64decode(PROGRAMS[MACHINE]), "docker-init"))
+        _opened.append(memfd.sealed_bytes(a2b_base64(PROGRAMS[MACHINE]), "docker-init"))
     return _opened[0]

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import time
 
 from cais.errors import AlreadyExistsError, InvalidArgumentError, NotFoundError
@@ -91,8 +90,13 @@ class Record:
 
 
 def discard(directory: str) -> None:
-    """Delete a container's directory."""
-    shutil.rmtree(directory, ignore_errors=True)
+    """Delete a container's directory; idempotent."""
+    try:  # it is flat, and shutil costs 5 ms of start-up
+        for name in os.listdir(directory):
+            os.unlink(f"{directory}/{name}")
+        os.rmdir(directory)
+    except FileNotFoundError:
+        return
 
 
 def reserve(root: str, container_id: str) -> str:
