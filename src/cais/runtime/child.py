@@ -139,7 +139,7 @@ def _execute(plan: ContainerPlan, line: Channel, given: Inheritance) -> None:
     if user_program.terminal:
         _take_terminal(plan, root_fd, line)
     elif given.stdio is not None:
-        settle.take_streams(given.stdio)
+        settle.take_streams(given.stdio, root_fd)
     rootfs.make_working_directory(root_fd, user_program.cwd)
     rootfs.restrict(plan.root, root_fd)
     identity = settle.resolve_identity(user_program, root_fd)

@@ -65,6 +65,7 @@ def open_host_nodes(devices: Iterable[Device]) -> None:
     """Take the host's nodes, for a container that may not make its own (user namespace)."""
     for device in devices:
         device.tree_fd = mount.clone_tree(device.path)
+        mount.set_attributes(device.tree_fd, set_bits=mount.MOUNT_ATTR_RDONLY)
 
 
 def make_devices(root_fd: int, devices: Iterable[Device]) -> None:
@@ -91,13 +92,39 @@ def make_links(dev_fd: int, *, kcore: bool) -> None:
 def clone_null() -> int:
     """Copy the mount of the host's /dev/null, detached, and make sure that it is the null device.
 
-    Must run before the container's root is entered (CVE-2025-31133).
+    Must run before the container's root is entered (CVE-2025-31133). The mount is read-only:
+    the device can be written all the same, but the host's node keeps its mode and owner.
     """
     fd = mount.clone_tree("/dev/null", follow=False)
-    status = os.fstat(fd)
-    if not stat.S_ISCHR(status.st_mode) or status.st_rdev != NULL_DEVICE:
+    if not is_null(fd):
         os.close(fd)
         raise KernelError(errno.ENODEV, "open /dev/null", "not the null device")
+    mount.set_attributes(fd, set_bits=mount.MOUNT_ATTR_RDONLY)
+    return fd
+
+
+def is_null(fd: int) -> bool:
+    """Say whether ``fd`` is the null device, under whatever name."""
+    status = os.fstat(fd)
+    return stat.S_ISCHR(status.st_mode) and status.st_rdev == NULL_DEVICE
+
+
+def open_null(root_fd: int, access: int) -> int:
+    """Open the container's own /dev/null; the result is owned.
+
+    Args:
+        root_fd: the container's root. Borrowed.
+        access: O_RDONLY or O_WRONLY.
+
+    Raises:
+        KernelError: ENODEV, what is there is something else; and as open(2).
+
+    """
+    fd = paths.open_in_root(root_fd, "/dev/null", access | os.O_NONBLOCK | os.O_NOCTTY)
+    if not is_null(fd):
+        os.close(fd)
+        raise KernelError(errno.ENODEV, "open /dev/null", "not the null device")
+    os.set_blocking(fd, True)
     return fd
 
 

@@ -85,7 +85,7 @@ def _execute(plan: ProcessPlan, line: Channel, given: Inheritance, label_fd: int
     if plan.terminal:
         _take_terminal(plan, root_fd, line)
     elif given.stdio is not None:
-        settle.take_streams(given.stdio)
+        settle.take_streams(given.stdio, root_fd)
     identity = settle.resolve_identity(plan, root_fd)
     settle.own_streams(identity.uid)
     settle.enter_directory(plan, root_fd)

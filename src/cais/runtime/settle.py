@@ -12,12 +12,11 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import stat
 from signal import SIG_SETMASK, pthread_sigmask
 
 from cais.linux import credentials, paths, process, rlimits, terminal
 from cais.linux.syscalls import KernelError
-from cais.runtime import executable, users
+from cais.runtime import devices, executable, users
 from cais.runtime.launch import LaunchError
 from cais.runtime.users import Identity
 
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
 INIT_ARGS = ("/sbin/docker-init", "--")  # what ps shows in Docker's containers too
 _FREE_FD = 16  # where copies of the standard streams wait: above 0-2 and the channel
 _APPARMOR = "/sys/module/apparmor/parameters/enabled"
-_NULL_DEVICE = os.makedev(1, 3)
 
 
 def resolve_identity(plan: ProcessPlan, root_fd: int) -> Identity:
@@ -112,12 +110,14 @@ def adjust_oom_score(value: int | None, pid: str = "self") -> str | None:
     return None
 
 
-def take_streams(stdio: Stdio) -> None:
-    """Make the descriptors of ``stdio`` 0, 1 and 2."""
-    copies = [
-        fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _FREE_FD)
-        for fd in (stdio.stdin, stdio.stdout, stdio.stderr)
-    ]
+def take_streams(stdio: Stdio, root_fd: int) -> None:
+    """Make the descriptors of ``stdio`` 0, 1 and 2.
+
+    The container's null device takes the place of the host's, whose mode and owner could be
+    changed through the descriptor.
+    """
+    streams = (stdio.stdin, stdio.stdout, stdio.stderr)
+    copies = [_copy_stream(number, fd, root_fd) for number, fd in enumerate(streams)]
     for number, copy in enumerate(copies):
         os.dup2(copy, number, inheritable=True)
         os.close(copy)
@@ -137,9 +137,7 @@ def take_terminal(slave_fd: int, size: tuple[int, int] | None, *, controlling: b
 def own_streams(uid: int) -> None:
     """Give 0, 1 and 2 to the user, who could not reopen /dev/stdout otherwise."""
     for number in range(3):
-        status = os.fstat(number)
-        is_null = stat.S_ISCHR(status.st_mode) and status.st_rdev == _NULL_DEVICE
-        if status.st_uid == uid or is_null:
+        if os.fstat(number).st_uid == uid or devices.is_null(number):
             continue
         try:
             os.fchown(number, uid, -1)
@@ -216,6 +214,28 @@ def write_exec_label(plan: ProcessPlan, label_fd: int) -> None:
         text = f"exec {plan.apparmor}" if plan.apparmor else plan.selinux
         os.write(label_fd, text.encode())
         os.close(label_fd)
+
+
+def _copy_stream(number: int, fd: int, root_fd: int) -> int:
+    """Duplicate ``fd``, which will be ``number``, out of the way of 0, 1 and 2."""
+    source_fd = _open_null(number, root_fd) if devices.is_null(fd) else fd
+    try:
+        return fcntl.fcntl(source_fd, fcntl.F_DUPFD_CLOEXEC, _FREE_FD)
+    finally:
+        if source_fd != fd:
+            os.close(source_fd)
+
+
+def _open_null(number: int, root_fd: int) -> int:
+    """Open the container's null device; where there is none, standard input is at its end."""
+    try:
+        return devices.open_null(root_fd, os.O_WRONLY if number else os.O_RDONLY)
+    except OSError:
+        if number:
+            raise
+    read_fd, write_fd = os.pipe2(os.O_CLOEXEC)
+    os.close(write_fd)
+    return read_fd
 
 
 def _reads(text: str, path: str) -> bool:
