@@ -50,12 +50,16 @@ make_venv() {
   "$python" -m venv .venv
 }
 
+# Isolated programs write no bytecode, so what an editable install runs is compiled here.
+compile_sources() { .venv/bin/python -m compileall -q src; }
+
 [ -x .venv/bin/python ] && is_new_enough .venv/bin/python || make_venv
 case "$flavour" in
-  runtime) is_fresh runtime dev && exit 0; what=. ;;
-  dev) is_fresh dev && exit 0; what='.[dev]' ;;
+  runtime) is_fresh runtime dev && { compile_sources; exit 0; }; what=. ;;
+  dev) is_fresh dev && { compile_sources; exit 0; }; what='.[dev]' ;;
   *) echo "$0: unknown flavour $flavour" >&2; exit 2 ;;
 esac
 echo "installing cais and what it needs into .venv"
 .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-input --editable "$what"
 stamp_of "$flavour" >".venv/cais-$flavour.stamp"
+compile_sources

@@ -20,7 +20,14 @@ if TYPE_CHECKING:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the daemon; return the exit status as dockerd has it: 0, or 1 for any failure."""
+    """Run the daemon; return the exit status as dockerd has it: 0, or 1 for any failure.
+
+    As a program (``arguments`` is None) it first starts itself again isolated: a directory of
+    the caller's or PYTHONPATH must not decide what a root process imports.
+    """
+    if arguments is None and not sys.flags.isolated:
+        command = [sys.executable, "-I", "-B", "-m", "cais.wiring", *sys.argv[1:]]
+        os.execv(sys.executable, command)  # noqa: S606 - the same program, by its full path
     try:
         flags = parse_flags(sys.argv[1:] if arguments is None else arguments)
         if flags.get("help"):

@@ -185,3 +185,8 @@ def _config_file() -> Any:
             yield path
 
     return made()
+
+
+def test_the_callers_directory_and_environment_decide_no_import(daemon: TestDaemon) -> None:
+    command = Path(f"/proc/{daemon.pid}/cmdline").read_bytes().split(b"\0")
+    assert command[1:5] == [b"-I", b"-B", b"-m", b"cais.wiring"]
