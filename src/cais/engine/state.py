@@ -154,7 +154,7 @@ class State:
             waiting, self._waiting = self._waiting, []
             try:
                 await loop.run_in_executor(self._writer, _commit, self._database, statements)
-            except sqlite3.Error as exc:
+            except Exception as exc:  # noqa: BLE001 - nobody else would wake the waiters
                 _fail(waiting, exc)
             else:
                 for done in waiting:
@@ -162,8 +162,8 @@ class State:
                         done.set_result(None)
 
 
-def _fail(waiting: list[asyncio.Future[None]], exc: sqlite3.Error) -> None:
-    kind = ExhaustedError if exc.sqlite_errorcode == sqlite3.SQLITE_FULL else InternalError
+def _fail(waiting: list[asyncio.Future[None]], exc: Exception) -> None:
+    kind = ExhaustedError if isinstance(exc, ExhaustedError) else InternalError
     for done in waiting:
         if not done.done():
             failure = kind(f"the state database cannot be written: {exc}")

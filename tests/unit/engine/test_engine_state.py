@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from cais.engine import state as state_module
 from cais.engine.records import ContainerRecord
 from cais.engine.state import State
-from cais.errors import ExhaustedError
+from cais.errors import ExhaustedError, InternalError
 from cais.spec.container import ContainerConfig, HostConfig
 
 if TYPE_CHECKING:
@@ -117,22 +117,33 @@ async def test_a_record_is_written_as_it_was_when_put_was_called(tmp_path: Path)
     assert loaded.containers[0].state.exit_code == 0
 
 
-async def test_a_full_disk_is_told_to_every_waiter_and_is_not_the_end(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(*_: object) -> None:
-        failure = sqlite3.OperationalError("database or disk is full")
-        failure.sqlite_errorcode = sqlite3.SQLITE_FULL
-        raise failure
+async def put_three(state: State) -> list[BaseException | None]:
+    puts = (state.put(record(number, f"/{number}" * 50_000)) for number in range(3))
+    async with asyncio.timeout(10):
+        return await asyncio.gather(*puts, return_exceptions=True)
 
+
+async def test_a_full_disk_is_told_to_every_waiter_and_is_not_the_end(tmp_path: Path) -> None:
     state, _ = State.open(tmp_path / "state.db")
-    with monkeypatch.context() as broken:
-        broken.setattr(state_module, "_commit", full)
-        results = await asyncio.gather(
-            *(state.put(record(number)) for number in range(3)), return_exceptions=True
-        )
+    state._database.rows("PRAGMA max_page_count=16")
+    results = await put_three(state)
     assert all(isinstance(result, ExhaustedError) for result in results)
     assert "disk is full" in str(results[0])
     await state.put(record(9))
     assert names(tmp_path / "state.db") == ["/c9"]
+    await state.close()
+
+
+async def test_no_failure_of_a_commit_leaves_a_waiter_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OverflowError("out of the ordinary")
+
+    state, _ = State.open(tmp_path / "state.db")
+    with monkeypatch.context() as broken:
+        broken.setattr(state_module, "_commit", fail)
+        results = await put_three(state)
+    assert all(isinstance(result, InternalError) for result in results)
+    assert "out of the ordinary" in str(results[0])
     await state.close()
