@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_PAUSE_S = 0.1
+"""What the stock is filled up for is a start: it shall not wait behind that in the shim."""
+
 
 class NamespaceStock:
     """Has the shim make namespaces and offers them to the network room."""
@@ -26,7 +29,7 @@ class NamespaceStock:
         self._filling: asyncio.Task[None] | None = None
 
     def refill(self) -> None:
-        """Fill the stock in the background; nothing if that goes on already."""
+        """Fill the stock in the background, soon; nothing if that goes on already."""
         if self._filling is None or self._filling.done():
             self._filling = self._core.background.spawn(self._fill(), "namespaces")
 
@@ -44,6 +47,7 @@ class NamespaceStock:
             raise
 
     async def _fill(self) -> None:
+        await self._core.clock.sleep(_PAUSE_S)
         try:
             while await self._core.threads.run_network(self._core.network.shortage) > 0:
                 await self.offer_one()
