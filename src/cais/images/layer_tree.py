@@ -223,16 +223,16 @@ class LayerTree:
         return self._roots
 
 
-def make_directory(parent_fd: int, name: str) -> bool:
-    """Make a directory (0700), also in the place of a whiteout; say whether one was there."""
+def make_directory(parent_fd: int, name: str, mode: int = 0o700) -> bool:
+    """Make a directory, also in the place of a whiteout; say whether one was there."""
     try:
-        os.mkdir(name, 0o700, dir_fd=parent_fd)
+        os.mkdir(name, mode, dir_fd=parent_fd)
     except FileExistsError:
         facts = os.stat(name, dir_fd=parent_fd, follow_symlinks=False)
         if not _is_whiteout(facts):
             raise
         remove_tree(parent_fd, name)
-        os.mkdir(name, 0o700, dir_fd=parent_fd)
+        os.mkdir(name, mode, dir_fd=parent_fd)
         return True
     return False
 

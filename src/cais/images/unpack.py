@@ -201,16 +201,13 @@ class _Unpacker:
     def _regular(self, entry: Entry, parent: str, name: str) -> None:
         parent_fd = self._tree.directory(parent)
         try:
-            fd = os.open(name, _CREATE, 0o600, dir_fd=parent_fd)
+            fd = os.open(name, _CREATE, entry.mode & 0o777, dir_fd=parent_fd)
         except FileExistsError:
             parent_fd = self._clear(parent, name)
-            fd = os.open(name, _CREATE, 0o600, dir_fd=parent_fd)
+            fd = os.open(name, _CREATE, entry.mode & 0o777, dir_fd=parent_fd)
         try:
             self._write(entry, fd)
-            os.fchown(fd, entry.uid, entry.gid)  # first: it clears set-id bits and capabilities
-            os.fchmod(fd, entry.mode)
-            if entry.xattrs:
-                _set_xattrs(fd, entry.xattrs, follow=True)
+            _set_attributes(fd, entry)
             os.utime(fd, ns=(entry.mtime_ns, entry.mtime_ns))
         finally:
             os.close(fd)
@@ -229,14 +226,14 @@ class _Unpacker:
         parent_fd = self._tree.directory(parent)
         was_hidden = False
         try:
-            was_hidden = make_directory(parent_fd, name)
+            was_hidden = make_directory(parent_fd, name, entry.mode & 0o777)
             is_new = True
         except FileExistsError:
             facts = os.stat(name, dir_fd=parent_fd, follow_symlinks=False)
             is_new = not stat.S_ISDIR(facts.st_mode)
             if is_new:
                 parent_fd = self._clear(parent, name)
-                make_directory(parent_fd, name)
+                make_directory(parent_fd, name, entry.mode & 0o777)
                 was_hidden = True
         if is_new and self._tree.has_lowers:
             self._tree.forget()  # a link of a lower layer may have been hidden
@@ -245,7 +242,7 @@ class _Unpacker:
         self._tree.remember(f"{parent}/{name}" if parent else name, fd)
         if was_hidden and self._tree.has_lowers:
             set_opaque(fd)
-        _set_directory(fd, entry)
+        _set_attributes(fd, entry)
         self._directory_times.append((parent, name, entry.mtime_ns))
 
     def _symlink(self, entry: Entry, parent: str, name: str) -> None:
@@ -308,7 +305,7 @@ class _Unpacker:
     def _root(self, entry: Entry) -> None:
         if entry.kind != DIRECTORY:
             raise InvalidLayerError(f"layer entry {_shown(entry.name)}: the root is a directory")
-        _set_directory(self._tree.root_fd, entry)
+        _set_attributes(self._tree.root_fd, entry)
         self._directory_times.append(("", "", entry.mtime_ns))
 
     def _whiteout(self, entry: Entry, parent: str, name: str) -> bool:
@@ -425,9 +422,17 @@ def _split(name: str) -> tuple[str, str]:
     return "/".join(components[:-1]), components[-1]
 
 
-def _set_directory(fd: int, entry: Entry) -> None:
-    os.fchown(fd, entry.uid, entry.gid)
-    os.fchmod(fd, entry.mode)
+def _set_attributes(fd: int, entry: Entry) -> None:
+    """Set owner, mode and extended attributes, each only where it is not so already.
+
+    Every change is an entry in the file system's journal, and most files are born right.
+    """
+    facts = os.fstat(fd)
+    is_owned = (facts.st_uid, facts.st_gid) == (entry.uid, entry.gid)
+    if not is_owned:
+        os.fchown(fd, entry.uid, entry.gid)  # first: it clears set-id bits and capabilities
+    if not is_owned or stat.S_IMODE(facts.st_mode) != entry.mode:
+        os.fchmod(fd, entry.mode)
     if entry.xattrs:
         _set_xattrs(fd, entry.xattrs, follow=True)
 
