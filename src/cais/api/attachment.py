@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from cais.api import hijack
 from cais.api.http import Hijack
 from cais.api.versions import stream_content_type
-from cais.engine.detach import DetachScanner
+from cais.spec.detach_keys import DetachScanner
 
 if TYPE_CHECKING:
     import socket

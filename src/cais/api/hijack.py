@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from cais.engine.detach import DetachScanner
+    from cais.spec.detach_keys import DetachScanner
 
 _BUFFER_BYTES = 256 * 1024
 _YIELD_BYTES = 1024 * 1024

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 from cais.cli.failures import NoTerminalError
 from cais.cli.streams import STDIN_FD, Pump
-from cais.cli.terminal import DEFAULT_DETACH_KEYS, is_terminal, parse_detach_keys
+from cais.cli.terminal import is_terminal
 from cais.client.client import quote
 from cais.errors import CaisError, InternalError
+from cais.spec.detach_keys import DEFAULT_DETACH_KEYS, parse_detach_keys
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -63,7 +64,7 @@ def pump(
         attachment,
         terminal=terminal,
         stdin=stdin,
-        detach_keys=parse_detach_keys(detach_keys or DEFAULT_DETACH_KEYS),
+        detach_keys=parse_detach_keys(detach_keys or "") or DEFAULT_DETACH_KEYS,
         resize=resize,
     ).run()
 

@@ -12,9 +12,10 @@ import select
 import threading
 from typing import TYPE_CHECKING
 
-from cais.cli.terminal import DetachScanner, is_terminal, on_resize, raw_mode
+from cais.cli.terminal import is_terminal, on_resize, raw_mode
 from cais.client.hijack import STDERR, SYSTEM_ERROR, demultiplex
 from cais.errors import CaisError, InternalError
+from cais.spec.detach_keys import DetachScanner
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

@@ -7,7 +7,6 @@ import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from cais.engine.detach import DEFAULT_DETACH_KEYS, parse_detach_keys
 from cais.engine.errors import (
     CommandLaunchError,
     ContainerLaunchError,
@@ -20,6 +19,7 @@ from cais.engine.names import new_id
 from cais.engine.streams import AttachSession
 from cais.errors import CaisError, ConflictError, InvalidArgumentError, NotFoundError
 from cais.runtime.launch import LaunchError
+from cais.spec.detach_keys import DEFAULT_DETACH_KEYS, parse_detach_keys
 
 if TYPE_CHECKING:
     from cais.engine.bundle import BundleWriter

@@ -6,10 +6,10 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cais.engine.detach import DEFAULT_DETACH_KEYS, parse_detach_keys
 from cais.engine.errors import PausedError, RestartingError
 from cais.engine.logs import LogFormatter, LogReader, LogSelection, read_batch
 from cais.errors import ConflictError, InvalidArgumentError, UnsupportedError
+from cais.spec.detach_keys import DEFAULT_DETACH_KEYS, parse_detach_keys
 
 if TYPE_CHECKING:
     import asyncio

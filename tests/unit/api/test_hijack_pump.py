@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from cais.api.hijack import pump
-from cais.engine.detach import DetachScanner
+from cais.spec.detach_keys import DetachScanner
 
 Ends = tuple[socket.socket, socket.socket, socket.socket, socket.socket]
 

@@ -10,9 +10,7 @@ import pytest
 from cais.cli import app
 from cais.cli.launch import Roots
 from cais.cli.session import Session
-from cais.cli.terminal import DetachScanner, parse_detach_keys
 from cais.client import Address
-from cais.errors import InvalidArgumentError
 from cais.spec.version import VERSION
 
 ROOT = Path(__file__).parents[3]
@@ -105,32 +103,3 @@ def test_a_data_root_of_ones_own_has_an_exec_root_of_its_own() -> None:
     assert first.exec != second.exec
     assert first.exec.startswith("/run/cais-")
     assert Roots.choose(None, None) == Roots("/var/lib/cais", "/run/cais", chosen=False)
-
-
-@pytest.mark.parametrize(
-    ("text", "keys"),
-    [
-        ("ctrl-p,ctrl-q", b"\x10\x11"),
-        ("a,b", b"ab"),
-        ("ctrl-@", b"\0"),
-        ("ctrl-],x", b"\x1dx"),
-        ("", b""),
-    ],
-)
-def test_detach_keys(text: str, keys: bytes) -> None:
-    assert parse_detach_keys(text) == keys
-
-
-@pytest.mark.parametrize("text", ["ctrl-", "ctrl-pp", "word", "ctrl-1"])
-def test_bad_detach_keys(text: str) -> None:
-    with pytest.raises(InvalidArgumentError, match="invalid detach keys"):
-        parse_detach_keys(text)
-
-
-def test_detach_keys_are_found_across_reads_and_others_pass() -> None:
-    scanner = DetachScanner(b"\x10\x11")
-    assert scanner.feed(b"ab\x10") == (b"ab", False)
-    assert scanner.feed(b"c") == (b"\x10c", False)
-    assert scanner.feed(b"\x10\x10") == (b"\x10", False)
-    assert scanner.feed(b"\x11rest") == (b"", True)
-    assert DetachScanner(b"").feed(b"\x10\x11") == (b"\x10\x11", False)

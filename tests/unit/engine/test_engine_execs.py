@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from cais.engine.detach import DetachScanner, parse_detach_keys
 from cais.engine.errors import CommandLaunchError, ExecNotFoundError, NotRunningError
 from cais.engine.health import update_health
 from cais.engine.records import HealthRecord, ProbeRecord
@@ -116,29 +115,6 @@ async def test_attach_gives_detach_keys_only_to_terminals(bench: Any) -> None:
     with pytest.raises(ConflictError, match="is paused, unpause the container before attach"):
         await bench.engine.streams.attach("frozen", stream=True)
     assert "detach" in bench.actions()
-
-
-@pytest.mark.parametrize(
-    ("text", "keys"),
-    [("ctrl-p,ctrl-q", b"\x10\x11"), ("a,b", b"ab"), ("ctrl-@,ctrl-_", b"\0\x1f"), ("", b"")],
-)
-def test_detach_keys(text: str, keys: bytes) -> None:
-    assert parse_detach_keys(text) == keys
-
-
-@pytest.mark.parametrize("text", ["ctrl-P", "ctrl-", "abc", "a,,b", "ctrl-1"])
-def test_malformed_detach_keys(text: str) -> None:
-    with pytest.raises(InvalidArgumentError, match="Invalid detach keys"):
-        parse_detach_keys(text)
-
-
-def test_the_scanner_holds_back_only_what_may_be_the_keys() -> None:
-    scanner = DetachScanner(b"\x10\x11")
-    assert scanner.feed(b"ab\x10") == (b"ab", False)
-    assert scanner.feed(b"c") == (b"\x10c", False)
-    assert scanner.feed(b"\x10\x10") == (b"\x10", False)
-    assert scanner.feed(b"\x11rest") == (b"", True)
-    assert DetachScanner(b"").feed(b"\x10\x11") == (b"\x10\x11", False)
 
 
 def probe(exit_code: int) -> ProbeRecord:

@@ -1,4 +1,8 @@
-"""Detach keys: what a client types to leave a terminal without ending its program."""
+r"""Detach keys: what a user types to leave a terminal without ending its program.
+
+Spec: ``--detach-keys`` of Docker: keys with commas between them, each one ASCII character or
+``ctrl-`` and one of ``a`` to ``z``, ``@``, ``[``, ``\\``, ``]``, ``^`` and ``_``.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +11,11 @@ from cais.errors import InvalidArgumentError
 DEFAULT_DETACH_KEYS = b"\x10\x11"
 """ctrl-p, ctrl-q."""
 
-_CONTROL = {"@": 0, "[": 27, "\\": 28, "]": 29, "^": 30, "_": 31}
+_CONTROLS = "@abcdefghijklmnopqrstuvwxyz[\\]^_"
 
 
 def parse_detach_keys(text: str) -> bytes:
-    """Turn ``ctrl-p,ctrl-q`` or ``a,b`` into the bytes a terminal sends for it.
+    """Turn ``ctrl-p,ctrl-q`` or ``a,b`` into the bytes a terminal sends for it; ``b""`` for none.
 
     Raises:
         InvalidArgumentError: Docker's text, naming the key.
@@ -24,16 +28,13 @@ def _parse_key(key: str) -> int:
     if len(key) == 1 and key.isascii():
         return ord(key)
     control = key.removeprefix("ctrl-")
-    if control != key and len(control) == 1:
-        if control in _CONTROL:
-            return _CONTROL[control]
-        if "a" <= control <= "z":
-            return ord(control) - ord("a") + 1
+    if control != key and len(control) == 1 and control in _CONTROLS:
+        return _CONTROLS.index(control)
     raise InvalidArgumentError(f"Invalid detach keys ({key}) provided: Unknown character: '{key}'")
 
 
 class DetachScanner:
-    """Looks for the keys in what a client types; holds back a possible beginning of them."""
+    """Looks for the keys in what a user types; holds back a possible beginning of them."""
 
     def __init__(self, keys: bytes) -> None:
         self._keys = keys
@@ -43,15 +44,15 @@ class DetachScanner:
         """Return what is to be passed on, and whether the keys were seen (then nothing follows)."""
         if not self._keys:
             return data, False
-        out = bytearray()
+        passed = bytearray()
         for byte in data:
             if byte == self._keys[self._matched]:
                 self._matched += 1
                 if self._matched == len(self._keys):
-                    return bytes(out), True
+                    return bytes(passed), True
                 continue
-            out += self._keys[: self._matched]
-            self._matched = 1 if byte == self._keys[0] else 0
+            passed += self._keys[: self._matched]
+            self._matched = int(byte == self._keys[0])
             if not self._matched:
-                out.append(byte)
-        return bytes(out), False
+                passed.append(byte)
+        return bytes(passed), False
