@@ -1,4 +1,4 @@
-"""The init of ``--init``: a program of a page, sealed in memory, the same one for all containers.
+"""The init of ``--init``: a program of a page, sealed in memory, for each container its own.
 
 docs/adr/0011-an-init-of-one-page.md says why it is no Python process and no file of the host.
 """
@@ -12,18 +12,17 @@ from cais.linux import memfd
 from cais.linux.syscalls import MACHINE
 from cais.runtime.reaper_programs import PROGRAMS
 
-_opened: list[int] = []
-
 
 def program_fd() -> int:
-    """Return the descriptor of the init program; borrowed, open for the life of this process.
+    """Return the descriptor of a new copy of the init program; owned.
+
+    A copy, because seals keep the content only: root of a container may change the mode of its
+    ``/proc/1/exe``, which would stop the inits of others, or make them setuid.
 
     Raises:
         UnsupportedError: no program for this machine.
 
     """
-    if not _opened:
-        if MACHINE not in PROGRAMS:
-            raise UnsupportedError(f"--init is not supported on {MACHINE}")
-        _opened.append(memfd.sealed_bytes(a2b_base64(PROGRAMS[MACHINE]), "docker-init"))
-    return _opened[0]
+    if MACHINE not in PROGRAMS:
+        raise UnsupportedError(f"--init is not supported on {MACHINE}")
+    return memfd.sealed_bytes(a2b_base64(PROGRAMS[MACHINE]), "docker-init")

@@ -91,6 +91,7 @@ def _launch(container: ContainerPlan, group: Cgroup, given: Inheritance) -> Laun
         joins = _open_namespaces(container, given, owned)
         if container.process.init:
             given.init_fd = reaper.program_fd()
+            owned.append(given.init_fd)
         if container.has_user_namespace:
             _prepare_host_trees(container, given)
             owned += given.trees

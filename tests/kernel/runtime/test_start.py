@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from cais.errors import InvalidArgumentError, UnsupportedError
-from cais.runtime import reaper
 from cais.runtime.launch import LaunchError
 from cais.testing.bundles import Bundle, end, read_terminal
 from cais.testing.isolation import cgroups_named, isolated
@@ -403,7 +402,6 @@ def test_what_is_not_supported_is_refused_before_anything_starts(
 
 
 def test_init_forwards_reaps_and_passes_the_code_on(tmp_path: Path) -> None:
-    reaper.program_fd()  # opened once for the life of a process
 
     def body() -> None:
         bundle = Bundle(tmp_path)

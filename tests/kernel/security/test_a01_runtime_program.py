@@ -123,3 +123,20 @@ def test_cve_2019_5736_the_runtime_command_runs_from_a_sealed_copy(tmp_path: Pat
             os.waitpid(int(pid), 0)  # it has come to us, a subreaper
 
     isolated(body)
+
+
+def test_the_init_of_one_container_is_out_of_reach_of_another(tmp_path: Path) -> None:
+    """Seals keep content; mode and owner belong to the inode, so no two containers share one."""
+
+    def body() -> None:
+        (tmp_path / "one").mkdir()
+        (tmp_path / "two").mkdir()
+        first, second = Bundle(tmp_path / "one", "first"), Bundle(tmp_path / "two", "second")
+        for bundle in (first, second):
+            bundle.extras["init"] = True
+        for mode in ("000", "4755"):
+            assert first.shell(f"chmod {mode} /proc/1/exe").code == 0
+            found = second.shell("stat -Lc %a /proc/1/exe")
+            assert (found.code, found.stdout) == (0, "555\n"), found.stderr
+
+    isolated(body)

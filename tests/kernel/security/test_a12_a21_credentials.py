@@ -25,10 +25,6 @@ def facts(text: str) -> dict[str, str]:
 @pytest.mark.parametrize("init", [False, True])
 @pytest.mark.parametrize("user", ["", "1000", "nobody"])
 def test_cve_2022_29162_sets_of_run_and_exec(tmp_path: Path, user: str, init: bool) -> None:
-    from cais.runtime import reaper
-
-    reaper.program_fd()
-
     def body() -> None:
         bundle = Bundle(tmp_path)
         bundle.extras = {"user": user, "init": init}
