@@ -2,7 +2,8 @@
 
 A container that reaches the file behind /proc/<pid>/exe of a process of ours must find something
 it can only read (CVE-2019-5736): the interpreter is copied into a sealed memfd, and runs isolated
-(-I), without ``site`` (-S), without writing bytecode (-B) and with an empty environment.
+(-I), without ``site`` (-S), without writing bytecode (-B), and with no environment but for where
+a shared libpython lies, which it forgets as it starts.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ def launch(data_root: str, exec_root: str, *, timeout_s: float = 20) -> None:
                 command(args),
                 executable=f"/proc/self/fd/{program_fd}",
                 pass_fds=[program_fd],
-                env=environment(),
+                env=memfd.library_environment(),
                 cwd="/",
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -75,27 +76,15 @@ def execute_sealed(args: list[str]) -> None:
         return
     program_fd = memfd.sealed_copy(sys.executable, "cais-shim")
     os.set_inheritable(program_fd, True)  # noqa: FBT003 - it is the name of the program
-    os.execve(f"/proc/self/fd/{program_fd}", command(args), environment())  # noqa: S606
+    os.execve(  # noqa: S606
+        f"/proc/self/fd/{program_fd}", command(args), memfd.library_environment()
+    )
 
 
 def command(args: list[str]) -> list[str]:
     """Return the argument list of a shim; the first is where Python looks for its library."""
     package_root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     return [sys.executable, "-I", "-S", "-B", "-c", _CODE, package_root, *args]
-
-
-def environment() -> dict[str, str]:
-    """Return the environment of a shim: nothing, but for where a shared libpython lies.
-
-    A library found relative to the program (``$ORIGIN``) is not found from a copy in memory. The
-    shim forgets the variable as it starts.
-    """
-    with open("/proc/self/maps", encoding="utf-8", errors="surrogateescape") as maps:
-        for line in maps:
-            path = line.rstrip("\n").rpartition(" ")[2]
-            if os.path.basename(path).startswith("libpython"):
-                return {"LD_LIBRARY_PATH": os.path.dirname(path)}
-    return {}
 
 
 def _check_unlocked(data_root: str) -> None:

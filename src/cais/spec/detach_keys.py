@@ -1,7 +1,7 @@
 r"""Detach keys: what a user types to leave a terminal without ending its program.
 
 Spec: ``--detach-keys`` of Docker: keys with commas between them, each one ASCII character or
-``ctrl-`` and one of ``a`` to ``z``, ``@``, ``[``, ``\\``, ``]``, ``^`` and ``_``.
+``ctrl-`` and one of ``a`` to ``z``, ``@``, ``[``, ``\``, ``]``, ``^`` and ``_``.
 """
 
 from __future__ import annotations
