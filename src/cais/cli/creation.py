@@ -11,9 +11,10 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from cais.cli.failures import read_flag
-from cais.cli.human import parse_duration_ns, parse_size
 from cais.cli.mounts import parse_device, parse_mount, split_volumes
 from cais.errors import InvalidArgumentError, NotFoundError
+from cais.spec.durations import parse_duration_ns
+from cais.spec.units import ram_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -150,7 +151,7 @@ def _add_given(document: Document, values: Mapping[str, object]) -> None:
 
 
 def _size(flag: str, text: str | None) -> int | None:
-    return None if text is None else read_flag(flag, parse_size, text)
+    return None if text is None else read_flag(flag, ram_bytes, text)
 
 
 def _nano_cpus(text: str) -> int:

@@ -1,56 +1,10 @@
-"""Durations, sizes and ids as Docker prints them, and sizes as it reads them."""
+"""Durations and ids as Docker prints them, and times as it reads them."""
 
 from __future__ import annotations
 
 import re
 import time
 from calendar import timegm
-
-from cais.errors import InvalidArgumentError
-
-_DECIMAL = ("B", "kB", "MB", "GB", "TB", "PB", "EB")
-_UNITS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5}
-_SIZE = re.compile(r"(?i)(\d+(?:\.\d+)?) ?([kmgtp])?i?b?")
-_DURATION_UNITS_NS = {
-    "ns": 1,
-    "us": 1_000,
-    "µs": 1_000,
-    "ms": 1_000_000,
-    "s": 1_000_000_000,
-    "m": 60_000_000_000,
-    "h": 3_600_000_000_000,
-}
-_DURATION_PART = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h)")
-
-
-def format_size(size_bytes: float, digits: int = 3) -> str:
-    """Return a decimal size of ``digits`` significant digits: ``4.26MB``."""
-    size, unit = float(size_bytes), 0
-    while size >= 1000 and unit < len(_DECIMAL) - 1:
-        size /= 1000
-        unit += 1
-    return f"{size:.{digits}g}{_DECIMAL[unit]}"
-
-
-def parse_size(text: str) -> int:
-    """Return the bytes ``64m`` means (binary units, as Docker's memory flags).
-
-    Raises:
-        InvalidArgumentError: not a size.
-
-    """
-    match = _SIZE.fullmatch(text.strip())
-    if match is None:
-        raise InvalidArgumentError(f"invalid size: '{text}'")
-    return int(float(match[1]) * 1024 ** _UNITS[(match[2] or "").lower()])
-
-
-def parse_duration_ns(text: str) -> int:
-    """Return the nanoseconds ``1m30s`` means. Raises InvalidArgumentError."""
-    parts = _DURATION_PART.findall(text)
-    if not text or (text != "0" and "".join(number + unit for number, unit in parts) != text):
-        raise InvalidArgumentError(f'invalid duration "{text}"')
-    return int(sum(float(number) * _DURATION_UNITS_NS[unit] for number, unit in parts))
 
 
 def format_duration(seconds: float) -> str:

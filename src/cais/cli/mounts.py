@@ -6,8 +6,8 @@ import csv
 import os
 from typing import TYPE_CHECKING, Any
 
-from cais.cli.human import parse_size
 from cais.errors import InvalidArgumentError
+from cais.spec.units import ram_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -84,7 +84,7 @@ def _read(field: str, value: str, separator: str) -> object:
     if field in _SWITCHES:
         return not separator or value.lower() in ("true", "1")
     if field == "SizeBytes":
-        return parse_size(value)
+        return ram_bytes(value)
     if field == "Mode":
         return int(value, 8)
     if field == "Labels":

@@ -13,7 +13,6 @@ from cais.errors import InvalidArgumentError
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?|\.[0-9]+) ?([kmgtp]?)(?:i?b)?", re.ASCII | re.IGNORECASE)
 _EXPONENTS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5}
 _DECIMAL = ("B", "kB", "MB", "GB", "TB", "PB", "EB", "ZB", "YB")
-_BINARY = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB", "ZiB", "YiB")
 MAX_BYTES = 2**63 - 1
 
 
@@ -45,24 +44,13 @@ def from_human_size(text: str) -> int:
     return _parse(text, 1000)
 
 
-def memory_swap_bytes(text: str) -> int:
-    """Parse ``--memory-swap``: a size, or ``-1`` for no limit.
-
-    Raises:
-        InvalidSizeError: neither.
-
-    """
-    return -1 if text == "-1" else ram_bytes(text)
-
-
 def human_size(size_bytes: float, precision: int = 4) -> str:
     """Print with decimal units and ``precision`` significant digits: ``1.234MB``."""
-    return _print(size_bytes, 1000.0, _DECIMAL, precision)
-
-
-def bytes_size(size_bytes: float) -> str:
-    """Print with binary units and four significant digits: ``64MiB``."""
-    return _print(size_bytes, 1024.0, _BINARY, 4)
+    size, unit = float(size_bytes), 0
+    while size >= 1000 and unit < len(_DECIMAL) - 1:
+        size /= 1000
+        unit += 1
+    return f"{size:.{precision}g}{_DECIMAL[unit]}"
 
 
 def _parse(text: str, base: int) -> int:
@@ -83,11 +71,3 @@ def _parse(text: str, base: int) -> int:
 def _scaled(number: str, factor: int) -> int:
     product = float(number) * factor
     return int(product) if product <= MAX_BYTES else MAX_BYTES + 1
-
-
-def _print(size: float, base: float, units: tuple[str, ...], precision: int) -> str:
-    index = 0
-    while size >= base and index < len(units) - 1:
-        size /= base
-        index += 1
-    return f"{size:.{precision}g}{units[index]}"

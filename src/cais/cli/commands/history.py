@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cais.cli.human import ellipsis, format_age, format_size, short_id
+from cais.cli.human import ellipsis, format_age, short_id
 from cais.cli.options import command
 from cais.cli.table import format_rows
 from cais.client.client import quote
+from cais.spec.units import human_size
 
 if TYPE_CHECKING:
     from cais.cli.session import Session
@@ -56,6 +57,6 @@ def _row(layer: dict[str, Any], *, human: bool, truncate: bool) -> dict[str, str
         "CreatedSince": format_age(layer["Created"]) if human else str(layer["Created"]),
         "CreatedAt": str(layer["Created"]),
         "CreatedBy": created_by,
-        "Size": format_size(layer["Size"]) if human else str(layer["Size"]),
+        "Size": human_size(layer["Size"], 3) if human else str(layer["Size"]),
         "Comment": layer["Comment"],
     }

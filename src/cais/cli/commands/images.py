@@ -8,11 +8,12 @@ import click
 
 from cais.cli.each import for_each
 from cais.cli.filters import encode_filters
-from cais.cli.human import format_age, format_size, short_id
+from cais.cli.human import format_age, short_id
 from cais.cli.options import command
 from cais.cli.table import format_rows
 from cais.client.client import quote
 from cais.errors import UnsupportedError
+from cais.spec.units import human_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -75,7 +76,7 @@ def _rows(image: dict[str, Any], *, truncate: bool) -> Iterator[dict[str, str]]:
             "Digest": digests.get(repository, NONE),
             "CreatedSince": format_age(image["Created"]),
             "CreatedAt": str(image["Created"]),
-            "Size": format_size(image["Size"]),
+            "Size": human_size(image["Size"], 3),
             "Containers": "N/A" if image.get("Containers", -1) < 0 else str(image["Containers"]),
         }
 

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cais.cli.human import parse_duration_ns, parse_time
+from cais.cli.human import parse_time
 from cais.cli.options import command
 from cais.cli.streams import copy_frames, copy_raw
 from cais.client.client import quote
 from cais.errors import InvalidArgumentError
+from cais.spec.durations import parse_duration_ns
 
 if TYPE_CHECKING:
     from cais.cli.session import Session

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import click
 
 from cais.cli.filters import encode_filters
-from cais.cli.human import format_size
 from cais.cli.options import command
+from cais.spec.units import human_size
 
 if TYPE_CHECKING:
     from cais.cli.session import Session
@@ -33,7 +33,7 @@ def prune_containers(
     answer = session.client.post("/containers/prune", query).json()
     if removed := answer.get("ContainersDeleted"):
         print("Deleted Containers:", *removed, sep="\n", end="\n\n")
-    print(f"Total reclaimed space: {format_size(answer['SpaceReclaimed'])}")
+    print(f"Total reclaimed space: {human_size(answer['SpaceReclaimed'])}")
 
 
 @command("prune", "", maximum=0)
@@ -60,4 +60,4 @@ def prune_images(
             "\n".join(f"{verb.lower()}: {what}" for step in removed for verb, what in step.items())
         )
         print()
-    print(f"Total reclaimed space: {format_size(answer['SpaceReclaimed'])}")
+    print(f"Total reclaimed space: {human_size(answer['SpaceReclaimed'])}")

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cais.cli.filters import encode_filters
-from cais.cli.human import ellipsis, format_age, format_size
+from cais.cli.human import ellipsis, format_age
 from cais.cli.options import command
 from cais.cli.table import format_rows
+from cais.spec.units import human_size
 
 if TYPE_CHECKING:
     from cais.cli.session import Session
@@ -69,7 +70,7 @@ def _row(item: dict[str, Any], *, truncate: bool) -> dict[str, str]:
     command_line = item["Command"]
     if truncate:
         command_line = ellipsis(command_line, COMMAND_WIDTH)
-    own, whole = (format_size(item.get(field) or 0) for field in ("SizeRw", "SizeRootFs"))
+    own, whole = (human_size(item.get(field) or 0, 3) for field in ("SizeRw", "SizeRootFs"))
     return {
         "ID": item["Id"][:12] if truncate else item["Id"],
         "Image": item["Image"],
