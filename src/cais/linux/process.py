@@ -36,6 +36,8 @@ PR_SET_NO_NEW_PRIVS = 38
 CLOSE_RANGE_CLOEXEC = 4
 AT_EMPTY_PATH = 0x1000
 _HIGHEST_FD = 0xFFFFFFFF
+_LIBRARY_SIGNALS = (32, 33)  # SIGCANCEL, SIGSETXID: sigaction(3) refuses them
+_DEFAULT_ACTION = bytes(32)  # struct sigaction of the kernel: SIG_DFL, no flags, an empty mask
 
 
 class _CloneArgs(ctypes.Structure):  # struct clone_args, version 2
@@ -64,6 +66,7 @@ _close_range = system_call("close_range", ULong, ULong, ULong)
 _execve = system_call("execve", Bytes, Pointer, Pointer)
 _execveat = system_call("execveat", Long, Bytes, Pointer, Pointer, Long)
 _personality = system_call("personality", ULong)
+_rt_sigaction = system_call("rt_sigaction", ULong, Bytes, Pointer, ULong)
 _ioprio_set = system_call("ioprio_set", Long, Long, Long)
 
 
@@ -108,9 +111,14 @@ def ignored_signals() -> list[int]:
 
 
 def restore_signals(numbers: Iterable[int]) -> None:
-    """Give signals their default action."""
+    """Give signals their default action, also the two that the C library keeps from us.
+
+    Whoever was started by glibc's posix_spawn (from make, say) inherits those ignored.
+    """
     for number in numbers:
         signal(number, SIG_DFL)
+    for number in _LIBRARY_SIGNALS:
+        _rt_sigaction(number, _DEFAULT_ACTION, None, 8)
 
 
 def set_dumpable(*, dumpable: bool) -> None:
