@@ -94,7 +94,7 @@ def _find_additional(rows: list[list[str]], name: str) -> int:
     for row in rows:
         if row[0] == name:
             return _checked(row[2])
-    raise _user_error(f"Unable to find group {name}")
+    raise _user_error(f"Unable to find group {name}: no matching entries in group file")
 
 
 def _memberships(rows: list[list[str]]) -> Iterator[tuple[int, list[str]]]:

@@ -69,7 +69,7 @@ def test_resolution(
     [
         ("ghost", [], "unable to find user ghost: no matching entries in passwd file"),
         ("app:ghost", [], "unable to find group ghost: no matching entries in group file"),
-        ("app", ["ghost"], "Unable to find group ghost"),
+        ("app", ["ghost"], "Unable to find group ghost: no matching entries in group file"),
         ("4294967296", [], "uids and gids must be in range 0-2147483647"),
         ("2147483648", [], "uids and gids must be in range 0-2147483647"),
         ("0:4294967295", [], "uids and gids must be in range 0-2147483647"),

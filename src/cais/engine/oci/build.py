@@ -150,7 +150,7 @@ def _cais(
             }
             for mount in target.rootfs
         ],
-        "user": config.user or None,
+        "user": config.user,
         "additional_groups": list(host_config.group_add or ()),
         # In another's pid namespace there is an init already.
         "init": wants_init and not host_config.pid_mode,

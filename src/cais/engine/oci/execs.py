@@ -69,7 +69,7 @@ def exec_document(
         process["consoleSize"] = {"height": height, "width": width}
     return {
         "process": process,
-        "user": body.user or config.user or None,
+        "user": body.user or config.user,
         "additional_groups": list(host_config.group_add or ()),
         "privileged": body.privileged,
     }
