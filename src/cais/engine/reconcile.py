@@ -192,6 +192,7 @@ class Reconciler:
                     pid=state.pid,
                     start_ticks=state.start_ticks,
                     bundle=self._core.paths.bundle(container.id),
+                    paused=state.paused,
                 )
             except NotFoundError:
                 log.warning("container %s has ended with its shim", container.id)

@@ -303,10 +303,11 @@ class ShimClient:
         pid: int,
         start_ticks: int,
         bundle: StrPath,
-        paused: bool = False,
+        paused: bool,
     ) -> None:
         """Watch a container whose shim died; its streams and log died with that shim.
 
+        ``paused`` is how that shim left it, and decides which of ``pause`` and ``resume`` it takes.
         NotFoundError if that process is no more: nobody knows its exit code then.
         """
         await self._request(

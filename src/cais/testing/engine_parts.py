@@ -189,12 +189,13 @@ class FakeShim:
         """Note which resources changed."""
         self.calls.append(("update", id, *sorted(resources)))
 
-    async def adopt(self, id: str, *, pid: int, **_rest: Any) -> None:  # noqa: A002, ANN401
+    async def adopt(self, id: str, *, pid: int, paused: bool, **_rest: Any) -> None:  # noqa: A002, ANN401
         """Take over what the test says still runs."""
         self.calls.append(("adopt", id))
         if id not in self.adoptable:
             raise NotFoundError(f"no process {pid}")
         self.running[id] = Process(pid, tty=False)
+        self.running[id].paused = paused
 
     async def create_netns(self, path: object) -> tuple[int, int]:
         """Pretend."""

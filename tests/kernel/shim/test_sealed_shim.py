@@ -272,12 +272,15 @@ def test_a_killed_engine_is_replaced_and_a_killed_shim_is_succeeded(tmp_path: Pa
         third = await engine.connect()
         assert third.hello.containers == ()
         with pytest.raises(errors.NotFoundError, match="not the one"):
-            await third.adopt(engine.bundle.id, pid=pid, start_ticks=1, bundle=engine.bundle.path)
+            await third.adopt(
+                engine.bundle.id, pid=pid, start_ticks=1, bundle=engine.bundle.path, paused=False
+            )
         await third.adopt(
             engine.bundle.id,
             pid=pid,
             start_ticks=status.start_ticks,
             bundle=engine.bundle.path,
+            paused=False,
         )
         await engine.exec("one", "true")
         assert (await engine.exited("one")).code == 0

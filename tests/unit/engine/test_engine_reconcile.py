@@ -87,6 +87,18 @@ async def test_a_container_that_outlived_its_shim_is_adopted(bench: Any) -> None
     assert await bench.status(other) == "exited"
 
 
+async def test_a_paused_container_is_adopted_as_paused(bench: Any) -> None:
+    container_id = await bench.run("web")
+    await bench.engine.lifecycle.pause("web")
+    await bench.close()
+    bench.shim.running.clear()
+    bench.shim.adoptable = {container_id}
+    await bench.open()
+    assert await bench.status("web") == "paused"
+    await bench.engine.lifecycle.unpause("web")
+    assert await bench.status("web") == "running"
+
+
 async def test_a_lost_shim_is_replaced_and_its_containers_adopted(bench: Any) -> None:
     container_id = await bench.run("web")
     ended = await bench.run("ended")
