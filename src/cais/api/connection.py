@@ -44,9 +44,6 @@ class Head(NamedTuple):
     headers: Mapping[str, str]
 
 
-Application = "Callable[[Head, RequestBody], Awaitable[Answer]]"
-
-
 class Connection:
     """Serves one accepted socket, which it owns.
 

@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 import socket
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from cais.errors import InvalidArgumentError, UnavailableError, UnsupportedError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-DEFAULT_SOCKET = "/run/cais/caisd.sock"
 
 
 class Address(NamedTuple):
@@ -40,12 +35,6 @@ class Address(NamedTuple):
         if not host or not port.isdecimal() or not 0 < int(port) < 65536:
             raise InvalidArgumentError(f"unable to parse docker host `{text}`")
         return cls(None, host.strip("[]"), int(port))
-
-    @classmethod
-    def from_environment(cls, environment: Mapping[str, str]) -> Address:
-        """Return what ``CAIS_HOST``, else ``DOCKER_HOST`` says, else our default socket."""
-        text = environment.get("CAIS_HOST") or environment.get("DOCKER_HOST")
-        return cls.parse(text) if text else cls(DEFAULT_SOCKET)
 
     def connect(self, timeout_s: float = 10) -> socket.socket:
         """Return a connected socket without a timeout; the caller closes it.

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import re
 import secrets
-from typing import TYPE_CHECKING, NewType
+from typing import TYPE_CHECKING
 
 from cais.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-ContainerId = NewType("ContainerId", str)
-ExecId = NewType("ExecId", str)
 
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
 

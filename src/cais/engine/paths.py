@@ -53,11 +53,6 @@ class Paths:
         """Pinned network namespaces."""
         return self.exec_root / "netns"
 
-    @property
-    def shim_socket(self) -> Path:
-        """Where the shim listens."""
-        return self.exec_root / "shim.sock"
-
     def container(self, container_id: str) -> str:
         """Return a container's directory."""
         return f"{self.data_root}/containers/{container_id}"

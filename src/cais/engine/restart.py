@@ -2,39 +2,10 @@
 
 from __future__ import annotations
 
-from cais.errors import InvalidArgumentError
-
 FIRST_DELAY_S = 0.1
 MAX_DELAY_S = 60.0
 STEADY_RUN_S = 10.0
 """A run of this length sets the delay back."""
-
-POLICIES = ("no", "always", "on-failure", "unless-stopped")
-
-
-class RestartPolicyError(InvalidArgumentError):
-    """The restart policy contradicts itself; Docker's texts."""
-
-
-def check_policy(name: str, maximum_retry_count: int) -> None:
-    """Refuse what Docker refuses.
-
-    Raises:
-        RestartPolicyError: unknown policy, or a retry count that makes no sense.
-
-    """
-    if name and name not in POLICIES:
-        raise RestartPolicyError(
-            f"invalid restart policy: unknown policy '{name}'; "
-            "use one of 'no', 'always', 'on-failure', or 'unless-stopped'"
-        )
-    if maximum_retry_count and name != "on-failure":
-        text = "invalid restart policy: maximum retry count can only be used with 'on-failure'"
-        if maximum_retry_count < 0:
-            text += " and cannot be negative"
-        raise RestartPolicyError(text)
-    if maximum_retry_count < 0:
-        raise RestartPolicyError("invalid restart policy: maximum retry count cannot be negative")
 
 
 def should_restart(

@@ -70,12 +70,6 @@ def build_busybox_image() -> BinaryIO:
         return _archive("busybox:latest", _spooled(_busybox_rootfs(program)), ["sh"], mtime)
 
 
-def build_busybox_rootfs() -> BinaryIO:
-    """Return the plain root file system archive of the same image; raises as it."""
-    with _busybox() as program:
-        return _spooled(_busybox_rootfs(program))
-
-
 def build_debian_image(suite: str = "stable") -> BinaryIO:
     """Return the archive of ``debian:<suite>``, a minimal system from the host's mirror.
 

@@ -63,9 +63,6 @@ NAMES = [
 ]
 BITS = {f"CAP_{name}": 1 << number for number, name in enumerate(NAMES)}
 ALL = (1 << len(NAMES)) - 1
-SYS_PTRACE = BITS["CAP_SYS_PTRACE"]
-SYS_ADMIN = BITS["CAP_SYS_ADMIN"]
-SETPCAP = BITS["CAP_SETPCAP"]
 MAX_ID = 0x7FFFFFFF  # Docker's and Go's limit; above it an id wraps to 0 in careless readers
 
 _PR_SET_KEEPCAPS, _PR_CAPBSET_READ, _PR_CAPBSET_DROP, _PR_CAP_AMBIENT = 8, 23, 24, 47

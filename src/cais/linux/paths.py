@@ -21,7 +21,6 @@ RESOLVE_NO_SYMLINKS = 0x04
 RESOLVE_BENEATH = 0x08
 RESOLVE_IN_ROOT = 0x10
 PROC_SUPER_MAGIC = 0x9FA0
-SYSFS_MAGIC = 0x62656572
 _LINK_LIMIT = 40  # the kernel's own (MAXSYMLINKS)
 _RACE_LIMIT = 256  # EAGAIN: the tree was renamed while ".." was being looked up
 
@@ -125,18 +124,6 @@ def create_file(parent_fd: int, name: str, mode: int = 0o644) -> int:
 def is_directory(fd: int) -> bool:
     """Say whether the open object is a directory."""
     return os.fstat(fd).st_mode & 0o170000 == 0o040000
-
-
-def is_symlink_at(root_fd: int, path: str) -> bool:
-    """Say whether the last component of ``path`` in the tree is a symbolic link."""
-    try:
-        fd = open_in_root(root_fd, path, follow=False)
-    except OSError:
-        return False
-    try:
-        return os.fstat(fd).st_mode & 0o170000 == 0o120000
-    finally:
-        os.close(fd)
 
 
 def _ensure(root_fd: int, path: str, mode: int, links: int) -> int:

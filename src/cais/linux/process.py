@@ -33,7 +33,7 @@ PR_SET_DUMPABLE = 4
 PR_SET_NAME = 15
 PR_SET_CHILD_SUBREAPER = 36
 PR_SET_NO_NEW_PRIVS = 38
-CLOSE_RANGE_CLOEXEC = 4
+
 AT_EMPTY_PATH = 0x1000
 _HIGHEST_FD = 0xFFFFFFFF
 _LIBRARY_SIGNALS = (32, 33)  # SIGCANCEL, SIGSETXID: sigaction(3) refuses them
@@ -166,11 +166,6 @@ def close_all_but(keep: Iterable[int]) -> None:
     _close_range(first, _HIGHEST_FD, 0)
 
 
-def close_from_on_exec(first_fd: int) -> None:
-    """Mark every descriptor from ``first_fd`` on close-on-exec."""
-    _close_range(first_fd, _HIGHEST_FD, CLOSE_RANGE_CLOEXEC)
-
-
 class Program:
     """Arguments and environment as C arrays, made before the clone so that execve is one call.
 
@@ -210,11 +205,6 @@ def start_ticks(pid: int) -> int:
     with open(f"/proc/{pid}/stat", "rb") as file:
         stat = file.read()
     return int(stat[stat.rindex(b")") + 2 :].split()[19])
-
-
-def has_ended(pidfd: int) -> bool:
-    """Say whether a child has ended, without reaping it."""
-    return os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
 def reap(pidfd: int) -> int | None:

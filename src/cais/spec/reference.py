@@ -94,14 +94,6 @@ def parse_reference(text: str) -> Reference:
     return Reference(domain, path, tag, digest)
 
 
-def parse_repository(text: str) -> Reference:
-    """Read a repository name without tag or digest, as ``docker tag`` and ``import`` take it."""
-    reference = parse_reference(text)
-    if reference.tag or reference.digest:
-        raise InvalidReferenceError(f"{text} has a tag or digest")
-    return reference
-
-
 def parse_tag(text: str) -> str:
     """Read a tag alone."""
     if not _is_tag(text):

@@ -295,10 +295,3 @@ def test_malformed_addresses(text: str) -> None:
 def test_unsupported_addresses() -> None:
     with pytest.raises(errors.UnsupportedError, match="ssh"):
         Address.parse("ssh://host")
-
-
-def test_the_environment_chooses() -> None:
-    both = {"CAIS_HOST": "unix:///a", "DOCKER_HOST": "unix:///b"}
-    assert Address.from_environment(both) == Address("/a")
-    assert Address.from_environment({"DOCKER_HOST": "unix:///b"}) == Address("/b")
-    assert Address.from_environment({}) == Address("/run/cais/caisd.sock")

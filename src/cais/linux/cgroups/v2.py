@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 class CgroupV2(Cgroup):
     """A group of the unified hierarchy."""
 
-    __slots__ = ("_controllers", "_directory", "_root")
+    __slots__ = ("_directory", "_root")
 
     # A kernfs file is always readable; what changed is said by the priority event.
     oom_poll_mask = select.EPOLLPRI
@@ -37,7 +37,6 @@ class CgroupV2(Cgroup):
         super().__init__(path)
         self._root = str(hierarchy.unified)
         self._directory = self._root + path
-        self._controllers = hierarchy.unified_controllers
 
     def create(self, resources: Resources) -> None:
         made = self._make()
