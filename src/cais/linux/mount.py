@@ -97,6 +97,18 @@ def new_mount(
         os.close(context_fd)
 
 
+def knows_option(kind: str, key: str, value: str) -> bool:
+    """Say whether this kernel's file system ``kind`` takes an option; nothing is mounted."""
+    context_fd = _fsopen(kind.encode(), _FSOPEN_CLOEXEC, about=kind)
+    try:
+        _configure(context_fd, _FSCONFIG_SET_STRING, kind, key, value)
+    except KernelError:
+        return False
+    finally:
+        os.close(context_fd)
+    return True
+
+
 def clone_tree(
     path: str, *, dir_fd: int = AT_FDCWD, recursive: bool = False, follow: bool = True
 ) -> int:

@@ -5,12 +5,14 @@ files of the host once the root is entered: the interpreter's search paths are e
 a forgotten import fails instead of finding the image's files (CVE-2019-14271).
 
 ``run`` never returns and never raises: it ends in execve, or reports through the channel and
-exits. The process is not dumpable until execve, so nobody in a shared pid namespace can trace it
-or use its descriptors.
+exits. The process is not dumpable until execve. Where the pid namespace is another container's,
+whose processes may have CAP_SYS_PTRACE, it prepares everything outside, and what is born inside
+for the last step has nothing of the host left (as an exec does: ``joiner``).
 """
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import select
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
 
     from cais.runtime.channel import Channel
     from cais.runtime.launch import Stdio
-    from cais.runtime.plan import ContainerPlan
+    from cais.runtime.plan import ContainerPlan, ProcessPlan
 
 
 # The import system of the child. The parent's lists stay referenced, because taking a Python
@@ -47,6 +49,7 @@ class Inheritance:
         "init_fd",
         "namespace_fds",
         "own_program",
+        "pid_namespace_fd",
         "stdio",
         "trees",
     )
@@ -56,6 +59,7 @@ class Inheritance:
         self.own_program = own_program
         self.cgroup_fds: Sequence[int] = ()
         self.namespace_fds: list[tuple[int, int]] = []  # (descriptor, CLONE_NEW*)
+        self.pid_namespace_fd = -1  # one of them, which only a new process enters
         self.trees: Sequence[int] = ()
         self.hold_fd = -1
         self.init_fd = -1
@@ -116,7 +120,8 @@ def _join(plan: ContainerPlan, line: Channel, given: Inheritance) -> None:
         _warn(line, settle.adjust_oom_score(plan.process.oom_score_adj))
     for fd, flag in given.namespace_fds:
         namespaces.join(fd, flag)
-        os.close(fd)
+        if fd != given.pid_namespace_fd:
+            os.close(fd)
     if plan.new & namespaces.CLONE_NEWCGROUP:  # only now: its root is the cgroup we are in
         namespaces.unshare(namespaces.CLONE_NEWCGROUP)
     os.setsid()
@@ -133,11 +138,11 @@ def _execute(plan: ContainerPlan, line: Channel, given: Inheritance) -> None:
     user_program = plan.process
     os.umask(0)
     label = settle.open_exec_label(user_program)
-    rootfs.open_sources(plan.root)
+    rootfs.open_sources(plan.root, given.pid_namespace_fd)
     root_fd = rootfs.enter(plan.root)
     rootfs.assemble(plan.root, root_fd)
     if user_program.terminal:
-        _take_terminal(plan, root_fd, line)
+        _take_terminal(plan, root_fd, line, controlling=given.pid_namespace_fd < 0)
     elif given.stdio is not None:
         settle.take_streams(given.stdio, root_fd)
     rootfs.make_working_directory(root_fd, user_program.cwd)
@@ -153,13 +158,41 @@ def _execute(plan: ContainerPlan, line: Channel, given: Inheritance) -> None:
     process.close_all_but([0, 1, 2, line.fileno(), *late])
     settle.write_exec_label(user_program, label)
     settle.drop_privileges(user_program, identity, kept)
+    if given.pid_namespace_fd >= 0:
+        continue_inside(user_program, line)
     line.say({"ready": True})
     if given.hold_fd >= 0:
         _wait_for_start(given.hold_fd)
     settle.execute(path, program, given.init_fd)
 
 
-def _take_terminal(plan: ContainerPlan, root_fd: int, line: Channel) -> None:
+def continue_inside(plan: ProcessPlan, line: Channel) -> None:
+    """Go on as a new process, born in the pid namespace that was joined; this one ends here.
+
+    The new one waits for the parent's word: if this one is killed before it could say who that
+    is, nothing unknown keeps running.
+
+    Raises:
+        LaunchError: the process's filter forbids clone.
+
+    """
+    try:
+        pid = process.clone_sibling()
+    except OSError as error:
+        reason = f"clone: {os.strerror(error.errno or 0).lower()}"
+        if plan.filter is not None and error.errno in (errno.EPERM, errno.ENOSYS):
+            reason += " (it needs a seccomp profile that allows clone)"
+        raise LaunchError(reason, errno=error.errno or 0, step="clone") from None
+    if pid:
+        line.say({"process": pid})
+        os._exit(0)
+    line.wait_for_word()
+    os.setsid()
+    if plan.terminal:
+        terminal.make_controlling(0)
+
+
+def _take_terminal(plan: ContainerPlan, root_fd: int, line: Channel, *, controlling: bool) -> None:
     entry = rootfs.find_mount(plan.root, "/dev/pts")
     if entry is None or entry.kind != "devpts":
         raise LaunchError("a terminal needs a devpts file system at /dev/pts", step="open terminal")
@@ -167,7 +200,7 @@ def _take_terminal(plan: ContainerPlan, root_fd: int, line: Channel) -> None:
     line.send({"terminal": True}, master_fd)
     os.close(master_fd)
     rootfs.place_console(root_fd, slave_fd)
-    settle.take_terminal(slave_fd, plan.process.size)
+    settle.take_terminal(slave_fd, plan.process.size, controlling=controlling)
 
 
 def _wait_for_start(fifo_fd: int) -> None:

@@ -9,20 +9,16 @@ What the container's processes can see is stage two alone, and it has nothing to
 descriptor and no directory of the host, the program's own credentials and filter, an interpreter
 that is a sealed copy, not dumpable (CVE-2016-9962). That holds even where a container has
 CAP_SYS_PTRACE, against which being not dumpable does not help.
-
-Stage two waits for the parent's word before execve: if stage one is killed before it could say
-who stage two is, nothing unknown keeps running.
 """
 
 from __future__ import annotations
 
-import errno
 import os
 
 from cais.linux import credentials, namespaces, paths, process, terminal
 from cais.linux.cgroups import JOIN
 from cais.runtime import settle
-from cais.runtime.child import isolate, report
+from cais.runtime.child import continue_inside, isolate, report
 from cais.runtime.launch import LaunchError
 
 TYPE_CHECKING = False
@@ -97,14 +93,7 @@ def _execute(plan: ProcessPlan, line: Channel, given: Inheritance, label_fd: int
     process.close_all_but([0, 1, 2, line.fileno(), *late])
     settle.write_exec_label(plan, label_fd)
     settle.drop_privileges(plan, identity, kept)
-    pid = _clone(plan)
-    if pid:
-        line.say({"process": pid})
-        os._exit(0)
-    line.wait_for_word()
-    os.setsid()
-    if plan.terminal:
-        terminal.make_controlling(0)
+    continue_inside(plan, line)
     line.say({"ready": True})
     settle.execute(path, program, -1)
 
@@ -124,13 +113,3 @@ def _take_terminal(plan: ProcessPlan, root_fd: int, line: Channel) -> None:
     for fd in (master_fd, pts_fd):
         os.close(fd)
     settle.take_terminal(slave_fd, plan.size, controlling=False)
-
-
-def _clone(plan: ProcessPlan) -> int:
-    try:
-        return process.clone_sibling()
-    except OSError as error:
-        reason = f"clone: {os.strerror(error.errno or 0).lower()}"
-        if plan.filter is not None and error.errno in (errno.EPERM, errno.ENOSYS):
-            reason += " (exec needs a seccomp profile that allows clone)"
-        raise LaunchError(reason, errno=error.errno or 0, step="clone") from None

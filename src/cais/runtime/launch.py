@@ -6,7 +6,8 @@ stuck (a dead network file system) stalls nobody else.
 
     child  {"warning": text}                     any number
            {"terminal": true} + 1 descriptor     the master side of its terminal
-           {"process": pid}                      exec only: the process inside; it waits for
+           {"process": pid}                      exec, or a pid namespace joined: the process
+                                                 inside, which waits for
     parent {"go": true}                          the parent's word (also in a user namespace)
            {"ready": true}                       the next step is execve
            {"error": {errno, step, message, kind}}
@@ -83,10 +84,11 @@ class Running:
 class Launch:
     """A start or exec in progress; owns its descriptors until it becomes ``Running`` or fails.
 
-    ``pid`` and ``pidfd`` are those of the container process: at once for a start; for an exec
-    None and -1 until the process inside exists. ``helper_pid`` is a child of the caller that
-    only prepares (exec; None for a start) and that ``advance`` and ``abort`` reap: a SIGCHLD
-    loop must leave it alone, that is, wait for pids it knows and not for any child.
+    ``pid`` and ``pidfd`` are those of the container process: at once for a start; for an exec,
+    and a start in another's pid namespace, None and -1 until the process inside exists.
+    ``helper_pid`` is then a child of the caller that only prepares and that ``advance`` and
+    ``abort`` reap: a SIGCHLD loop must leave it alone, that is, wait for pids it knows and not
+    for any child.
     """
 
     __slots__ = (

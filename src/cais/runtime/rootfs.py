@@ -98,8 +98,14 @@ def open_host_trees(plan: RootPlan, *, alone: bool = False) -> None:
     _open_layers(plan)
 
 
-def open_sources(plan: RootPlan) -> None:
-    """Make or open every mount, detached; in the child, before the host's tree is left."""
+def open_sources(plan: RootPlan, pid_namespace_fd: int = -1) -> None:
+    """Make or open every mount, detached; in the child, before the host's tree is left.
+
+    Args:
+        plan: gets the descriptors.
+        pid_namespace_fd: whose processes a proc file system shows; -1: the caller's. Borrowed.
+
+    """
     plan.null_fd = devices.clone_null()
     plan.kcore = os.path.exists("/proc/kcore")
     if not plan.layers or plan.layers[0].tree_fd < 0:
@@ -111,6 +117,8 @@ def open_sources(plan: RootPlan) -> None:
             if entry.kind in cgroup_mounts.KINDS:
                 cgroup_mounts.open_mount(plan, entry)
             elif entry.kind != "bind":
+                if entry.kind == "proc" and pid_namespace_fd >= 0:
+                    entry.options.append(("pidns", f"/proc/self/fd/{pid_namespace_fd}"))
                 entry.tree_fd = _new_mount(entry)
 
 

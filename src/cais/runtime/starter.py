@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from cais.errors import InvalidArgumentError
-from cais.linux import cgroups, namespaces, process
+from cais.linux import cgroups, mount, namespaces, process
 from cais.runtime import (
     cgroup_mounts,
     channel,
@@ -110,7 +110,8 @@ def _launch(container: ContainerPlan, group: Cgroup, given: Inheritance) -> Laun
             os.close(fd)
     warnings = container.process.warnings
     held = given.hold_fd >= 0
-    launch = Launch(ours, (pid, pidfd), warnings=warnings, held=held, clean_up=group.remove)
+    made = (None, (pid, pidfd)) if given.pid_namespace_fd >= 0 else ((pid, pidfd), None)
+    launch = Launch(ours, *made, warnings=warnings, held=held, clean_up=group.remove)
     if container.has_user_namespace:
         _admit(container, launch, ours)
     return launch
@@ -135,8 +136,10 @@ def _open_namespaces(
 ) -> list[tuple[int, int, str]]:
     """Open the namespaces to join; return those the parent must be in at the clone.
 
-    A pid namespace is entered only by being born in it. One that belongs to the host cannot be
-    joined any more from inside a new user namespace.
+    A pid namespace is entered only by being born in it. Where the kernel can make a proc file
+    system of a namespace from outside (Linux 6.18), that is the child's last step, and the
+    processes inside see nothing before it. One that belongs to the host cannot be joined any more
+    from inside a new user namespace.
     """
     visited = []
     for kind, (flag, name) in namespaces.KINDS.items():
@@ -148,11 +151,17 @@ def _open_namespaces(
         except OSError as error:
             raise LaunchError(f"{kind} namespace {path}: {error.strerror}") from error
         owned.append(fd)
-        if kind == "pid" or container.has_user_namespace:
+        if container.has_user_namespace or (kind == "pid" and not _makes_proc_from_outside()):
             visited.append((fd, flag, name))
-        else:
-            given.namespace_fds.append((fd, flag))
+            continue
+        given.namespace_fds.append((fd, flag))
+        if kind == "pid":
+            given.pid_namespace_fd = fd
     return visited
+
+
+def _makes_proc_from_outside() -> bool:
+    return mount.knows_option("proc", "pidns", "/proc/self/ns/pid")
 
 
 class _Visit:

@@ -116,6 +116,48 @@ def test_cve_2016_9962_an_exec_in_progress_has_nothing_to_take(tmp_path: Path) -
     isolated(body)
 
 
+def test_cve_2016_9962_a_start_in_anothers_pid_namespace_has_nothing_to_take(
+    tmp_path: Path,
+) -> None:
+    """The same for ``--pid container:...``: who is in the namespace already may have SYS_PTRACE."""
+
+    def body() -> None:
+        (tmp_path / "one").mkdir()
+        (tmp_path / "two").mkdir()
+        first, second = Bundle(tmp_path / "one", "first"), Bundle(tmp_path / "two", "second")
+        for name in ("bounding", "permitted", "effective"):
+            capabilities = first.process["capabilities"]
+            capabilities[name] = [*capabilities[name], "CAP_SYS_PTRACE"]
+        second.process["args"] = ["sh", "-c", "sleep 9; true"]
+        with Capture() as capture, Capture() as streams:
+            init = first.start("sh", "-c", SCAN, stdio=capture.stdio)
+            namespace = f"/proc/{init.pid}/ns/pid"
+            second.linux["namespaces"].remove({"type": "pid"})
+            second.linux["namespaces"].append({"type": "pid", "path": namespace})
+            second.save()
+            launch = runtime.begin(second.id, str(second.path), stdio=streams.stdio)
+            select.select([launch], [], [], 10)
+            (first.rootfs / "go").touch()
+            wait_for(first.rootfs / "done")
+            running = wait(launch)
+            assert os.stat(f"/proc/{running.pid}/ns/pid") == os.stat(namespace)
+            inside = os.listdir(f"/proc/{running.pid}/root/proc")
+            visible = [name for name in inside if name.isdigit()]
+            stop(running)
+            stop(init)
+            for bundle in (first, second):
+                bundle.destroy()
+            lines = capture.result(0).stdout.splitlines()
+        assert [line for line in lines if line.startswith("EXE ")] == ["EXE " + own_program()]
+        assert 2 <= len(visible) <= 5  # the other container's processes, and no more
+        links = {line.removeprefix("LINK ") for line in lines if line.startswith("LINK ")}
+        assert {link.split(":")[0] for link in links} <= {"/", "/dev/null", "/memfd", "socket"}
+        facts = dict(line.split(":\t") for line in lines if ":\t" in line)
+        assert int(facts["CapPrm"], 16) == int(facts["CapBnd"], 16) == DEFAULT_MASK
+
+    isolated(body)
+
+
 def test_an_exec_in_progress_cannot_be_read_without_sys_ptrace(tmp_path: Path) -> None:
     def body() -> None:
         bundle = Bundle(tmp_path)
@@ -132,6 +174,10 @@ def test_an_exec_in_progress_cannot_be_read_without_sys_ptrace(tmp_path: Path) -
         assert {line for line in lines if line.startswith("LINK")} == {"LINK "}
 
     isolated(body)
+
+
+def own_program() -> str:
+    return os.readlink("/proc/self/exe")
 
 
 def stop(process: Running) -> None:
