@@ -25,3 +25,19 @@ def test_an_unknown_additional_group_is_refused_to_root_too(daemon: TestDaemon) 
     assert re.search(
         "Unable to find group nosuch: no matching entries in group file", result.stderr
     )
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("-u", "nosuch"), "daemon: unable to find user nosuch: no matching entries in passwd"),
+        (("--volumes-from", "nosuch"), "daemon: No such container: nosuch"),
+    ],
+)
+def test_texts_without_the_runtime_in_them(
+    daemon: TestDaemon, options: tuple[str, ...], said: str
+) -> None:
+    result = daemon.docker("run", "--rm", *options, "busybox", "true", check=False)
+    assert result.returncode == 125
+    assert said in result.stderr
+    assert "Unable to find image" not in result.stderr

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from msgspec.structs import replace
-
 from cais.engine.creation import write_record
 from cais.engine.filters import matches_labels, matches_no_label, parse_filters
 from cais.engine.inspection import inspect_document
@@ -13,6 +11,7 @@ from cais.engine.listing import select, summary
 from cais.engine.moments import parse_moment
 from cais.engine.names import parse_name
 from cais.engine.oci import adapt_update, resources_document
+from cais.engine.updating import merge_update
 from cais.errors import CaisError, ConflictError, InvalidArgumentError, NotFoundError
 
 if TYPE_CHECKING:
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     from cais.engine.removal import Remover
     from cais.engine.table import Container
     from cais.snapshots.snapshotter import Mount
-    from cais.spec.container import CreateBody, HostConfig, UpdateBody
+    from cais.spec.container import CreateBody, UpdateBody
 
 _PRUNE_FILTERS = frozenset(("until", "label", "label!"))
 
@@ -179,7 +178,10 @@ class Containers:
         """Lock held."""
         record = container.record
         limits, warnings = adapt_update(body, self._host)
-        changed = merge_update(record.host_config, limits)
+        try:
+            changed = merge_update(record.host_config, limits)
+        except ConflictError as exc:
+            raise ConflictError(f"Cannot update container {record.id}: {exc}") from exc
         policy = body.restart_policy
         if policy is not None and policy.name not in ("", "no") and record.auto_remove:
             raise ConflictError(
@@ -264,23 +266,6 @@ class Containers:
             for container, document in zip(found, documents, strict=True):
                 document.update(await self._core.threads.run(self._sizes, container))
         return documents
-
-
-def merge_update(host_config: HostConfig, body: UpdateBody) -> HostConfig:
-    """Return the HostConfig with what an update gives; zero and None leave things as they are."""
-    given = {
-        name: value
-        for name in body.__struct_fields__
-        if (value := getattr(body, name)) not in (0, None, "", [])
-    }
-    policy = given.pop("restart_policy", None)
-    if policy is not None and policy.name:
-        given["restart_policy"] = policy
-    if "nano_cpus" in given and (host_config.cpu_period or host_config.cpu_quota):
-        raise ConflictError(
-            "Conflicting options: Nano CPUs cannot be updated as CPU Period has already been set"
-        )
-    return replace(host_config, **given)
 
 
 def _until_ns(values: Sequence[str], now_ns: int) -> int | None:

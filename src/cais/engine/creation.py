@@ -214,8 +214,14 @@ class _Creation:
             host_config=host_config,
             image_volumes=given,
             create_volume=self._create_volume,
-            volumes_from=lambda ref: list(self._core.table.resolve(ref).record.mounts),
+            volumes_from=self._mounts_of,
         )
+
+    def _mounts_of(self, ref: str) -> list[MountPoint]:
+        try:
+            return list(self._core.table.resolve(ref).record.mounts)
+        except NotFoundError as exc:  # which the docker CLI would take for a missing image
+            raise InvalidArgumentError(str(exc)) from exc
 
     def _create_volume(self, request: VolumeRequest) -> tuple[str, str]:
         self.volumes.add(request.name)

@@ -326,6 +326,8 @@ def exec_failure(exc: CaisError | OSError, container: Container) -> tuple[Except
         return NotRunningError(container.id), _FAILED_TO_START
     if not isinstance(exc, LaunchError):
         return exc, _FAILED_TO_START
+    if exc.kind == "user":  # looked up by Docker's daemon, not by its runtime
+        return ContainerLaunchError(exc.message, _FAILED_TO_START), _FAILED_TO_START
     text = f"{_START_PREFIX}{exc.message}: unknown"
     if exc.kind == "not-found":
         return CommandLaunchError(text, _NOT_FOUND), _NOT_FOUND

@@ -186,6 +186,8 @@ def launch_failure(exc: CaisError | OSError) -> tuple[Exception, int]:
         return ContainerLaunchError(f"{_CREATE_PREFIX}{exc}"), UNKNOWN_FAILURE
     if not isinstance(exc, LaunchError):
         return exc, UNKNOWN_FAILURE
+    if exc.kind == "user":  # looked up by Docker's daemon, not by its runtime
+        return ContainerLaunchError(exc.message), UNKNOWN_FAILURE
     text = f"{_CREATE_PREFIX}{exc.message}: unknown"
     if exc.kind == "not-found":
         return CommandLaunchError(text, 127), 127

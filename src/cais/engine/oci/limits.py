@@ -36,7 +36,8 @@ def adapt(resources: T, host: Host, *, is_update: bool = False) -> tuple[T, list
     """
     warnings: list[str] = []
     resources = replace(resources, **_memory(resources, host, warnings, is_update=is_update))
-    for step in (_memory_extras, _pids, _cpu, _cpuset, _block_io):
+    resources = replace(resources, **_pids(resources, host, warnings, is_update=is_update))
+    for step in (_memory_extras, _cpu, _cpuset, _block_io):
         resources = replace(resources, **step(resources, host, warnings))
     _ulimits(resources)
     return resources, warnings
@@ -123,11 +124,13 @@ def _oom_kill_disable(resources: Resources, features: Features, warnings: list[s
     return value
 
 
-def _pids(resources: Resources, host: Host, warnings: list[str]) -> Changes:
+def _pids(resources: Resources, host: Host, warnings: list[str], *, is_update: bool) -> Changes:
+    """Zero and below mean no limit: None at creation; 0 in an update, which takes one away."""
     value = resources.pids_limit
+    if value is not None and value <= 0:
+        return {"pids_limit": 0 if is_update and host.features.pids_limit else None}
     if value is not None and not host.features.pids_limit:
-        if value > 0:
-            warnings.append(_discarded("PIDs limit", "PIDs limit discarded."))
+        warnings.append(_discarded("PIDs limit", "PIDs limit discarded."))
         value = None
     return {"pids_limit": value}
 

@@ -464,3 +464,9 @@ def test_forwarding_that_is_off_is_warned_of(monkeypatch: pytest.MonkeyPatch) ->
     for mode, warnings in (("bridge", ["off"]), ("none", []), ("host", [])):
         config = ContainerConfig(cmd=["true"])
         assert adapt_host_config(config, HostConfig(network_mode=mode), kit.host())[1] == warnings
+
+
+@pytest.mark.parametrize("limit", [0, -1, -5])
+def test_no_limit_of_processes(limit: int) -> None:
+    assert kit.adapt(HostConfig(pids_limit=limit))[0].pids_limit is None
+    assert adapt_update(UpdateBody(pids_limit=limit), kit.host())[0].pids_limit == 0
