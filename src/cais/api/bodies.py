@@ -20,25 +20,25 @@ MAX_JSON_BYTES = 16 * 1024 * 1024
 _MEDIA_TYPE = re.compile(r"\s*([!#$%&'*+.^_`|~0-9A-Za-z-]+/[!#$%&'*+.^_`|~0-9A-Za-z-]+)\s*(;.*)?")
 
 
-async def read_json_bytes(request: Request, limit: int = MAX_JSON_BYTES) -> bytes:
+async def read_json_bytes(request: Request) -> bytes:
     """Return the body of a request whose body must be JSON; b"" if it has none.
 
     Raises:
         InvalidArgumentError: another Content-Type.
-        BodyTooLargeError: longer than ``limit``.
+        BodyTooLargeError: longer than ``MAX_JSON_BYTES``.
 
     """
     _check_content_type(request)
-    return await read_body(request, limit)
+    return await read_body(request)
 
 
-async def read_body(request: Request, limit: int = MAX_JSON_BYTES) -> bytes:
-    """Return the whole body. BodyTooLargeError: longer than ``limit``."""
+async def read_body(request: Request) -> bytes:
+    """Return the whole body. BodyTooLargeError: longer than ``MAX_JSON_BYTES``."""
     body = bytearray()
     async for piece in request.body:
         body += piece
-        if len(body) > limit:
-            raise BodyTooLargeError(f"request body larger than {limit} bytes")
+        if len(body) > MAX_JSON_BYTES:
+            raise BodyTooLargeError(f"request body larger than {MAX_JSON_BYTES} bytes")
     return bytes(body)
 
 

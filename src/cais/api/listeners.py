@@ -11,12 +11,9 @@ import grp
 import os
 import socket
 import stat
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from cais.errors import ConflictError, InvalidArgumentError, UnsupportedError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 BACKLOG = 4096
 """As much as the kernel gives by default: a connect(2) beyond it fails instead of waiting."""
@@ -106,7 +103,7 @@ def open_tcp(address: TcpAddress) -> socket.socket:
     return socket.create_server((address.host, address.port), family=family, backlog=BACKLOG)
 
 
-def find_group(name: str, look_up: Callable[[str], grp.struct_group] = grp.getgrnam) -> int:
+def find_group(name: str) -> int:
     """Return a group's id, given its name or number.
 
     Raises:
@@ -114,7 +111,7 @@ def find_group(name: str, look_up: Callable[[str], grp.struct_group] = grp.getgr
 
     """
     try:
-        return look_up(name).gr_gid
+        return grp.getgrnam(name).gr_gid
     except KeyError:
         if name.isdigit() and int(name) < 2**32 - 1:
             return int(name)

@@ -118,10 +118,10 @@ class Pump:
         return not detached
 
 
-def copy_raw(pieces: Iterable[bytes], target_fd: int = STDOUT_FD) -> None:
-    """Write bytes as they come."""
+def copy_raw(pieces: Iterable[bytes]) -> None:
+    """Write bytes to standard output as they come."""
     for piece in pieces:
-        write_all(target_fd, piece)
+        write_all(STDOUT_FD, piece)
 
 
 def copy_frames(pieces: Iterable[bytes]) -> None:

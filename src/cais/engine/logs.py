@@ -12,13 +12,10 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Self
+from typing import Self
 from urllib.parse import quote_plus
 
 import msgspec
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 BLOCK_BYTES = 256 * 1024
 _MAX_LINE_BYTES = 1 << 20
@@ -267,14 +264,12 @@ def _inode(path: str) -> int | None:
         return None
 
 
-def read_batch(
-    reader: LogReader, formatter: LogFormatter, is_stopped: Callable[[], bool] = lambda: False
-) -> bytes | None:
+def read_batch(reader: LogReader, formatter: LogFormatter) -> bytes | None:
     """Return the next wanted bytes of a log; None when there is nothing more now.
 
     Blocks: reads until something is wanted or the end.
     """
-    while not formatter.is_past_end and not is_stopped():
+    while not formatter.is_past_end:
         lines = reader.read_lines()
         if lines is None:
             return None

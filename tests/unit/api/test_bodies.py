@@ -48,7 +48,7 @@ async def test_bad_json_is_400(client: Any, body: bytes) -> None:
 
 
 async def test_body_beyond_the_limit(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bodies.read_json_bytes, "__defaults__", (10,))
+    monkeypatch.setattr(bodies, "MAX_JSON_BYTES", 10)
     reply = await client.ask("POST", "/volumes/create", b'{"Name":"aaaaaaa"}', Content_Type=JSON)
     assert reply.status == 413
     assert b"larger than 10 bytes" in reply.body

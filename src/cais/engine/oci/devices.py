@@ -80,9 +80,9 @@ def parse_rule(text: str) -> Document:
     return rule
 
 
-def host_devices(root: str = "/dev") -> list[Document]:
-    """Return every device node below ``root``; terminals and links are the container's own."""
-    return [node for node, _ in _walk(root)]
+def host_devices() -> list[Document]:
+    """Return every device node in /dev; terminals and links are the container's own."""
+    return [node for node, _ in _walk("/dev")]
 
 
 def _from_path(on_host: str, in_container: str) -> Iterator[Document]:

@@ -15,7 +15,7 @@ class InvalidListError(InvalidArgumentError):
     """Not a list, or a number in it is too large."""
 
 
-def parse_numbers(text: str, maximum: int = MAX_VALUE) -> frozenset[int]:
+def parse_numbers(text: str) -> frozenset[int]:
     """Return the numbers of ``0-3,8``; an empty text is an empty set.
 
     Raises:
@@ -27,18 +27,18 @@ def parse_numbers(text: str, maximum: int = MAX_VALUE) -> frozenset[int]:
     numbers: set[int] = set()
     for part in text.split(",") if text else ():
         first, dash, last = part.partition("-")
-        low = _number(first, part, maximum)
-        high = _number(last, part, maximum) if dash else low
+        low = _number(first, part)
+        high = _number(last, part) if dash else low
         if high < low:
             raise InvalidListError(f"invalid format: {part[:64]}")
         numbers.update(range(low, high + 1))
     return frozenset(numbers)
 
 
-def _number(digits: str, part: str, maximum: int) -> int:
+def _number(digits: str, part: str) -> int:
     digits = digits.strip()
     if not (digits.isascii() and digits.isdigit()):
         raise InvalidListError(f"invalid format: {part[:64]}")
-    if len(digits) > 9 or int(digits) > maximum:
-        raise InvalidListError(f"value of out range, maximum is {maximum}")
+    if len(digits) > 9 or int(digits) > MAX_VALUE:
+        raise InvalidListError(f"value of out range, maximum is {MAX_VALUE}")
     return int(digits)

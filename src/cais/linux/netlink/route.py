@@ -251,8 +251,6 @@ def set_link(
     up: bool | None = None,
     name: str | None = None,
     master: int | None = None,
-    mac: str | None = None,
-    mtu: int | None = None,
     alias: str | None = None,
     link_local: bool | None = None,
 ) -> Request:
@@ -265,10 +263,6 @@ def set_link(
     payload = nl.LINK.pack(socket.AF_UNSPEC, 0, index, flags, 0 if up is None else nl.IFF_UP)
     if name is not None:
         payload += nl.attribute_text(nl.IFLA_IFNAME, name)
-    if mac is not None:
-        payload += nl.attribute(nl.IFLA_ADDRESS, _mac_bytes(mac))
-    if mtu is not None:
-        payload += nl.attribute_u32(nl.IFLA_MTU, mtu)
     if master is not None:
         payload += nl.attribute_u32(nl.IFLA_MASTER, master)
     if alias is not None:
