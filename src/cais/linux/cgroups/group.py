@@ -119,11 +119,9 @@ class Cgroup:
         """
         deadline = time.monotonic() + timeout_s
         for _ in _pauses(deadline):
-            if not self.exists():
+            if not self.exists() or not self.pids():
                 return
             self._signal_all(SIGKILL)
-            if not self.pids():
-                return
         raise DeadlineError(f"cgroup {self.path}: processes survived being killed: {self.pids()}")
 
     def oom_kills(self) -> int:
@@ -218,16 +216,21 @@ def _pauses(deadline: float) -> Iterator[None]:
 
 
 def _remove_tree(directory: str, deadline: float) -> None:
+    if _is_removed(directory):  # nearly always at once: nothing below, nobody inside
+        return
     for group in list(files.directories(directory)):
-        for _ in _pauses(deadline):
-            try:
-                os.rmdir(group)
-            except FileNotFoundError:
-                break
-            except OSError as exc:
-                if exc.errno != errno.EBUSY:  # busy: a process is still leaving
-                    raise CgroupError(exc.errno or 0, "rmdir", group) from exc
-            else:
-                break
-        else:
+        if not any(_is_removed(group) for _ in _pauses(deadline)):
             raise CgroupError(errno.EBUSY, "rmdir", group)
+
+
+def _is_removed(group: str) -> bool:
+    """Remove one group; False if it is busy: a process is still leaving, or a group is below."""
+    try:
+        os.rmdir(group)
+    except FileNotFoundError:
+        return True
+    except OSError as exc:
+        if exc.errno != errno.EBUSY:
+            raise CgroupError(exc.errno or 0, "rmdir", group) from exc
+        return False
+    return True
