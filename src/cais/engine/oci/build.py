@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cais.engine.oci import devices, filters, masks, mounts, namespaces, resources
-from cais.engine.oci.process import build_process
-from cais.engine.oci.security import apparmor_profile, parse_security_options
+from cais.engine.oci.process import build_process, own_program
+from cais.engine.oci.security import parse_security_options
 from cais.linux.cgroups import clean_path
 from cais.spec.runtime import OCI_VERSION
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from cais.engine.oci.host import Host
     from cais.engine.oci.security import SecurityOptions
     from cais.snapshots.snapshotter import Mount
-    from cais.spec.container import ContainerConfig, HostConfig, Ulimit
+    from cais.spec.container import ContainerConfig, HostConfig
     from cais.volumes.mounts import MountPoint
 
 CGROUP_PARENT = "/cais"
@@ -44,9 +44,6 @@ class Target:
         shm_path: the directory that is /dev/shm when it is shared.
         seccomp_dir: cache of compiled filters, of the daemon alone.
         cgroup_parent: where HostConfig.CgroupParent is empty.
-        default_ulimits: of the daemon.
-        no_new_privileges: the daemon's default.
-        init: the daemon's default for HostConfig.Init.
 
     """
 
@@ -59,9 +56,6 @@ class Target:
     namespaces: Mapping[str, str] = field(default_factory=dict)
     shm_path: str | None = None
     cgroup_parent: str = CGROUP_PARENT
-    default_ulimits: Sequence[Ulimit] = ()
-    no_new_privileges: bool = False
-    init: bool = False
 
 
 class Built(NamedTuple):
@@ -82,12 +76,8 @@ def build_document(config: ContainerConfig, host_config: HostConfig, target: Tar
         UnsupportedError: an option this version does not have.
 
     """
-    options = parse_security_options(
-        host_config.security_opt or (), no_new_privileges=target.no_new_privileges
-    )
-    process = build_process(config, host_config, options, target.host, target.default_ulimits)
-    if profile := apparmor_profile(options, target.host, privileged=host_config.privileged):
-        process["apparmorProfile"] = profile
+    options = parse_security_options(host_config.security_opt or ())
+    process = build_process(own_program(config, host_config), host_config, options, target.host)
     document: Document = {
         "ociVersion": OCI_VERSION,
         "process": process,
@@ -139,7 +129,6 @@ def _linux(
 def _cais(
     config: ContainerConfig, host_config: HostConfig, target: Target, seccomp: str | None
 ) -> Document:
-    wants_init = target.init if host_config.init is None else host_config.init
     return {
         "rootfs": [
             {
@@ -153,7 +142,7 @@ def _cais(
         "user": config.user,
         "additional_groups": list(host_config.group_add or ()),
         # In another's pid namespace there is an init already.
-        "init": wants_init and not host_config.pid_mode,
+        "init": bool(host_config.init) and not host_config.pid_mode,
         "network": target.namespaces.get("network"),
         "seccomp": seccomp,
     }

@@ -7,26 +7,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from cais.engine.oci import capabilities, resources
-from cais.engine.oci.process import build_environment, replace_or_append
+from cais.engine.oci.process import (
+    Program,
+    build_environment,
+    build_process,
+    replace_or_append,
+)
 from cais.engine.oci.security import parse_security_options
 from cais.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from cais.engine.oci.host import Host
-    from cais.spec.container import ContainerConfig, ExecBody, HostConfig, Ulimit
+    from cais.spec.container import ContainerConfig, ExecBody, HostConfig
 
 
 def exec_document(
-    body: ExecBody,
-    config: ContainerConfig,
-    host_config: HostConfig,
-    host: Host,
-    *,
-    default_ulimits: Sequence[Ulimit] = (),
-    no_new_privileges: bool = False,
+    body: ExecBody, config: ContainerConfig, host_config: HostConfig, host: Host
 ) -> dict[str, Any]:
     """Return ``exec-<id>.json``: the process, and whose user and groups to look up.
 
@@ -42,33 +38,18 @@ def exec_document(
         raise InvalidArgumentError("No exec command specified")
     if body.working_dir and not body.working_dir.startswith("/"):
         raise InvalidArgumentError("working directory must be an absolute path")
-    privileged = body.privileged or host_config.privileged
-    granted = capabilities.granted(
-        host_config.cap_add or (), host_config.cap_drop or (), host, privileged=privileged
+    environment = build_environment(config, tty=body.tty)
+    program = Program(
+        args=body.cmd,
+        environment=replace_or_append(environment, body.env or ()),
+        working_directory=body.working_dir or config.working_dir,
+        tty=body.tty,
+        console_size=body.console_size,
+        privileged=body.privileged or host_config.privileged,
     )
-    options = parse_security_options(
-        host_config.security_opt or (), no_new_privileges=no_new_privileges
-    )
-    environment = build_environment(config)
-    if body.tty:
-        environment = replace_or_append(["TERM=xterm"], environment)
-    process: dict[str, Any] = {
-        "terminal": body.tty,
-        "user": {"uid": 0, "gid": 0, "additionalGids": [0]},
-        "args": list(body.cmd),
-        "env": replace_or_append(environment, body.env or ()),
-        "cwd": body.working_dir or config.working_dir or "/",
-        "capabilities": capabilities.document(granted),
-        "noNewPrivileges": options.no_new_privileges,
-        "oomScoreAdj": host_config.oom_score_adj,
-    }
-    if limits := resources.rlimits([*default_ulimits, *(host_config.ulimits or ())]):
-        process["rlimits"] = limits
-    if body.tty and body.console_size and all(body.console_size):
-        height, width = body.console_size
-        process["consoleSize"] = {"height": height, "width": width}
+    options = parse_security_options(host_config.security_opt or ())
     return {
-        "process": process,
+        "process": build_process(program, host_config, options, host),
         "user": body.user or config.user,
         "additional_groups": list(host_config.group_add or ()),
         "privileged": body.privileged,

@@ -6,57 +6,81 @@ with a terminal, each of which the configuration can replace or (named without "
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cais.engine.oci import capabilities, resources
+from cais.engine.oci.security import apparmor_profile
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from cais.engine.oci.host import Host
     from cais.engine.oci.security import SecurityOptions
-    from cais.spec.container import ContainerConfig, HostConfig, Ulimit
+    from cais.spec.container import ContainerConfig, HostConfig
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 Document = dict[str, Any]
 
 
-def build_process(
-    config: ContainerConfig,
-    host_config: HostConfig,
-    options: SecurityOptions,
-    host: Host,
-    default_ulimits: Sequence[Ulimit] = (),
-) -> Document:
-    """Return ``process``; the user stands as root until the child has read the image's files."""
-    granted = capabilities.granted(
-        host_config.cap_add or (),
-        host_config.cap_drop or (),
-        host,
+class Program(NamedTuple):
+    """What an exec may have otherwise than the container."""
+
+    args: Sequence[str]
+    environment: list[str]
+    working_directory: str
+    tty: bool
+    console_size: tuple[int, int] | None
+    """Rows and columns; None or a zero: the terminal's default."""
+
+    privileged: bool
+
+
+def own_program(config: ContainerConfig, host_config: HostConfig) -> Program:
+    """Return what the container itself runs."""
+    return Program(
+        args=[*(config.entrypoint or ()), *(config.cmd or ())],
+        environment=build_environment(config, tty=config.tty),
+        working_directory=config.working_dir,
+        tty=config.tty,
+        console_size=host_config.console_size,
         privileged=host_config.privileged,
     )
+
+
+def build_process(
+    program: Program, host_config: HostConfig, options: SecurityOptions, host: Host
+) -> Document:
+    """Return ``process``; the user stands as root until the child has read the image's files.
+
+    The AppArmor profile is the container's also for a privileged exec, as with Docker.
+    """
+    granted = capabilities.granted(
+        host_config.cap_add or (), host_config.cap_drop or (), host, privileged=program.privileged
+    )
     process: Document = {
-        "terminal": config.tty,
+        "terminal": program.tty,
         "user": {"uid": 0, "gid": 0, "additionalGids": [0]},
-        "args": [*(config.entrypoint or ()), *(config.cmd or ())],
-        "env": build_environment(config),
-        "cwd": config.working_dir or "/",
+        "args": list(program.args),
+        "env": program.environment,
+        "cwd": program.working_directory or "/",
         "capabilities": capabilities.document(granted),
         "noNewPrivileges": options.no_new_privileges,
         "oomScoreAdj": host_config.oom_score_adj,
     }
-    if limits := resources.rlimits(_merge_ulimits(default_ulimits, host_config.ulimits)):
+    if limits := resources.rlimits(host_config.ulimits):
         process["rlimits"] = limits
-    if config.tty and host_config.console_size[0] and host_config.console_size[1]:
-        height, width = host_config.console_size
+    if profile := apparmor_profile(options, host, privileged=host_config.privileged):
+        process["apparmorProfile"] = profile
+    if program.tty and program.console_size and all(program.console_size):
+        height, width = program.console_size
         process["consoleSize"] = {"height": height, "width": width}
     return process
 
 
-def build_environment(config: ContainerConfig) -> list[str]:
+def build_environment(config: ContainerConfig, *, tty: bool) -> list[str]:
     """Return the environment; HOME is the child's to set, from the image's passwd file."""
     defaults = [f"PATH={DEFAULT_PATH}", f"HOSTNAME={config.hostname}"]
-    if config.tty:
+    if tty:
         defaults.append("TERM=xterm")
     return replace_or_append(defaults, config.env or ())
 
@@ -71,9 +95,3 @@ def replace_or_append(defaults: Iterable[str], overrides: Iterable[str]) -> list
         name, equals, _ = entry.partition("=")
         merged[name] = entry if equals else None
     return [entry for entry in merged.values() if entry is not None]
-
-
-def _merge_ulimits(defaults: Sequence[Ulimit], asked: Sequence[Ulimit] | None) -> list[Ulimit]:
-    merged = {limit.name: limit for limit in defaults}
-    merged |= {limit.name: limit for limit in asked or ()}
-    return list(merged.values())

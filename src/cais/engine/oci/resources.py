@@ -41,14 +41,14 @@ def resources_document(resources: Resources) -> Document:
 
 
 def rlimits(ulimits: Sequence[Ulimit] | None) -> list[Document]:
-    """Return ``process.rlimits``; -1 is no limit."""
+    """Return ``process.rlimits``; -1 is no limit, and the last of one name counts."""
     return [
         {
             "type": f"RLIMIT_{limit.name.upper()}",
             "soft": limit.soft % 2**64,
             "hard": limit.hard % 2**64,
         }
-        for limit in ulimits or ()
+        for limit in {one.name: one for one in ulimits or ()}.values()
     ]
 
 

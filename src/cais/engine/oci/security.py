@@ -35,20 +35,17 @@ class SecurityOptions:
     system_paths: bool = True
 
 
-def parse_security_options(
-    options: Iterable[str], *, no_new_privileges: bool = False
-) -> SecurityOptions:
+def parse_security_options(options: Iterable[str]) -> SecurityOptions:
     """Read ``HostConfig.SecurityOpt``; the last of each kind counts.
 
     Args:
         options: ``key=value``, the old ``key:value``, or a bare word.
-        no_new_privileges: the daemon's default.
 
     Raises:
         InvalidArgumentError: Docker's texts.
 
     """
-    found = SecurityOptions(no_new_privileges=no_new_privileges)
+    found = SecurityOptions()
     for option in options:
         found = _apply(found, option)
     return found

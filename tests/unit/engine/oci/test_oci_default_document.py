@@ -223,17 +223,11 @@ def test_the_user_is_looked_up_by_the_child() -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "default", "pid_mode", "expected"),
-    [
-        (None, False, "", False),
-        (None, True, "", True),
-        (True, False, "", True),
-        (False, True, "", False),
-        (True, False, "host", False),
-    ],
+    ("asked", "pid_mode", "expected"),
+    [(None, "", False), (True, "", True), (False, "", False), (True, "host", False)],
 )
-def test_init(*, asked: bool | None, default: bool, pid_mode: str, expected: bool) -> None:
-    built = kit.build(HostConfig(init=asked, pid_mode=pid_mode), init=default)
+def test_init(*, asked: bool | None, pid_mode: str, expected: bool) -> None:
+    built = kit.build(HostConfig(init=asked, pid_mode=pid_mode))
     assert built.cais["init"] is expected
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from cais.engine.oci import capabilities, devices, exec_document, masks, mounts, resources_document
 from cais.engine.oci.lists import InvalidListError, parse_numbers
-from cais.engine.oci.process import replace_or_append
+from cais.engine.oci.process import DEFAULT_PATH, replace_or_append
 from cais.engine.oci.security import apparmor_profile, parse_security_options
 from cais.errors import InvalidArgumentError, UnsupportedError
 from cais.spec.container import (
@@ -363,7 +363,7 @@ class TestSecurityOptions:
             ("no-new-privileges:true", True),
             ("no-new-privileges=false", False),
         ):
-            built = kit.build(HostConfig(security_opt=[option]), no_new_privileges=not value)
+            built = kit.build(HostConfig(security_opt=[option]))
             assert built.config["process"]["noNewPrivileges"] is value
 
     @pytest.mark.parametrize(
@@ -454,12 +454,10 @@ class TestProcess:
         assert replace_or_append(["PATH=/a", "X=1"], overrides) == merged
 
     def test_ulimits(self) -> None:
-        asked = [Ulimit("nofile", 200, 100), Ulimit("core", -1, -1)]
-        defaults = [Ulimit("nofile", 1, 1), Ulimit("nproc", 9, 9)]
-        process = kit.build(HostConfig(ulimits=asked), default_ulimits=defaults).config["process"]
+        asked = [Ulimit("nofile", 1, 1), Ulimit("nofile", 200, 100), Ulimit("core", -1, -1)]
+        process = kit.build(HostConfig(ulimits=asked)).config["process"]
         assert process["rlimits"] == [
             {"type": "RLIMIT_NOFILE", "soft": 100, "hard": 200},
-            {"type": "RLIMIT_NPROC", "soft": 9, "hard": 9},
             {"type": "RLIMIT_CORE", "soft": 2**64 - 1, "hard": 2**64 - 1},
         ]
 
@@ -480,6 +478,15 @@ class TestProcess:
         assert process["noNewPrivileges"] is True
         assert process["rlimits"][0]["hard"] == 2
         assert "consoleSize" not in process
+
+    def test_exec_has_the_container_s_profile_and_its_own_terminal(self) -> None:
+        config = ContainerConfig(cmd=["x"], tty=True)
+        on = kit.host(apparmor_profiles=frozenset({"docker-default"}))
+        for privileged in (False, True):
+            body = ExecBody(cmd=["ls"], privileged=privileged)
+            process = exec_document(body, config, HostConfig(), on)["process"]
+            assert process["apparmorProfile"] == "docker-default"
+            assert process["env"] == [f"PATH={DEFAULT_PATH}", "HOSTNAME="]
 
     def test_exec_s_own(self) -> None:
         body = ExecBody(
