@@ -9,15 +9,19 @@ from __future__ import annotations
 import array
 import json
 import os
+import struct
 from _socket import (  # socket builds enums: 5 ms of start-up
     AF_UNIX,
+    CMSG_LEN,
     CMSG_SPACE,
     MSG_CMSG_CLOEXEC,
     MSG_CTRUNC,
     MSG_DONTWAIT,
     MSG_NOSIGNAL,
     MSG_TRUNC,
+    SCM_CREDENTIALS,
     SCM_RIGHTS,
+    SO_PASSCRED,
     SOCK_CLOEXEC,
     SOCK_SEQPACKET,
     SOL_SOCKET,
@@ -36,6 +40,8 @@ __all__ = ["CHILD_FD", "Channel", "ChannelError", "adopt", "open_channel"]
 PACKET_LIMIT_BYTES = 65536
 TEXT_LIMIT = 8192  # of an error message: a path can be 4 KiB, a packet holds it twice
 CHILD_FD = 3  # where the child keeps its end
+_CREDENTIALS = struct.Struct("iII")  # struct ucred: pid, uid, gid
+_FD_BYTES = 4
 
 
 class ChannelError(InternalError):
@@ -43,12 +49,17 @@ class ChannelError(InternalError):
 
 
 class Channel:
-    """One end; owns its descriptor."""
+    """One end; owns its descriptor.
 
-    __slots__ = ("_socket",)
+    ``sender`` is the process that sent the last message, as the kernel knows it; of use at the
+    parent's end only.
+    """
+
+    __slots__ = ("_socket", "sender")
 
     def __init__(self, end: socket) -> None:
         self._socket = end
+        self.sender = 0
 
     def fileno(self) -> int:
         """Return the descriptor, for polling and for keeping it open."""
@@ -88,15 +99,17 @@ class Channel:
         """
         flags = MSG_CMSG_CLOEXEC | (0 if wait else MSG_DONTWAIT)
         try:
-            data, rights, state, _ = self._socket.recvmsg(
-                PACKET_LIMIT_BYTES, CMSG_SPACE(array.array("i").itemsize), flags
+            data, ancillary, state, _ = self._socket.recvmsg(
+                PACKET_LIMIT_BYTES, CMSG_SPACE(_CREDENTIALS.size) + CMSG_LEN(_FD_BYTES), flags
             )
         except ConnectionResetError:
             return None, -1
         fds = array.array("i")
-        for level, kind, content in rights:
+        for level, kind, content in ancillary:
             if (level, kind) == (SOL_SOCKET, SCM_RIGHTS):
                 fds.frombytes(content[: len(content) - len(content) % fds.itemsize])
+            elif (level, kind) == (SOL_SOCKET, SCM_CREDENTIALS):
+                self.sender = _CREDENTIALS.unpack(content)[0]
         if not data and not fds:
             return None, -1
         if state & (MSG_TRUNC | MSG_CTRUNC):
@@ -107,8 +120,9 @@ class Channel:
 
 
 def open_channel() -> tuple[Channel, Channel]:
-    """Return two connected ends, both close-on-exec."""
+    """Return two connected ends, both close-on-exec: the parent's and the child's."""
     one, other = socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0)
+    one.setsockopt(SOL_SOCKET, SO_PASSCRED, 1)
     return Channel(one), Channel(other)
 
 

@@ -172,8 +172,18 @@ class Launch:
         self._clean_up()
 
     def _take(self, message: dict[str, Any], fd: int) -> None:
-        """Act on one message; whatever is not expected now is a fault of ours or an attack."""
-        if message.get("terminal") is True and fd >= 0 and self._terminal_fd < 0:
+        """Act on one message; whatever is not expected now is a fault of ours or an attack.
+
+        The process born inside holds the line until execve, where a container with
+        CAP_SYS_PTRACE could speak for it: it is heard only after the helper has named it, and
+        then can do no more than fail.
+        """
+        is_last = self.helper_pid is not None and self.pid is not None
+        if not self._is_from_child():
+            if fd >= 0:
+                os.close(fd)
+            raise LaunchError("another process spoke for the child")
+        if message.get("terminal") is True and fd >= 0 and self._terminal_fd < 0 and not is_last:
             self._terminal_fd = fd
         elif fd >= 0:
             os.close(fd)
@@ -188,6 +198,10 @@ class Launch:
             self._ready = True
         else:
             raise _error_of(message.get("error"))
+
+    def _is_from_child(self) -> bool:
+        expected = self.helper_pid if self.pid is None else self.pid
+        return expected is None or self._channel.sender == expected
 
     def _died(self) -> LaunchError:
         """Return the error for a child that ended without a word, having cleaned up."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 
 import pytest
@@ -110,3 +111,36 @@ def test_no_message_yet_is_no_progress(line: tuple[channel.Channel, socket.socke
     other.close()
     with pytest.raises(LaunchError, match="ended while it was set up"):
         launch.advance()
+
+
+@pytest.mark.parametrize("message", [{"process": 1}, {"terminal": True}, {"ready": True}])
+def test_nobody_else_speaks_for_the_child(
+    line: tuple[channel.Channel, socket.socket], message: dict[str, object]
+) -> None:
+    """The sender is the kernel's word, whoever holds the line."""
+    ours, other = line
+    helper_pid = os.fork()
+    if helper_pid == 0:
+        signal.pause()
+    launch = Launch(ours, None, (helper_pid, os.pidfd_open(helper_pid)))
+    read_fd, write_fd = os.pipe()
+    socket.send_fds(other, [json.dumps(message).encode()], [write_fd])
+    os.close(write_fd)
+    with pytest.raises(LaunchError, match="another process spoke for the child"):
+        launch.advance()
+    assert os.read(read_fd, 1) == b""  # the descriptor that came along was closed
+    os.close(read_fd)
+    other.close()
+
+
+def test_two_descriptors_are_one_too_many(line: tuple[channel.Channel, socket.socket]) -> None:
+    ours, other = line
+    read_fd, write_fd = os.pipe()
+    socket.send_fds(other, [b"{}"], [write_fd, write_fd])
+    os.close(write_fd)
+    with pytest.raises(channel.ChannelError, match="cut off"):
+        ours.receive()
+    assert os.read(read_fd, 1) == b""
+    os.close(read_fd)
+    ours.close()
+    other.close()
