@@ -16,6 +16,7 @@ import msgspec
 from msgspec.structs import replace
 
 from cais.engine.oci import Target, build_document, exec_document
+from cais.engine.oci.filters import prepare as prepare_filter
 from cais.engine.oci.modes import is_private_network, other_container
 from cais.errors import ConflictError, InvalidArgumentError, NotFoundError
 from cais.network.files import NameSettings, write_files
@@ -47,6 +48,11 @@ class BundleWriter:
     def __init__(self, core: Core, host: Host) -> None:
         self._core = core
         self._host = host
+        self._filters = core.paths.exec_root / "seccomp"
+
+    def prepare(self) -> None:
+        """Make what every bundle needs, so that the first container does not wait for it."""
+        prepare_filter(self._host, self._filters)
 
     def attach_network(self, record: ContainerRecord, joined: Attachment | None) -> Attachment:
         """Give the container its network; runs in the network room's thread."""
@@ -77,7 +83,7 @@ class BundleWriter:
             id=record.id,
             host=self._host,
             rootfs=self._core.snapshots.mounts(record.id, ephemeral=record.auto_remove),
-            seccomp_dir=self._core.paths.exec_root / "seccomp",
+            seccomp_dir=self._filters,
             mounts=record.mounts,
             files=self._files(record),
             namespaces=self._namespaces(record),
@@ -89,6 +95,8 @@ class BundleWriter:
         if sysctls:
             linux = built.config["linux"]
             linux["sysctl"] = {**sysctls, **linux.get("sysctl", {})}
+        if record.host_config.log_config.type != "none":
+            os.makedirs(self._core.paths.container(record.id), 0o710, exist_ok=True)  # noqa: PTH103 - hot path
         _write(f"{bundle}/config.json", _encode(built.config))
         _write(f"{bundle}/cais.json", _encode(built.cais))
         return bundle
@@ -144,7 +152,7 @@ class BundleWriter:
 
     def _files(self, record: ContainerRecord) -> dict[str, str]:
         owner = record.hosts_owner or record.id
-        directory = Path(self._core.paths.container(owner))
+        directory = Path(self._core.paths.bundle(owner))
         if owner == record.id and record.attachment is not None:
             config, host_config = record.config, record.host_config
             write_files(
@@ -222,6 +230,9 @@ def check_log_config(config: LogConfig) -> None:
             re.compile((config.config or {}).get(name, ""))
         except re.error as exc:
             raise InvalidArgumentError(f"invalid log opt {name}: {exc}") from exc
+    mode = (config.config or {}).get("mode", "")
+    if mode not in ("", "blocking", "non-blocking"):
+        raise InvalidArgumentError(f"logger: logging mode not supported: {mode}")
     log_limits(config, None, 1)
 
 
@@ -248,8 +259,6 @@ def log_limits(
         files = int(text)
         if files < 1:
             raise InvalidArgumentError("max-file cannot be less than 1")
-        if "max-size" not in options and files > 1 and default_size is None:
-            raise InvalidArgumentError("max-file cannot be used without max-size")
     return size, files
 
 

@@ -18,6 +18,7 @@ from cais.content.store import ContentStore
 from cais.engine.bundle import BundleWriter
 from cais.engine.clock import Clock
 from cais.engine.containers import Containers
+from cais.engine.copies import Copies
 from cais.engine.core import Core
 from cais.engine.creation import Creator
 from cais.engine.execs import Execs
@@ -75,6 +76,7 @@ class Engine:
         self._exits = Exits(core, launcher, remover)
         self._reconciler = Reconciler(core, self._exits, self.execs, launcher, remover)
         self._stock = stock
+        self._bundles = bundles
         self.containers = Containers(core, Creator(core, host), remover, self.execs, host)
         self.lifecycle = Lifecycle(core, launcher, killer, remover)
         self.streams = Streams(core)
@@ -124,6 +126,7 @@ class Engine:
             await core.state.set_fact("daemon_id", daemon_id)
         await self._reconciler.restart_wanted()
         self._stock.refill()
+        core.background.spawn(core.threads.run(self._bundles.prepare), "prepare")
 
     def _on_event(self, event: ShimEvent) -> None:
         if isinstance(event, OomEvent):
@@ -174,6 +177,8 @@ async def _open_core(config: EngineConfig, stack: AsyncExitStack) -> tuple[Core,
     stack.callback(threads.close)
     state, loaded = await threads.run(State.open, paths.database)
     stack.push_async_callback(state.close)
+    copies = await threads.run(Copies.open, paths.copies)
+    stack.callback(copies.close)
     snapshots = await threads.run(OverlaySnapshotter, config.data_root / "snapshots")
     stack.callback(snapshots.close)
     content = await threads.run(ContentStore, config.data_root / "content")
@@ -199,6 +204,7 @@ async def _open_core(config: EngineConfig, stack: AsyncExitStack) -> tuple[Core,
         snapshots=snapshots,
         network=network,
         volumes=await threads.run(VolumeStore, str(config.data_root)),
+        copies=copies,
         boot_id=await threads.run(_read_boot_id),
         clock=clock,
         threads=threads,

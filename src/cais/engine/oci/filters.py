@@ -7,6 +7,8 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from cais.engine.oci.capabilities import granted
+from cais.engine.oci.security import SecurityOptions
 from cais.errors import InvalidArgumentError
 from cais.linux.seccomp import compiler, profiles
 from cais.spec import strict_json
@@ -15,7 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cais.engine.oci.host import Host
-    from cais.engine.oci.security import SecurityOptions
 
 # Programs of the default profile by capabilities: making out a digest costs more than the rest.
 _known: dict[tuple[frozenset[str], Path], str] = {}
@@ -59,6 +60,12 @@ def compiled(
     if path is None or not Path(path).exists():
         path = _known[key] = _compile(default_profile(), capabilities, host, directory)
     return Filter(path, [])
+
+
+def prepare(host: Host, directory: Path) -> None:
+    """Compile the program of an ordinary container before there is one. Blocks: 20 to 50 ms."""
+    capabilities = granted((), (), host, privileged=False)
+    compiled(SecurityOptions(), host, capabilities, directory, privileged=False)
 
 
 def _compile(
