@@ -10,7 +10,8 @@ from pathlib import Path
 
 from bench.bundles import make_bundle
 from bench.measure import Row, Sample, in_turns, milliseconds
-from cais.shim.client import ExitEvent, ensure_shim
+from cais.shim.client import ensure_shim
+from cais.shim.values import ExitEvent
 from cais.testing.daemon import BIN
 from cais.testing.isolation import CGROUP_ROOT
 

@@ -20,7 +20,7 @@ from cais.engine.oci.filters import prepare as prepare_filter
 from cais.engine.oci.modes import is_private_network, other_container
 from cais.errors import ConflictError, InvalidArgumentError, NotFoundError
 from cais.network.files import NameSettings, write_files
-from cais.shim.client import LogTarget
+from cais.shim.values import LogTarget
 from cais.spec.units import ram_bytes
 from cais.volumes.mounts import make_sources
 

@@ -43,7 +43,7 @@ from cais.errors import ConflictError
 from cais.images.store import ImageStore
 from cais.network.bridge import NetworkOptions
 from cais.network.manager import NetworkManager
-from cais.shim.client import OomEvent
+from cais.shim.values import OomEvent
 from cais.snapshots.overlay import OverlaySnapshotter
 from cais.volumes.store import VolumeStore
 
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from cais.engine.config import EngineConfig
     from cais.engine.oci import Host
     from cais.engine.state import Loaded
-    from cais.shim.client import ShimEvent, ShimHello
+    from cais.shim.values import ShimEvent, ShimHello
 
 log = logging.getLogger(__name__)
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from cais.engine.bundle import BundleWriter
     from cais.engine.core import Core
     from cais.engine.table import Container
-    from cais.shim.client import ContainerStatus, ExitEvent
+    from cais.shim.values import ContainerStatus, ExitEvent
     from cais.spec.container import ExecBody
 
 log = logging.getLogger(__name__)

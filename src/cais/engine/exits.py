@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from cais.engine.launch import Launcher
     from cais.engine.removal import Remover
     from cais.engine.table import Container
-    from cais.shim.client import ExitEvent, OomEvent
+    from cais.shim.values import ExitEvent, OomEvent
 
 log = logging.getLogger(__name__)
 

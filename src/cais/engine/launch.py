@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from cais.engine.namespaces import NamespaceStock
     from cais.engine.table import Container
     from cais.network.endpoint import Attachment
-    from cais.shim.client import Started
+    from cais.shim.values import Started
 
 log = logging.getLogger(__name__)
 

@@ -21,7 +21,7 @@ from cais.engine.errors import NameConflictError
 from cais.engine.restart import should_restart
 from cais.engine.table import Container
 from cais.errors import CaisError, NotFoundError
-from cais.shim.client import ExitEvent
+from cais.shim.values import ExitEvent
 from cais.snapshots.snapshotter import Kind
 from cais.spec.container import ExecBody
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from cais.engine.launch import Launcher
     from cais.engine.removal import Remover
     from cais.engine.state import Loaded
-    from cais.shim.client import ContainerStatus, ShimHello
+    from cais.shim.values import ContainerStatus, ShimHello
 
 log = logging.getLogger(__name__)
 

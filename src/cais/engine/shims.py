@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from cais.engine.clock import Clock
     from cais.engine.paths import Paths
     from cais.engine.tasks import Background
-    from cais.shim.client import ExitEvent, ShimClient, ShimEvent, ShimHello
+    from cais.shim.client import ShimClient
+    from cais.shim.values import ExitEvent, ShimEvent, ShimHello
 
 log = logging.getLogger(__name__)
 

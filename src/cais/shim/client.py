@@ -1,4 +1,4 @@
-"""The engine's side of the shim protocol: one connection, requests by number, events by callback.
+"""The engine's side of the shim protocol: a verb for each request.
 
 Every request may raise the ``cais.errors`` class the shim names, with its text, or
 ``UnavailableError`` when the shim is gone. Cancelling one forgets its answer, never undoes it.
@@ -9,98 +9,19 @@ Spec: docs/architecture.md 3.3.
 from __future__ import annotations
 
 import asyncio
-import errno
 import os
 import socket
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
 from cais import errors
 from cais.shim import launcher, protocol
+from cais.shim.exchange import Exchange
+from cais.shim.values import LogTarget, ShimEvent, ShimHello, Started, read_event
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     StrPath = str | os.PathLike[str]
-
-
-@dataclass(frozen=True)
-class LogTarget:
-    """Where and how the output of a container is logged, in Docker's ``json-file`` format.
-
-    ``max_size`` is in bytes, None for no limit; ``max_file`` counts the current file too;
-    ``attrs`` (labels and variables chosen by log options) is repeated in every line.
-    """
-
-    path: str
-    max_size: int | None = 20 << 20
-    max_file: int = 5
-    attrs: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Started:
-    """The user's program has been executed. ``start_ticks`` tells a reused pid apart."""
-
-    pid: int
-    started_at_ns: int
-    start_ticks: int
-    warnings: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class ExitEvent:
-    """A container (``exec_id`` None) or an exec has ended; repeated until acknowledged.
-
-    ``code`` is 0-255, 128+n for a signal n; None when it is not known (an adopted process).
-    """
-
-    exit_seq: int
-    id: str
-    exec_id: str | None
-    pid: int
-    code: int | None
-    signal: int | None
-    oom_killed: bool
-    exited_at_ns: int
-    log_dropped: int = 0
-
-
-@dataclass(frozen=True)
-class OomEvent:
-    """The kernel killed a process of this container for memory; the container may live on."""
-
-    id: str
-    at_ns: int
-
-
-ShimEvent = ExitEvent | OomEvent
-
-
-@dataclass(frozen=True)
-class ContainerStatus:
-    """What the shim knows of a container it holds. ``execs`` are the running ones, id to pid."""
-
-    id: str
-    pid: int
-    start_ticks: int
-    started_at_ns: int
-    bundle: str
-    state: str  # "starting", "running" or "paused"
-    tty: bool
-    execs: Mapping[str, int]
-    log_dropped: int
-    adopted: bool
-
-
-@dataclass(frozen=True)
-class ShimHello:
-    """The shim's first answer: who it is, what it holds, and the exits nobody acknowledged."""
-
-    version: int
-    pid: int
-    containers: tuple[ContainerStatus, ...]
-    exits: tuple[ExitEvent, ...]
 
 
 class ShimClient:
@@ -109,14 +30,7 @@ class ShimClient:
     hello: ShimHello
 
     def __init__(self, channel: socket.socket, on_event: Callable[[ShimEvent], None]) -> None:
-        self._channel = channel
-        self._on_event = on_event
-        self._loop = asyncio.get_running_loop()
-        self._waiting: dict[int, _Waiter] = {}
-        self._next_seq = 1
-        self._outgoing: list[tuple[bytes, list[socket.socket]]] = []
-        self._lost: asyncio.Future[None] = self._loop.create_future()
-        self._loop.add_reader(channel.fileno(), self._readable)
+        self._exchange = Exchange(channel, lambda packet: on_event(read_event(packet)))
 
     @classmethod
     async def connect(cls, socket_path: StrPath, *, on_event: Callable[[ShimEvent], None]) -> Self:
@@ -134,7 +48,8 @@ class ShimClient:
         channel = protocol.connect(os.fspath(socket_path))
         client = cls(channel, on_event)
         try:
-            client.hello = await client._say_hello()
+            answer = await client._request("hello", version=protocol.VERSION)
+            client.hello = ShimHello.read(answer)
         except BaseException:
             client.close()
             raise
@@ -176,10 +91,10 @@ class ShimClient:
             tty=tty,
             open_stdin=open_stdin,
             stdin_once=stdin_once,
-            log=None if log is None else _log_document(log),
+            log=None if log is None else log.document(),
             size=size,
         )
-        return _started(answer)
+        return Started.read(answer)
 
     async def exec(
         self,
@@ -207,7 +122,7 @@ class ShimClient:
             open_stdin=open_stdin,
             size=size,
         )
-        return _started(answer)
+        return Started.read(answer)
 
     async def attach(
         self,
@@ -341,135 +256,25 @@ class ShimClient:
 
     async def wait_lost(self) -> None:
         """Return when the connection is gone, by ``close`` or because the shim ended."""
-        await asyncio.shield(self._lost)
+        await self._exchange.wait_lost()
 
     def close(self) -> None:
         """Close the connection; requests under way fail. Containers are not touched. Idempotent."""
-        self._lose("the connection to the shim is closed")
-
-    async def _say_hello(self) -> ShimHello:
-        answer = await self._request("hello", version=protocol.VERSION)
-        return ShimHello(
-            version=answer["version"],
-            pid=answer["pid"],
-            containers=tuple(ContainerStatus(**status) for status in answer["containers"]),
-            exits=tuple(ExitEvent(**exit_) for exit_ in answer["exits"]),
-        )
+        self._exchange.close()
 
     async def _request(
         self, verb: str, fds: Sequence[socket.socket] = (), **fields: object
     ) -> dict[str, Any]:
-        answer, received = await self._exchange(verb, fds, fields)
+        answer, received = await self._exchange.ask(verb, fields, fds)
         protocol.close_all(received)
         return answer
 
     async def _request_fds(self, verb: str, count: int, **fields: object) -> list[int]:
-        _, received = await self._exchange(verb, (), fields)
+        _, received = await self._exchange.ask(verb, fields)
         if len(received) != count:
             protocol.close_all(received)
             raise errors.InternalError(f"shim answered {verb} with {len(received)} descriptors")
         return received
-
-    async def _exchange(
-        self, verb: str, fds: Sequence[socket.socket], fields: Mapping[str, Any]
-    ) -> tuple[dict[str, Any], list[int]]:
-        if self._lost.done():
-            raise errors.UnavailableError("the connection to the shim is closed")
-        seq, self._next_seq = self._next_seq, self._next_seq + 1
-        packet = protocol.encode({"seq": seq, "request": verb, **fields})
-        waiter = self._waiting[seq] = _Waiter(self._loop.create_future())
-        # Duplicates: the caller may close its own before a full queue lets them go.
-        self._outgoing.append((packet, [fd.dup() for fd in fds]))
-        self._flush()
-        try:
-            await waiter.answered
-        finally:
-            self._waiting.pop(seq, None)
-            if waiter.answered.cancelled():
-                protocol.close_all(waiter.fds)
-        return waiter.document, waiter.fds
-
-    def _flush(self) -> None:
-        while self._outgoing and not self._lost.done():
-            packet, fds = self._outgoing[0]
-            try:
-                protocol.send(self._channel, packet, [fd.fileno() for fd in fds])
-            except BlockingIOError:
-                self._loop.add_writer(self._channel.fileno(), self._flush)
-                return
-            except (errors.UnavailableError, OSError) as exc:
-                self._lose(str(exc))
-                return
-            del self._outgoing[0]
-            _close_sockets(fds)
-        if not self._lost.done():
-            self._loop.remove_writer(self._channel.fileno())
-
-    def _readable(self) -> None:
-        for _ in range(64):  # then the loop's other work has its turn
-            try:
-                packet, fds = protocol.receive(self._channel)
-                document = protocol.decode(packet)
-            except BlockingIOError:
-                return
-            except OSError as exc:
-                if exc.errno not in (errno.EMFILE, errno.ENFILE):
-                    self._lose(str(exc))
-                return
-            except errors.CaisError as exc:
-                self._lose(str(exc))
-                return
-            self._take(document, fds)
-            if self._lost.done():
-                return
-
-    def _take(self, document: dict[str, Any], fds: list[int]) -> None:
-        if "event" in document:
-            protocol.close_all(fds)
-            self._on_event(_event(document))
-            return
-        waiter = self._waiting.get(document.get("seq", 0))
-        if waiter is None or waiter.answered.done():
-            protocol.close_all(fds)  # nobody waits for this answer any more
-            return
-        waiter.take(document, fds)
-
-    def _lose(self, why: str) -> None:
-        if self._lost.done():
-            return
-        self._loop.remove_reader(self._channel.fileno())
-        self._loop.remove_writer(self._channel.fileno())
-        self._channel.close()
-        for _, fds in self._outgoing:
-            _close_sockets(fds)
-        self._outgoing.clear()
-        self._lost.set_result(None)
-        for waiter in self._waiting.values():
-            if not waiter.answered.done():
-                waiter.answered.set_exception(errors.UnavailableError(why))
-
-
-class _Waiter:
-    """A request whose answer, perhaps in several packets, has not all arrived."""
-
-    def __init__(self, answered: asyncio.Future[None]) -> None:
-        self.answered = answered
-        self.document: dict[str, Any] = {}
-        self.fds: list[int] = []
-
-    def take(self, part: dict[str, Any], fds: list[int]) -> None:
-        """Add one packet; lists of several parts are joined. Sets ``answered`` with the last."""
-        self.fds += fds
-        for name, value in part.items():
-            if isinstance(value, list) and name in self.document:
-                self.document[name] += value
-            else:
-                self.document[name] = value
-        if "error" in part:
-            protocol.close_all(self.fds)
-            self.answered.set_exception(protocol.error_from(part["error"]))
-        elif not part.get("more"):
-            self.answered.set_result(None)
 
 
 async def ensure_shim(
@@ -500,31 +305,3 @@ async def ensure_shim(
             launcher.launch, os.fspath(data_root), os.fspath(exec_root), timeout_s=timeout_s
         )
     return await ShimClient.connect(path, on_event=on_event)
-
-
-def _started(answer: Mapping[str, Any]) -> Started:
-    return Started(
-        pid=answer["pid"],
-        started_at_ns=answer["started_at_ns"],
-        start_ticks=answer["start_ticks"],
-        warnings=tuple(answer["warnings"]),
-    )
-
-
-def _log_document(log: LogTarget) -> dict[str, Any]:
-    return {
-        "path": os.fspath(log.path),
-        "max_size": log.max_size,
-        "max_file": log.max_file,
-        "attrs": dict(log.attrs),
-    }
-
-
-def _event(document: dict[str, Any]) -> ShimEvent:
-    kind = document.pop("event")
-    return OomEvent(**document) if kind == "oom" else ExitEvent(**document)
-
-
-def _close_sockets(sockets: Iterable[socket.socket]) -> None:
-    for each in sockets:
-        each.close()

@@ -22,7 +22,7 @@ from cais.network.endpoint import (
     SandboxId,
 )
 from cais.network.errors import NetworkNotFoundError
-from cais.shim.client import ContainerStatus, ExitEvent, OomEvent, ShimHello, Started
+from cais.shim.values import ContainerStatus, ExitEvent, OomEvent, ShimHello, Started
 from cais.snapshots.snapshotter import (
     Kind,
     Layer,

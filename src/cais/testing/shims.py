@@ -12,10 +12,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from cais.shim.client import ExitEvent, LogTarget, ShimClient
+from cais.shim.client import ShimClient
+from cais.shim.values import ExitEvent, LogTarget
 
 if TYPE_CHECKING:
-    from cais.shim.client import ShimEvent, Started
+    from cais.shim.values import ShimEvent, Started
 
 _CODE = (
     "import sys; from cais.shim.main import main; "

@@ -17,7 +17,8 @@ from cais import errors
 from cais.linux import memfd, namespaces
 from cais.runtime.launch import LaunchError
 from cais.shim import protocol
-from cais.shim.client import ExitEvent, LogTarget, OomEvent, ShimClient, ShimEvent, ensure_shim
+from cais.shim.client import ShimClient, ensure_shim
+from cais.shim.values import ExitEvent, LogTarget, OomEvent, ShimEvent
 from cais.testing.bundles import Bundle
 from cais.testing.isolation import cgroups_named, isolated
 from cais.testing.shims import parse_frames, read_all
