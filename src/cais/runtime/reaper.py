@@ -17,7 +17,7 @@ def program_fd() -> int:
     """Return the descriptor of a new copy of the init program; owned.
 
     A copy, because seals keep the content only: root of a container may change the mode of its
-    ``/proc/1/exe``, which would stop the inits of others, or make them setuid.
+    ``/proc/1/exe``, which would keep the inits of others from starting.
 
     Raises:
         UnsupportedError: no program for this machine.
