@@ -41,3 +41,33 @@ def test_texts_without_the_runtime_in_them(
     assert result.returncode == 125
     assert said in result.stderr
     assert "Unable to find image" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("ps", "--filter", "publish=x"), "invalid filter 'publish=x'"),
+        (("ps", "--filter", "expose=x"), "invalid filter 'expose=x'"),
+        (("network", "ls", "--filter", "type=x"), "invalid filter: 'type'='x'"),
+        (("volume", "ls", "--filter", "dangling=x"), "invalid filter 'dangling=[x]'"),
+        (("volume", "create", "bad name"), 'create bad name: "bad name" includes invalid'),
+        (("container", "prune", "-f", "--filter", "until=x"), 'as time or duration: "x"'),
+    ],
+)
+def test_values_that_mean_nothing(
+    daemon: TestDaemon, arguments: tuple[str, ...], said: str
+) -> None:
+    result = daemon.docker(*arguments, check=False)
+    assert result.returncode == 1
+    assert said in result.stderr
+
+
+def test_exposed_ports_are_found(daemon: TestDaemon) -> None:
+    daemon.docker("create", "--name", "exposing", "--expose", "81", "busybox")
+    try:
+        for value in ("81", "81/tcp"):
+            found = daemon.docker("ps", "-aq", "--filter", f"expose={value}").stdout
+            assert len(found.split()) == 1
+        assert not daemon.docker("ps", "-aq", "--filter", "expose=82").stdout
+    finally:
+        daemon.docker("rm", "exposing")

@@ -87,3 +87,17 @@ def test_event() -> None:
     assert versions.reshape_event(event) == {**event, "status": "die", "id": "c", "from": "i"}
     network = {"Type": "network", "Action": "connect", "Actor": {"ID": "n"}}
     assert versions.reshape_event(network) == network
+
+
+def test_image_config_has_all_its_old_members() -> None:
+    image = {**IMAGE, "Config": {"Cmd": ["sh"], "Hostname": "h"}}
+    assert shape(versions.reshape_image, image, 50) == image
+    config = shape(versions.reshape_image, {**image, "Size": 5}, 49)["Config"]
+    assert (config["Cmd"], config["Hostname"]) == (["sh"], "h")
+    assert (config["Domainname"], config["Tty"]) == ("", False)
+
+
+@pytest.mark.parametrize(("minor", "left"), [(48, 2), (47, 1), (43, 0)])
+def test_networks_of_a_listed_container(minor: int, left: int) -> None:
+    row = shape(versions.reshape_container_summary, CONTAINER, minor)
+    assert len(row["NetworkSettings"]["Networks"]["bridge"]) == left

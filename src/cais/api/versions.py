@@ -16,6 +16,12 @@ from cais.spec import strict_json
 ApiVersion = tuple[int, int]
 Document = dict[str, Any]
 
+# Members of an image's Config that had a place in it, empty, until 1.49.
+_CONFIG_BEFORE_1_50: Document = {
+    **dict.fromkeys(("Hostname", "Domainname", "Image"), ""),
+    **dict.fromkeys(("AttachStdin", "AttachStdout", "AttachStderr"), False),
+    **dict.fromkeys(("Tty", "OpenStdin", "StdinOnce"), False),
+}
 NEWEST: ApiVersion = (1, 51)
 OLDEST: ApiVersion = (1, 24)
 _VERSION = re.compile(r"[0-9]{1,4}\.[0-9]{1,4}")
@@ -61,21 +67,26 @@ def reshape_container(document: Document, version: ApiVersion) -> Document:
     """Give ``GET /containers/{id}/json`` the shape of an older version."""
     if version < (1, 48):
         document.pop("ImageManifestDescriptor", None)
+    _reshape_networks(document, version)
+    if version < (1, 46):
+        document.get("HostConfig", {}).pop("Annotations", None)
+    return document
+
+
+def _reshape_networks(document: Document, version: ApiVersion) -> None:
     networks = document.get("NetworkSettings", {}).get("Networks") or {}
     for network in networks.values():
         if version < (1, 44):
             network.pop("DNSNames", None)
         if version < (1, 48):
             network.pop("GwPriority", None)
-    if version < (1, 46):
-        document.get("HostConfig", {}).pop("Annotations", None)
-    return document
 
 
 def reshape_container_summary(document: Document, version: ApiVersion) -> Document:
     """Give a row of ``GET /containers/json`` the shape of an older version."""
     if version < (1, 48):
         document.pop("ImageManifestDescriptor", None)
+    _reshape_networks(document, version)
     if version < (1, 46):
         document.get("HostConfig", {}).pop("Annotations", None)
     return document
@@ -107,6 +118,8 @@ def reshape_create_request(raw: bytes, version: ApiVersion) -> bytes:
 
 def reshape_image(document: Document, version: ApiVersion) -> Document:
     """Give ``GET /images/{name}/json`` the shape of an older version."""
+    if version < (1, 50):
+        document["Config"] = {**_CONFIG_BEFORE_1_50, **(document.get("Config") or {})}
     if version < (1, 48):
         document.pop("Descriptor", None)
         document.pop("Manifests", None)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     Test = Callable[[Container], bool]
 
 STATES = ("created", "running", "paused", "restarting", "removing", "exited", "dead")
+_PORTS = re.compile(r"[0-9]{1,5}(-[0-9]{1,5})?")
 HEALTH_STATES = ("starting", "healthy", "unhealthy", "none")
 _FILTERS = frozenset(
     (
@@ -190,9 +191,10 @@ def _test(
             is_wanted = parse_flag({name: values}, name)
             return lambda _: not is_wanted
         case "publish":
+            _ = [_port(name, value) for value in values]
             return lambda _: False  # nothing is published by this version
         case "expose":
-            ports = [_port(value) for value in values]
+            ports = [_port(name, value) for value in values]
             return lambda one: any(
                 port in (one.record.config.exposed_ports or ()) for port in ports
             )
@@ -248,8 +250,11 @@ def _is_on_network(record: ContainerRecord, values: Sequence[str]) -> bool:
     )
 
 
-def _port(value: str) -> str:
-    return value if "/" in value else f"{value}/tcp"
+def _port(name: str, value: str) -> str:
+    number, _, protocol = value.partition("/")
+    if not _PORTS.fullmatch(number):
+        raise InvalidArgumentError(f"invalid filter '{name}={value}'")
+    return f"{number}/{protocol or 'tcp'}"
 
 
 def _ports(record: ContainerRecord) -> list[dict[str, Any]]:

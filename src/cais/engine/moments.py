@@ -27,7 +27,9 @@ def parse_moment(text: str, now_ns: int) -> int:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError as exc:
-        raise InvalidArgumentError(f"failed to parse time: {text[:64]!r}") from exc
+        raise InvalidArgumentError(
+            f'failed to parse value as time or duration: "{text[:64]}"'
+        ) from exc
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
     return int(moment.timestamp() * 1e9)

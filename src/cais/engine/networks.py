@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from cais.engine.filters import matches_labels, parse_filters, parse_flag
+from cais.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -43,6 +44,10 @@ class Networks:
 
 def _matches(document: Mapping[str, Any], filters: Mapping[str, Sequence[str]]) -> bool:
     is_dangling = parse_flag(filters, "dangling")
+    kinds = filters.get("type", ("builtin",))
+    for kind in kinds:
+        if kind not in ("builtin", "custom"):
+            raise InvalidArgumentError(f"invalid filter: 'type'='{kind}'")
     return all(
         (
             not is_dangling,  # predefined networks never are
@@ -50,7 +55,7 @@ def _matches(document: Mapping[str, Any], filters: Mapping[str, Sequence[str]]) 
             _has_any(document["Id"], filters.get("id")),
             document["Driver"] in filters.get("driver", (document["Driver"],)),
             document["Scope"] in filters.get("scope", (document["Scope"],)),
-            filters.get("type", ("builtin",))[0] == "builtin",
+            "builtin" in kinds,
             matches_labels(document.get("Labels"), filters.get("label", ())),
         )
     )

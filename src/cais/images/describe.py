@@ -16,6 +16,11 @@ if TYPE_CHECKING:
     from cais.images.store import ImageStore
 
 _MISSING = "<missing>"
+# Clients read these without asking whether they are there.
+_CONFIG: dict[str, Any] = {
+    **dict.fromkeys(("User", "WorkingDir"), ""),
+    **dict.fromkeys(("Cmd", "Entrypoint", "Env", "Labels", "OnBuild", "Volumes")),
+}
 
 
 def summary(record: ImageRecord) -> dict[str, Any]:
@@ -47,7 +52,7 @@ def inspect(store: ImageStore, record: ImageRecord) -> dict[str, Any]:
         "Created": record.created,
         "DockerVersion": config.docker_version,
         "Author": config.author,
-        "Config": raw.get("config"),
+        "Config": {**_CONFIG, **(raw.get("config") or {})},
         "Architecture": config.architecture,
         "Variant": config.variant,
         "Os": config.os,

@@ -41,11 +41,13 @@ def check_name(name: str) -> None:
     """
     if len(name) == 1:
         raise InvalidVolumeNameError(
-            "volume name is too short, names should be at least two alphanumeric characters"
+            f"create {name}: volume name is too short, names should be at least two alphanumeric "
+            "characters"
         )
     if not _NAME.fullmatch(name):
+        shown = name[:_NAME_LIMIT]
         raise InvalidVolumeNameError(
-            f"{json.dumps(name[:_NAME_LIMIT])} includes invalid characters for a local volume "
+            f"create {shown}: {json.dumps(shown)} includes invalid characters for a local volume "
             f"name, only {_ALLOWED} are allowed. If you intended to pass a host directory, "
             "use absolute path"
         )

@@ -218,7 +218,7 @@ def _truth(filters: Filters, name: str) -> bool | None:
     if not values:
         return None
     if len(values) > 1 or None in values:
-        raise InvalidArgumentError(f"invalid filter '{name}={sorted(filters[name])}'")
+        raise InvalidArgumentError(f"invalid filter '{name}=[{' '.join(filters[name])}]'")
     return values.pop()
 
 

@@ -30,5 +30,5 @@ def test_moments(text: str, moment_ns: int) -> None:
 
 @pytest.mark.parametrize("text", ["", "yesterday", "1.0000000001", "-1", "10x", "2023-13-01"])
 def test_what_is_no_moment(text: str) -> None:
-    with pytest.raises(InvalidArgumentError, match="failed to parse time"):
+    with pytest.raises(InvalidArgumentError, match="failed to parse value as time or duration"):
         parse_moment(text, NOW_NS)

@@ -291,7 +291,10 @@ def test_inspect(store: ImageStore) -> None:
     document = store.inspect("a:1")
     assert document["Id"] == image_id
     assert document["RepoTags"] == ["a:1"]
-    assert document["Config"] == {"Cmd": ["sh"], "Env": ["PATH=/bin"]}
+    nothing = dict.fromkeys(("Entrypoint", "Labels", "OnBuild", "Volumes"))
+    assert document["Config"] == {
+        "Cmd": ["sh"], "Env": ["PATH=/bin"], "User": "", "WorkingDir": "", **nothing,
+    }  # fmt: skip
     assert document["RootFS"] == {
         "Type": "layers", "Layers": list(store.resolve("a:1").diff_ids),
     }  # fmt: skip

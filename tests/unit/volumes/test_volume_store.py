@@ -69,7 +69,7 @@ def test_the_grammar_in_dockers_words(store: VolumeStore) -> None:
     with pytest.raises(InvalidVolumeNameError) as refused:
         store.create("x y")
     assert str(refused.value) == (
-        '"x y" includes invalid characters for a local volume name, only '
+        'create x y: "x y" includes invalid characters for a local volume name, only '
         '"[a-zA-Z0-9][a-zA-Z0-9_.-]" are allowed. If you intended to pass a host directory, '
         "use absolute path"
     )
