@@ -27,8 +27,13 @@ _WAL_PAGES = 128
 class Database:
     """One connection, used by any thread, one at a time."""
 
-    def __init__(self, path: Path, migrations: Sequence[str]) -> None:
+    def __init__(self, path: Path, migrations: Sequence[str], *, durable: bool = True) -> None:
         """Open or create the file (0600) and bring its schema up to date.
+
+        Args:
+            path: of the file.
+            migrations: from each version of the schema to the next.
+            durable: a commit waits for the disk; else a power cut may lose the last ones.
 
         Raises:
             ConflictError: a newer version wrote it.
@@ -42,7 +47,7 @@ class Database:
             path, timeout=_BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
         )
         try:
-            self._prepare(migrations)
+            self._prepare(migrations, "FULL" if durable else "NORMAL")
         except sqlite3.DatabaseError as exc:
             self._connection.close()
             raise DataLossError(f"database {path}: {exc}") from exc
@@ -87,11 +92,11 @@ class Database:
         if self._connection.in_transaction:
             self._connection.execute("ROLLBACK")
 
-    def _prepare(self, migrations: Sequence[str]) -> None:
+    def _prepare(self, migrations: Sequence[str], synchronous: str) -> None:
         connection = self._connection
         connection.row_factory = sqlite3.Row
         connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=FULL")
+        connection.execute(f"PRAGMA synchronous={synchronous}")
         connection.execute("PRAGMA foreign_keys=ON")
         connection.execute(f"PRAGMA wal_autocheckpoint={_WAL_PAGES}")
         version: int = connection.execute("PRAGMA user_version").fetchone()[0]

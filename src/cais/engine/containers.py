@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from cais.engine.creation import write_record
 from cais.engine.filters import matches_labels, matches_no_label, parse_filters
 from cais.engine.inspection import inspect_document
 from cais.engine.listing import select, summary
@@ -114,7 +113,7 @@ class Containers:
                 self._core.table.release_name(new_name)
                 raise
             self._core.table.release_name(old_name)
-        await self._core.threads.run(write_record, self._core.paths.container(record.id), record)
+        await self._core.threads.run(self._core.copies.put, record)
         self._core.announce(container, "rename", {"oldName": old_name})
 
     async def remove(
@@ -194,7 +193,7 @@ class Containers:
                 raise type(exc)(f"Cannot update container {record.id}: {exc}") from exc
         record.host_config = changed
         await self._core.state.put(record)
-        await self._core.threads.run(write_record, self._core.paths.container(record.id), record)
+        await self._core.threads.run(self._core.copies.put, record)
         self._core.announce(container, "update")
         return warnings
 
@@ -205,7 +204,7 @@ class Containers:
 
     def _mounts(self, container_id: str) -> Sequence[Mount]:
         try:
-            return self._core.snapshots.mounts(container_id)
+            return self._core.snapshots.planned_mounts(container_id)
         except NotFoundError:
             return ()
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from cais.engine.config import EngineConfig
+    from cais.engine.copies import Copies
     from cais.engine.paths import Paths
     from cais.engine.shims import ShimLink
     from cais.engine.state import State
@@ -37,6 +38,7 @@ class Core:
     snapshots: Snapshotter
     network: NetworkManager
     volumes: VolumeStore
+    copies: Copies
     boot_id: str
     """Of the kernel that runs now: pids of another one mean nothing."""
 

@@ -6,11 +6,8 @@ import asyncio
 import contextlib
 import logging
 import os
-import shutil
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-import msgspec
 from msgspec.structs import replace
 
 from cais.engine.bundle import check_log_config
@@ -18,9 +15,9 @@ from cais.engine.merge import command_of, merge_config
 from cais.engine.names import generate_name, new_id, parse_name
 from cais.engine.oci import adapt_host_config, masks
 from cais.engine.records import ContainerRecord
+from cais.engine.roots import image_layers, prepare_root
 from cais.engine.table import Container
 from cais.errors import CaisError, InvalidArgumentError, NotFoundError, UnsupportedError
-from cais.linux.durable import replace_file
 from cais.network.files import NameSettings, check_names
 from cais.spec.container import LogConfig
 from cais.spec.platform import Platform, host_platform, parse_platform
@@ -37,7 +34,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 PREDEFINED = ("bridge", "host", "none", "default")
-_encode = msgspec.json.Encoder().encode
 
 
 class Creator:
@@ -140,15 +136,16 @@ class _Creation:
 
     def make(self, record: ContainerRecord) -> None:
         """Make the container's own files; ``undo`` is to be called after a failure."""
-        self._core.snapshots.prepare(self._id, record.parent or None)
-        write_record(self._core.paths.container(self._id), record)
-        self._fill_volumes(record.mounts)
+        prepare_root(self._core, self._id, record.parent)
+        self._core.copies.put(record)
+        self._fill_volumes(record)
 
     def undo(self) -> None:
         """Remove what was made. Blocks."""
         with contextlib.suppress(NotFoundError):
             self._core.snapshots.remove(self._id)
-        shutil.rmtree(self._core.paths.container(self._id), ignore_errors=True)
+        with contextlib.suppress(CaisError):  # the next start drops it
+            self._core.copies.delete(self._id)
         for volume in self.made_volumes:
             try:
                 self._core.volumes.remove(volume, force=True)
@@ -188,8 +185,8 @@ class _Creation:
                 host_config.log_config.type or "json-file", host_config.log_config.config or {}
             ),
             restart_policy=replace(policy, name=policy.name or "no"),
-            masked_paths=masks.masked_paths(host_config),
-            readonly_paths=masks.read_only_paths(host_config),
+            masked_paths=None if host_config.privileged else masks.masked_paths(host_config),
+            readonly_paths=None if host_config.privileged else masks.read_only_paths(host_config),
         )
 
     def _check_names(self, config: ContainerConfig, host_config: HostConfig) -> None:
@@ -233,12 +230,12 @@ class _Creation:
             self.made_volumes.append(volume.name)
         return volume.name, volume.mountpoint
 
-    def _fill_volumes(self, mounts: list[MountPoint]) -> None:
+    def _fill_volumes(self, record: ContainerRecord) -> None:
         """Give empty volumes what the image has at their place."""
-        wanting = [mount for mount in mounts if mount.copy_up]
+        wanting = [mount for mount in record.mounts if mount.copy_up]
         if not wanting:
             return
-        lowers = self._core.snapshots.layer(self._id).lowers
+        lowers = image_layers(self._core, record.parent)
         for mount in wanting:
             copy_merged(lowers, mount.destination, mount.source)
 
@@ -263,17 +260,17 @@ def refuse_unsupported(config: ContainerConfig, host_config: HostConfig, body: C
         )
     if host_config.links:
         raise UnsupportedError("legacy links are not supported (Links)")
-    for network in body.networking_config.endpoints_config or {}:
+    endpoints = body.networking_config.endpoints_config or {}
+    names = {"bridge" if name == "default" else name for name in endpoints}
+    if len(names) > 1:
+        raise InvalidArgumentError(
+            f"Container cannot be connected to network endpoints: {', '.join(sorted(names))}"
+        )
+    for network in endpoints:
         # An unknown mode is found out at the start, as in Docker: a 404 now would read as a
         # missing image to the docker CLI.
         if network not in PREDEFINED and network != host_config.network_mode:
             raise InvalidArgumentError(f"network {network} not found")
-
-
-def write_record(directory: str, record: ContainerRecord) -> None:
-    """Write the copy of a record that a lost database is rebuilt from. Blocks."""
-    os.makedirs(directory, mode=0o710, exist_ok=True)  # noqa: PTH103 - hot path
-    replace_file(f"{directory}/record.json", _encode(record), mode=0o600)
 
 
 def _provides(have: Platform, wanted: Platform) -> bool:
@@ -282,16 +279,3 @@ def _provides(have: Platform, wanted: Platform) -> bool:
         and have.architecture == wanted.architecture
         and (not wanted.variant or have.variant in ("", wanted.variant))
     )
-
-
-def read_record(directory: str) -> ContainerRecord | None:
-    """Read what ``write_record`` wrote; None if there is none or it is damaged. Blocks."""
-    try:
-        return msgspec.json.decode(
-            Path(directory, "record.json").read_bytes(), type=ContainerRecord
-        )
-    except FileNotFoundError:
-        return None
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as exc:
-        log.error("%s/record.json cannot be read: %s", directory, exc)  # noqa: TRY400
-        return None

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from cais.engine.errors import CommandLaunchError, ContainerLaunchError
 from cais.engine.health import HealthMonitor, has_health_check
 from cais.engine.records import HealthRecord
+from cais.engine.tidying import tidy
 from cais.errors import CaisError, ConflictError, UnavailableError
 from cais.network.errors import NoReadyNamespaceError
 from cais.runtime.launch import LaunchError
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from cais.engine.core import Core
     from cais.engine.execs import Execs
     from cais.engine.namespaces import NamespaceStock
+    from cais.engine.records import ContainerRecord
     from cais.engine.table import Container
     from cais.network.endpoint import Attachment
     from cais.shim.values import Started
@@ -75,7 +77,7 @@ class Launcher:
             return
         self._announce_network(container, attachment, "disconnect")
         container.cleanup = self._core.background.spawn_cleanup(
-            self._release_network(container.id), f"release-{container.id[:12]}"
+            self._give_back(container.record), f"release-{container.id[:12]}"
         )
 
     def probe(self, container: Container) -> None:
@@ -159,11 +161,13 @@ class Launcher:
         if not container.record.auto_remove:
             await self._core.state.put(container.record)
 
-    async def _release_network(self, container_id: str) -> None:
+    async def _give_back(self, record: ContainerRecord) -> None:
         try:
-            await self._core.threads.run_network(self._core.network.release, container_id)
+            await self._core.threads.run_network(self._core.network.release, record.id)
         except (CaisError, OSError) as exc:
-            log.warning("network of container %s: %s", container_id, exc)
+            log.warning("network of container %s: %s", record.id, exc)
+        if not (record.auto_remove or record.state.removing):  # those go altogether
+            await self._core.threads.run(tidy, self._core, record.id)
 
     def _announce_network(self, container: Container, attachment: Attachment, action: str) -> None:
         endpoint = attachment.endpoint

@@ -4,10 +4,10 @@
 
     <data-root>/caisd.lock                     flock: one daemon
     <data-root>/state.db                       cais.engine.state
-    <data-root>/containers/<id>/record.json    the record as created, to rebuild a lost database
-    <data-root>/containers/<id>/<id>-json.log  written by the shim
-    <data-root>/containers/<id>/hosts, hostname, resolv.conf
-    <exec-root>/bundles/<id>/                  config.json, cais.json, exec-<exec-id>.json
+    <data-root>/copies.db                      cais.engine.copies
+    <data-root>/containers/<id>/<id>-json.log  written by the shim; no directory without a log
+    <exec-root>/bundles/<id>/                  config.json, cais.json, exec-<exec-id>.json, and
+                                               hosts, hostname, resolv.conf
     <exec-root>/netns/                         pinned network namespaces
     <exec-root>/shim.sock
 """
@@ -40,8 +40,13 @@ class Paths:
 
     @property
     def containers(self) -> Path:
-        """A directory for each container."""
+        """A directory for each container that has written something."""
         return self.data_root / "containers"
+
+    @property
+    def copies(self) -> Path:
+        """The copies of the records."""
+        return self.data_root / "copies.db"
 
     @property
     def bundles(self) -> Path:
@@ -58,8 +63,8 @@ class Paths:
         return f"{self.data_root}/containers/{container_id}"
 
     def container_file(self, container_id: str, name: str) -> str:
-        """Return a file of a container: ``hosts``, ``hostname``, ``resolv.conf``, ..."""
-        return f"{self.data_root}/containers/{container_id}/{name}"
+        """Return ``hosts``, ``hostname`` or ``resolv.conf`` of a container that was started."""
+        return f"{self.bundle(container_id)}/{name}"
 
     def log(self, container_id: str) -> str:
         """Return a container's log file."""

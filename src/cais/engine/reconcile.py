@@ -13,13 +13,12 @@ is adopted if the same process (number, start time, boot) is still there.
 from __future__ import annotations
 
 import logging
-import os
 from typing import TYPE_CHECKING
 
-from cais.engine.creation import read_record, write_record
 from cais.engine.errors import NameConflictError
 from cais.engine.restart import should_restart
 from cais.engine.table import Container
+from cais.engine.tidying import tidy
 from cais.errors import CaisError, NotFoundError
 from cais.shim.values import ExitEvent
 from cais.snapshots.snapshotter import Kind
@@ -59,15 +58,11 @@ class Reconciler:
         """Put the stored containers into the table, and those a lost database forgot."""
         records = {record.id: record for record in loaded.containers}
         if loaded.is_damaged or loaded.quarantined:
-            for container_id in await self._core.threads.run(self._directories):
-                if container_id not in records:
-                    record = await self._core.threads.run(
-                        read_record, self._core.paths.container(container_id)
-                    )
-                    if record is not None:
-                        records[container_id] = record
-                        self._core.state.put_later(record)
-                        log.warning("container %s is rebuilt from its directory", container_id)
+            for record in await self._core.threads.run(self._core.copies.load):
+                if record.id not in records:
+                    records[record.id] = record
+                    self._core.state.put_later(record)
+                    log.warning("container %s is rebuilt from its copy", record.id)
         for record in sorted(records.values(), key=lambda one: one.created_at_ns):
             self._add(Container(record))
 
@@ -95,6 +90,7 @@ class Reconciler:
             await self._drop_unfinished()
             await self._end_strangers(held.values())
             await self._core.threads.run(self._delete_orphans)
+            await self._core.threads.run(self._tidy)
 
     async def restart_wanted(self) -> None:
         """Start what its restart policy wants started with the daemon, oldest first."""
@@ -266,9 +262,13 @@ class Reconciler:
         for container_id in found - known:
             log.info("removing what is left of container %s", container_id)
             self._remover.delete_files(container_id)
+        self._core.copies.match(container.record for container in self._core.table)
+
+    def _tidy(self) -> None:
+        """Free what a daemon that was killed had no time to. Blocks."""
         for container in self._core.table:
-            if not os.path.exists(self._core.paths.container(container.id)):  # noqa: PTH110
-                write_record(self._core.paths.container(container.id), container.record)
+            if not container.record.state.running:
+                tidy(self._core, container.id)
 
 
 def _is_id(name: str) -> bool:

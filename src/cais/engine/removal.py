@@ -103,11 +103,13 @@ class Remover:
         await self._core.threads.run(self.delete_files, container.id)
 
     def delete_files(self, container_id: str) -> None:
-        """Delete snapshot, bundle and directory of a container that is no more. Blocks."""
+        """Delete everything but the row of a container that is no more. Blocks."""
         with contextlib.suppress(NotFoundError):
             self._core.snapshots.remove(container_id)
         shutil.rmtree(self._core.paths.bundle(container_id), ignore_errors=True)
         shutil.rmtree(self._core.paths.container(container_id), ignore_errors=True)
+        with contextlib.suppress(CaisError):  # the next start drops it
+            self._core.copies.delete(container_id)
 
 
 def _why_not(container: Container) -> str:

@@ -3,7 +3,7 @@
 Schema, version 1 (a change needs a new entry in ``_MIGRATIONS``, never an edit of an old one)::
 
     <data-root>/state.db        WAL, synchronous=FULL
-      containers(id TEXT PRIMARY KEY, name TEXT UNIQUE, document BLOB)   a ContainerRecord as JSON
+      containers(id TEXT PRIMARY KEY, name TEXT UNIQUE, document BLOB)   cais.engine.documents
       facts(name TEXT PRIMARY KEY, value TEXT)                           boot id, daemon id
       quarantine(kind TEXT, id TEXT, document BLOB, reason TEXT, at_ns INTEGER)
 
@@ -25,15 +25,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from cais.database import Database
-from cais.engine.records import ContainerRecord
+from cais.engine.documents import pack_record, unpack_record
 from cais.errors import DataLossError, ExhaustedError, InternalError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from cais.engine.records import ContainerRecord
 
 log = logging.getLogger(__name__)
 
@@ -47,8 +47,6 @@ _MIGRATIONS = (
 )
 _PUT = "INSERT OR REPLACE INTO containers(id, name, document) VALUES (?, ?, ?)"
 _DELETE = "DELETE FROM containers WHERE id = ?"
-_encode = msgspec.json.Encoder().encode
-_decode = msgspec.json.Decoder(ContainerRecord).decode
 
 Statement = tuple[str, tuple[object, ...]]
 
@@ -137,7 +135,7 @@ class State:
     def _enqueue(self, record: ContainerRecord) -> None:
         # Of several changes of one record only the last counts. Every record of a batch is whole,
         # so it does not matter that a name may pass from one to another within the batch.
-        self._pending[record.id] = (_PUT, (record.id, record.name, _encode(record)))
+        self._pending[record.id] = (_PUT, (record.id, record.name, pack_record(record)))
 
     async def _durable(self) -> None:
         done = asyncio.get_running_loop().create_future()
@@ -192,10 +190,7 @@ def _read(database: Database, loaded: Loaded) -> None:
 
 
 def _decode_row(container_id: object, name: object, document: bytes) -> ContainerRecord:
-    try:
-        record = _decode(document)
-    except (msgspec.DecodeError, TypeError, ValueError) as exc:
-        raise DataLossError(f"its document cannot be read: {exc}") from exc
+    record = unpack_record(document)
     if record.id != container_id or record.name != name:
         raise DataLossError("its document belongs to another container")
     return record
@@ -220,7 +215,7 @@ def _rebuild(path: Path, loaded: Loaded) -> Database:
     database = Database(path, _MIGRATIONS)
     rescued = {record.id: record for record in _salvage(aside)}
     loaded.containers = list(rescued.values())
-    _commit(database, [(_PUT, (one.id, one.name, _encode(one))) for one in rescued.values()])
+    _commit(database, [(_PUT, (one.id, one.name, pack_record(one))) for one in rescued.values()])
     return database
 
 

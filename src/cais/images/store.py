@@ -39,10 +39,20 @@ if TYPE_CHECKING:
     from cais.snapshots.snapshotter import Snapshotter
     from cais.spec.image import ImageConfig
 
-__all__ = ["IMPORT_KEY", "ImageNotFoundError", "ImageRecord", "ImageStore", "ImageUse"]
+__all__ = [
+    "IMPORT_KEY",
+    "INIT_SUFFIX",
+    "ImageNotFoundError",
+    "ImageRecord",
+    "ImageStore",
+    "ImageUse",
+]
 
 IMPORT_KEY = "import-"
 """Start of the keys of snapshots that a layer is being unpacked into."""
+
+INIT_SUFFIX = "-init"
+"""After a chain id: the layer of mount points that containers have on top of that image."""
 
 _CONFIGS_KEPT = 256
 
@@ -170,7 +180,7 @@ class ImageStore:
         with self.content.leases.held():
             needed = self.catalog.live() | self.content.leases.names()
             for layer in reversed(row.layers):
-                if layer.chain_id in needed or not self._remove_snapshot(layer.chain_id):
+                if layer.chain_id in needed or not self._remove_layer(layer.chain_id):
                     break
                 removed.append(str(layer.chain_id))
         return removed
@@ -185,9 +195,13 @@ class ImageStore:
             live = self.catalog.live() | self.content.leases.names()
             for snapshot in reversed(list(self.snapshotter.walk())):
                 is_layer = snapshot.kind is Kind.COMMITTED
-                if (is_layer or snapshot.key.startswith(IMPORT_KEY)) and snapshot.key not in live:
+                name = snapshot.key.removesuffix(INIT_SUFFIX)
+                if (is_layer or name.startswith(IMPORT_KEY)) and name not in live:
                     self._remove_snapshot(snapshot.key)
             return self.content.collect(live)
+
+    def _remove_layer(self, chain_id: str) -> bool:
+        return self._remove_snapshot(chain_id + INIT_SUFFIX) and self._remove_snapshot(chain_id)
 
     def _remove_snapshot(self, key: str) -> bool:
         try:

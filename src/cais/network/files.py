@@ -1,6 +1,6 @@
 """The three files a container gets from its engine: hosts, hostname and resolv.conf.
 
-    <data-root>/containers/<id>/hosts, hostname, resolv.conf
+    <exec-root>/bundles/<id>/hosts, hostname, resolv.conf
 
 Written anew at every start, as a new inode each: what a container did to the old ones is gone.
 Values come from the user, so none may bring a line of its own (control characters are refused).

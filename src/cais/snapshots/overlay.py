@@ -6,14 +6,15 @@ On disk::
       snapshots.db                   WAL, synchronous=FULL
         snapshots(number, key UNIQUE, kind, parent -> number, created_ns, size_bytes, inodes)
       <number>/                      the difference, in overlayfs form; its own mode is the root's
-      work/<number>/                 overlayfs's scratch directory, while active
+      work/<number>/                 overlayfs's scratch directory, while mounted
       trash/                         removed trees, deleted by a thread
 
 ``prepare`` writes a row and nothing else: on ext4 an empty directory takes 4 KiB, so the two that
-overlayfs needs are made when mounts are first asked for, and a thousand containers cost little
-more than one. Directories are numbered and lie flat to keep ``lowerdir`` short. The row is what
-counts: a directory without a row is trash when the snapshotter is opened. A schema change appends
-to ``_MIGRATIONS``.
+overlayfs needs are made when mounts are asked for. ``trim`` removes the scratch directory, and the
+difference if there is none: a thousand containers that do not run cost little more than one.
+Directories are numbered and lie flat to keep ``lowerdir`` short. The row is what counts: a
+directory without a row is trash when the snapshotter is opened. A schema change appends to
+``_MIGRATIONS``.
 
 Spec: Linux Documentation/filesystems/overlayfs.rst.
 """
@@ -60,6 +61,9 @@ MAX_LAYERS = 128
 
 _FEATURES_OFF = ("index=off", "metacopy=off", "redirect_dir=nofollow")
 """A trusted.overlay.* attribute that slipped into a layer must not name a file to show."""
+
+_OVERLAY_ATTRIBUTES = "trusted.overlay."
+"""What overlayfs notes for itself on the uppermost directory."""
 
 _MIGRATIONS = (
     """
@@ -127,16 +131,28 @@ class OverlaySnapshotter:
     def mounts(self, key: str, *, ephemeral: bool = False) -> tuple[Mount, ...]:
         """See ``Snapshotter.mounts``."""
         row = self._row(key)
-        kind = Kind(row["kind"])
-        if kind is Kind.COMMITTED:
-            raise SnapshotStateError(f"snapshot {key} is committed: it cannot be mounted itself")
-        own, *lowers = self._lineage(row["number"])
-        if kind is Kind.ACTIVE or not lowers:
+        mounts = self._planned(row)
+        is_active = Kind(row["kind"]) is Kind.ACTIVE
+        if is_active or mounts[0].source == self._difference(row["number"]):
             self._ensure_directories(row)
-        mounts = self._mounts(kind, own, [self._difference(lower) for lower in lowers])
-        if ephemeral and kind is Kind.ACTIVE and lowers:
-            return (self._unsynced(own, mounts[0]),)
+        if ephemeral and is_active and row["parent"] is not None:
+            return (self._unsynced(row["number"], mounts[0]),)
         return mounts
+
+    def planned_mounts(self, key: str) -> tuple[Mount, ...]:
+        """See ``Snapshotter.planned_mounts``."""
+        return self._planned(self._row(key))
+
+    def trim(self, key: str) -> None:
+        """See ``Snapshotter.trim``."""
+        row = self._row(key)
+        if Kind(row["kind"]) is not Kind.ACTIVE:
+            return
+        self._trash.take(self._fd, f"work/{row['number']}")
+        path = self._difference(row["number"])
+        with contextlib.suppress(OSError):  # not there, or not empty: then it stays
+            if self._has_root_attributes(row["parent"], path):
+                os.rmdir(path)
 
     def layer(self, key: str) -> Layer:
         """See ``Snapshotter.layer``."""
@@ -215,11 +231,11 @@ class OverlaySnapshotter:
 
     def _ensure_directories(self, row: sqlite3.Row) -> None:
         path = self._difference(row["number"])
-        if os.path.isdir(path):
-            return
         try:
             with contextlib.suppress(FileExistsError):
                 os.mkdir(f"{self._root}/work/{row['number']}", 0o700)
+            if os.path.isdir(path):
+                return
             complete = f"{self._root}/{uuid.uuid4().hex}"  # never seen with the wrong owner or mode
             os.mkdir(complete, 0o700)
             self._copy_root_attributes(row["parent"], complete)
@@ -236,6 +252,26 @@ class OverlaySnapshotter:
         above = os.stat(self._difference(parent))
         os.chown(path, above.st_uid, above.st_gid)
         os.chmod(path, stat.S_IMODE(above.st_mode))
+
+    def _has_root_attributes(self, parent: int | None, path: str) -> bool:
+        """Whether nobody has changed what ``_copy_root_attributes`` gave, nor added any."""
+        if parent is None:
+            return False
+        own, above = os.stat(path), os.stat(self._difference(parent))
+        return (own.st_uid, own.st_gid, own.st_mode) == (
+            above.st_uid,
+            above.st_gid,
+            above.st_mode,
+        ) and all(name.startswith(_OVERLAY_ATTRIBUTES) for name in os.listxattr(path))
+
+    def _planned(self, row: sqlite3.Row) -> tuple[Mount, ...]:
+        kind = Kind(row["kind"])
+        if kind is Kind.COMMITTED:
+            raise SnapshotStateError(
+                f"snapshot {row['key']} is committed: it cannot be mounted itself"
+            )
+        own, *lowers = self._lineage(row["number"])
+        return self._mounts(kind, own, [self._difference(lower) for lower in lowers])
 
     def _mounts(self, kind: Kind, own: int, lowers: list[str]) -> tuple[Mount, ...]:
         lower = f"lowerdir={':'.join(lowers)}"

@@ -141,6 +141,15 @@ class Snapshotter(Protocol):
 
         """
 
+    def planned_mounts(self, key: str) -> tuple[Mount, ...]:
+        """Return what ``mounts`` would, for showing: the directories need not exist."""
+
+    def trim(self, key: str) -> None:
+        """Free what an active snapshot that nobody has mounted can do without on disk.
+
+        Nothing of its content changes, and ``mounts`` makes everything again.
+        """
+
     def layer(self, key: str) -> Layer:
         """Return where an active snapshot's difference is; of a committed one, for reading."""
 

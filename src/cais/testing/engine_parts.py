@@ -298,6 +298,14 @@ class FakeSnapshots:
             raise SnapshotNotFoundError(key)
         return (Mount("overlay", "overlay", options=("lowerdir=/l", f"upperdir=/u/{key}")),)
 
+    def planned_mounts(self, key: str) -> tuple[Mount, ...]:
+        """Return the same."""
+        return self.mounts(key)
+
+    def trim(self, key: str) -> None:
+        """Nothing is on disk."""
+        del key
+
     def layer(self, key: str) -> Layer:
         """Return no directories."""
         del key

@@ -12,6 +12,7 @@ import pytest
 
 from cais.engine.clock import Clock
 from cais.engine.config import EngineConfig
+from cais.engine.copies import Copies
 from cais.engine.core import Core
 from cais.engine.engine import Engine
 from cais.engine.oci import detect_host
@@ -96,6 +97,7 @@ class Bench:
             snapshots=self.snapshots,  # type: ignore[arg-type]
             network=self.network,  # type: ignore[arg-type]
             volumes=VolumeStore(str(config.data_root)),
+            copies=Copies.open(paths.copies),
             boot_id=self.boot_id,
             clock=self.clock,
         )
@@ -110,6 +112,7 @@ class Bench:
         await self.core.background.close(0)
         await self.core.state.close()
         self.core.threads.close()
+        self.core.copies.close()
 
     async def reopen(self) -> Engine:
         await self.close()

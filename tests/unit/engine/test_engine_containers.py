@@ -122,7 +122,7 @@ async def test_a_failure_at_the_last_step_undoes_the_others(bench: Any, monkeypa
     def fail(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("cais.engine.creation.write_record", fail)
+    monkeypatch.setattr(bench.core.copies, "put", fail)
     with pytest.raises(OSError, match="No space left"):
         await bench.create("web", volumes={"/data": {}})
     assert bench.snapshots.active == {}

@@ -122,7 +122,8 @@ async def test_orphans_are_removed_and_strangers_ended(bench: Any) -> None:
     await bench.shim.start(stranger, tty=False)
     await bench.open()
     assert set(bench.snapshots.active) == {container_id}
-    assert [path.name for path in bench.core.paths.containers.iterdir()] == [container_id]
+    assert list(bench.core.paths.containers.iterdir()) == []
+    assert [record.id for record in bench.core.copies.load()] == [container_id]
     assert list(bench.core.paths.bundles.iterdir()) == []
     assert ("kill", stranger, "", "9") in bench.shim.calls
 
@@ -146,10 +147,11 @@ async def test_a_removal_cut_short_is_finished(bench: Any) -> None:
     assert bench.core.table.find(container_id) is None
 
 
-async def test_an_unreadable_row_is_quarantined_and_rebuilt_from_the_directory(bench: Any) -> None:
+async def test_an_unreadable_row_is_quarantined_and_rebuilt_from_its_copy(bench: Any) -> None:
     broken = await bench.create("broken")
     lost = await bench.create("lost")
     await bench.create("fine")
+    bench.core.copies.delete(lost)
     await bench.close()
     database = bench.core.paths.database
     with sqlite3.connect(database) as connection:
@@ -157,7 +159,6 @@ async def test_an_unreadable_row_is_quarantined_and_rebuilt_from_the_directory(b
             "UPDATE containers SET document = ? WHERE id IN (?, ?)", (b"{", broken, lost)
         )
     connection.close()
-    os.unlink(bench.core.paths.container_file(lost, "record.json"))
     await bench.open()
     assert {one.record.name for one in bench.core.table} == {"/broken", "/fine"}
     assert lost in bench.snapshots.active, "data of what cannot be read must stay"
