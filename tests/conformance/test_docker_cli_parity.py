@@ -71,3 +71,32 @@ def test_exposed_ports_are_found(daemon: TestDaemon) -> None:
         assert not daemon.docker("ps", "-aq", "--filter", "expose=82").stdout
     finally:
         daemon.docker("rm", "exposing")
+
+
+def test_one_network_for_one_container(daemon: TestDaemon) -> None:
+    two = ("--network", "none", "--network", "host")
+    result = daemon.docker("run", "--rm", *two, "busybox", "true", check=False)
+    assert result.returncode == 125
+    assert "Container cannot be connected to network endpoints: host, none" in result.stderr
+
+
+def test_nothing_is_masked_when_privileged(daemon: TestDaemon) -> None:
+    daemon.docker("create", "--name", "bare", "--privileged", "busybox")
+    try:
+        paths = "{{json .HostConfig.MaskedPaths}} {{json .HostConfig.ReadonlyPaths}}"
+        assert daemon.docker("inspect", "-f", paths, "bare").stdout == "null null\n"
+    finally:
+        daemon.docker("rm", "bare")
+
+
+@pytest.mark.parametrize(
+    ("option", "code", "said"),
+    [
+        ("max-file=3", 0, ""),
+        ("mode=nosuch", 125, "logger: logging mode not supported: nosuch"),
+    ],
+)
+def test_log_options(daemon: TestDaemon, option: str, code: int, said: str) -> None:
+    result = daemon.docker("run", "--rm", "--log-opt", option, "busybox", "true", check=False)
+    assert result.returncode == code
+    assert said in result.stderr
