@@ -301,14 +301,19 @@ def _place(entry: MountPlan, root_fd: int) -> None:
     else:
         target_fd = paths.ensure_directory(root_fd, entry.destination)
     try:
-        _check_target(entry, target_fd)
+        _check_target(entry, target_fd, root_fd)
         mount.place(entry.tree_fd, target_fd)
     finally:
         os.close(target_fd)
 
 
-def _check_target(entry: MountPlan, target_fd: int) -> None:
-    """Refuse what a link of the image led into procfs, and a /proc that is none."""
+def _check_target(entry: MountPlan, target_fd: int, root_fd: int) -> None:
+    """Refuse what a link of the image led into procfs or to the root, and a /proc that is none.
+
+    A mount over the root would be the root of every exec: without /proc, and without its masks.
+    """
+    if os.path.samestat(os.fstat(target_fd), os.fstat(root_fd)):
+        raise KernelError(errno.EPERM, "mount", "the destination is the root itself")
     if paths.filesystem_type(target_fd) == paths.PROC_SUPER_MAGIC:
         if entry.destination not in PROC_TARGETS:
             raise KernelError(errno.EPERM, "mount", "the destination is inside /proc")

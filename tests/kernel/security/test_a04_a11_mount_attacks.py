@@ -221,6 +221,22 @@ def test_cve_2023_27561_no_volume_into_proc_through_a_link_or_instead_of_it(
     attack(tmp_path, sentinel, body)
 
 
+@pytest.mark.parametrize("target", ["/", "..", "/bin/../.."])
+def test_cve_2019_16884_no_volume_over_the_root_through_a_link(
+    tmp_path: Path, sentinel: Path, target: str
+) -> None:
+    """It would be the root of every exec, which has no /proc and so none of its masks."""
+
+    def body(bundle: Bundle) -> None:
+        (bundle.rootfs / "way").symlink_to(target)
+        bind = {"destination": "/way", "type": "bind", "source": str(sentinel)}
+        bundle.config["mounts"].append(bind)
+        with pytest.raises(LaunchError, match="the destination is the root itself"):
+            bundle.run("true")
+
+    attack(tmp_path, sentinel, body)
+
+
 def test_allowed_binds_under_proc_work(tmp_path: Path, sentinel: Path) -> None:
     def body(bundle: Bundle) -> None:
         (tmp_path / "uptime").write_text("1.00 2.00\n")
