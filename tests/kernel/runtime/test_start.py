@@ -54,9 +54,9 @@ def test_exit_codes_come_through(tmp_path: Path) -> None:
     def body() -> None:
         bundle = Bundle(tmp_path)
         assert bundle.shell("exit 3").code == 3
-        assert bundle.shell("kill -9 $$; sleep 9").code in (0, 137)  # pid 1 is immune from inside
+        assert bundle.shell("kill -9 $$; exit 4").code == 4  # pid 1 is immune from inside
 
-    isolated(body, timeout_s=30)
+    isolated(body)
 
 
 def test_default_mounts_devices_and_links(tmp_path: Path) -> None:
