@@ -22,13 +22,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cais.errors import ExhaustedError, InternalError, InvalidArgumentError
+from cais.images.attributes import set_attributes, set_attributes_at
 from cais.images.compression import open_decompressed
 from cais.images.layer_tree import (
     LayerTree,
-    is_private_xattr,
     make_directory,
     make_whiteout,
-    set_mode_at,
     set_opaque,
 )
 from cais.images.tar import (
@@ -207,7 +206,7 @@ class _Unpacker:
             fd = os.open(name, _CREATE, entry.mode & 0o777, dir_fd=parent_fd)
         try:
             self._write(entry, fd)
-            _set_attributes(fd, entry)
+            set_attributes(fd, entry)
             os.utime(fd, ns=(entry.mtime_ns, entry.mtime_ns))
         finally:
             os.close(fd)
@@ -242,7 +241,7 @@ class _Unpacker:
         self._tree.remember(f"{parent}/{name}" if parent else name, fd)
         if was_hidden and self._tree.has_lowers:
             set_opaque(fd)
-        _set_attributes(fd, entry)
+        set_attributes(fd, entry)
         self._directory_times.append((parent, name, entry.mtime_ns))
 
     def _symlink(self, entry: Entry, parent: str, name: str) -> None:
@@ -256,7 +255,7 @@ class _Unpacker:
         except FileExistsError:
             parent_fd = self._clear(parent, name)
             os.symlink(entry.link, name, dir_fd=parent_fd)
-        self._set_unopened(entry, parent_fd, name)
+        set_attributes_at(parent_fd, name, entry)
 
     def _hard_link(self, entry: Entry, parent: str, name: str) -> None:
         source_parent, source = _split(entry.link)
@@ -300,12 +299,12 @@ class _Unpacker:
         except FileExistsError:
             parent_fd = self._clear(parent, name)
             os.mknod(name, mode, device, dir_fd=parent_fd)
-        self._set_unopened(entry, parent_fd, name)
+        set_attributes_at(parent_fd, name, entry)
 
     def _root(self, entry: Entry) -> None:
         if entry.kind != DIRECTORY:
             raise InvalidLayerError(f"layer entry {_shown(entry.name)}: the root is a directory")
-        _set_attributes(self._tree.root_fd, entry)
+        set_attributes(self._tree.root_fd, entry)
         self._directory_times.append(("", "", entry.mtime_ns))
 
     def _whiteout(self, entry: Entry, parent: str, name: str) -> bool:
@@ -351,16 +350,6 @@ class _Unpacker:
         remove_tree(self._tree.directory(parent), name)
         self._tree.forget()
         return self._tree.directory(parent)
-
-    def _set_unopened(self, entry: Entry, parent_fd: int, name: str) -> None:
-        """Give a node that must not be opened its owner, mode, attributes and time."""
-        os.chown(name, entry.uid, entry.gid, dir_fd=parent_fd, follow_symlinks=False)
-        if entry.kind != SYMLINK:
-            set_mode_at(parent_fd, name, entry.mode)
-        if entry.xattrs:
-            _set_xattrs(f"/proc/self/fd/{parent_fd}/{name}", entry.xattrs, follow=False)
-        times = (entry.mtime_ns, entry.mtime_ns)
-        os.utime(name, ns=times, dir_fd=parent_fd, follow_symlinks=False)
 
     def _finish(self) -> None:
         if self._root_is_opaque and self._tree.has_lowers:
@@ -420,37 +409,6 @@ def _split(name: str) -> tuple[str, str]:
     if not components:
         return "", ""
     return "/".join(components[:-1]), components[-1]
-
-
-def _set_attributes(fd: int, entry: Entry) -> None:
-    """Set owner, mode and extended attributes, each only where it is not so already.
-
-    Every change is an entry in the file system's journal, and most files are born right.
-    """
-    facts = os.fstat(fd)
-    is_owned = (facts.st_uid, facts.st_gid) == (entry.uid, entry.gid)
-    if not is_owned:
-        os.fchown(fd, entry.uid, entry.gid)  # first: it clears set-id bits and capabilities
-    if not is_owned or stat.S_IMODE(facts.st_mode) != entry.mode:
-        os.fchmod(fd, entry.mode)
-    if entry.xattrs:
-        _set_xattrs(fd, entry.xattrs, follow=True)
-
-
-def _set_xattrs(target: int | str, xattrs: dict[str, bytes], *, follow: bool) -> None:
-    for name, value in xattrs.items():
-        if is_private_xattr(name):
-            continue
-        try:
-            if follow:
-                os.setxattr(target, name, value)
-            else:
-                os.setxattr(target, name, value, follow_symlinks=False)
-        except OSError as exc:
-            # As Docker: an attribute this file system or this kind of node cannot hold is left out.
-            is_capability = name == "security.capability"
-            if exc.errno != errno.ENOTSUP and (exc.errno != errno.EPERM or is_capability):
-                raise
 
 
 def _with_directory(parent_fd: int, name: str, action: Callable[[int], None]) -> None:
