@@ -60,7 +60,7 @@ test-daemon: packages venv ## caisd through its API, the docker CLI and docker-p
 	$(PYTEST) tests/integration tests/conformance
 
 .PHONY: test-vm
-test-vm: venv ## The tests that need a kernel of their own, in a virtual machine
+test-vm: packages venv ## The tests that need a kernel of their own, in a virtual machine
 	$(PYTEST) tests/vm
 
 ##@ Measuring
