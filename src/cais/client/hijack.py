@@ -10,7 +10,6 @@ from cais.client.http1 import ProtocolError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from types import TracebackType
 
 READ_BYTES = 65536
 STDIN, STDOUT, STDERR, SYSTEM_ERROR = range(4)
@@ -26,12 +25,7 @@ class Hijacked:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def fileno(self) -> int:

@@ -11,7 +11,6 @@ from cais.client.http1 import ProtocolError, read_body
 if TYPE_CHECKING:
     import socket
     from collections.abc import Iterator
-    from types import TracebackType
 
     from cais.client.http1 import Head, Reader
 
@@ -47,12 +46,7 @@ class Response:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
