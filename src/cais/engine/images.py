@@ -16,7 +16,7 @@ from cais.engine.filters import (
 )
 from cais.engine.moments import parse_moment
 from cais.errors import ConflictError, InvalidArgumentError, NotFoundError
-from cais.images import archive, importer
+from cais.images import archive, describe, importer
 from cais.images.store import ImageUse
 
 if TYPE_CHECKING:
@@ -216,7 +216,11 @@ class Images:
         tests = await self._core.threads.run(self._tests, checked)
         containers = self._containers_by_image()
         documents = [
-            summary(record, len(containers.get(record.id, ())), shared=-1 if not shared_size else 0)
+            describe.summary(
+                record,
+                containers=len(containers.get(record.id, ())),
+                shared_size=0 if shared_size else -1,
+            )
             for record in records
             if matches(record, tests)
         ]
@@ -269,22 +273,6 @@ class BlockReader:
             self._loop.call_soon_threadsafe(self._room.release)
         result, self._rest = self._rest[:size], self._rest[size:]
         return result
-
-
-def summary(record: ImageRecord, containers: int, *, shared: int) -> dict[str, Any]:
-    """Return one entry of ``GET /images/json``."""
-    config = record.config.config
-    return {
-        "Id": record.id,
-        "ParentId": record.parent or "",
-        "RepoTags": list(record.repo_tags),
-        "RepoDigests": list(record.repo_digests),
-        "Created": record.created_ns // 1_000_000_000,
-        "Size": record.size_bytes,
-        "SharedSize": shared,
-        "Labels": (config.labels if config else None) or None,
-        "Containers": containers or -1,
-    }
 
 
 def matches(record: ImageRecord, tests: Sequence[Callable[[ImageRecord], bool]]) -> bool:

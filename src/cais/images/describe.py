@@ -23,8 +23,8 @@ _CONFIG: dict[str, Any] = {
 }
 
 
-def summary(record: ImageRecord) -> dict[str, Any]:
-    """Return an item of ``GET /images/json``; sizes shared and containers are not computed."""
+def summary(record: ImageRecord, *, containers: int, shared_size: int) -> dict[str, Any]:
+    """Return an item of ``GET /images/json``; a size of -1 was not computed."""
     config = record.config.config
     return {
         "Id": record.id,
@@ -33,9 +33,9 @@ def summary(record: ImageRecord) -> dict[str, Any]:
         "RepoDigests": list(record.repo_digests),
         "Created": record.created_ns // 1_000_000_000,
         "Size": record.size_bytes,
-        "SharedSize": -1,
-        "Labels": dict(config.labels) if config and config.labels else None,
-        "Containers": -1,
+        "SharedSize": shared_size,
+        "Labels": (config.labels if config else None) or None,
+        "Containers": containers or -1,
     }
 
 
