@@ -10,8 +10,8 @@ import os
 import signal
 import time
 
-from cais.errors import CaisError, ConflictError, ExhaustedError, InternalError
-from cais.runtime.launch import Stdio
+from cais.errors import CaisError, ConflictError, ExhaustedError
+from cais.runtime.launch import LaunchError, Stdio
 from cais.shim import adoption
 from cais.shim.loop import HANGUP, READ
 
@@ -238,9 +238,13 @@ def _close(fds: list[int]) -> None:
             os.close(fd)
 
 
+def _explained(error: OSError) -> str:
+    """Return what failed and why in a sentence, without the error's number."""
+    why = error.strerror or str(error)
+    return f"{why}: {error.filename}" if error.filename else why
+
+
 def _translated(error: BaseException) -> BaseException:
     if isinstance(error, OSError) and not isinstance(error, CaisError):
-        translated = InternalError(str(error))
-        translated.__cause__ = error
-        return translated
+        return LaunchError(_explained(error), errno=error.errno or 0, step="setup")
     return error
