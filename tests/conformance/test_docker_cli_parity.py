@@ -100,3 +100,29 @@ def test_log_options(daemon: TestDaemon, option: str, code: int, said: str) -> N
     result = daemon.docker("run", "--rm", "--log-opt", option, "busybox", "true", check=False)
     assert result.returncode == code
     assert said in result.stderr
+
+
+def test_a_container_outlives_the_name_of_its_image(daemon: TestDaemon) -> None:
+    daemon.docker("tag", "busybox", "fleeting")
+    daemon.docker("create", "--name", "heir", "fleeting")
+    try:
+        ask = ("ps", "-a", "--no-trunc", "--filter", "name=heir", "--format", "{{.Image}}")
+        assert daemon.docker(*ask).stdout == "fleeting\n"
+        daemon.docker("rmi", "-f", "fleeting")
+        assert re.fullmatch(r"sha256:[0-9a-f]{64}\n", daemon.docker(*ask).stdout)
+    finally:
+        daemon.docker("rm", "heir")
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ("--pids-limit=99999999999", "unable to start container process: write '99999999999' /"),
+        ("--sysctl=kernel.shmmax=x", "unable to start container process: Invalid argument"),
+    ],
+)
+def test_what_the_kernel_refuses(daemon: TestDaemon, option: str, said: str) -> None:
+    result = daemon.docker("run", "--rm", option, "busybox", "true", check=False)
+    assert result.returncode == 125
+    assert said in result.stderr
+    assert "Errno" not in result.stderr

@@ -220,6 +220,19 @@ class Containers:
             image_bytes = 0
         return {"SizeRw": own_bytes, "SizeRootFs": image_bytes + own_bytes}
 
+    def _show_lost_images(self, documents: Sequence[dict[str, Any]]) -> None:
+        """Show the id where the name given at creation does not lead to the image any more."""
+        named: dict[str, str] = {}
+        for document in documents:
+            name = document["Image"]
+            if name not in named:
+                try:
+                    named[name] = self._core.images.find_id(name)
+                except (NotFoundError, InvalidArgumentError):
+                    named[name] = ""
+            if named[name] != document["ImageID"]:
+                document["Image"] = document["ImageID"]
+
     def _image_ids_of(self, ref: str) -> Collection[str]:
         """Return an image's id and those of all that were built on it; nothing if unknown."""
         try:
@@ -261,6 +274,7 @@ class Containers:
         )
         now_ns = self._core.clock.wall_ns()
         documents = [summary(container.record, now_ns) for container in found]
+        await self._core.threads.run(self._show_lost_images, documents)
         if size:
             for container, document in zip(found, documents, strict=True):
                 document.update(await self._core.threads.run(self._sizes, container))

@@ -267,6 +267,10 @@ class FakeImages:
             return self.record()
         raise ImageNotFoundError(ref if ":" in ref else f"{ref}:latest")
 
+    def find_id(self, ref: str) -> ImageId:
+        """Return the id of what ``resolve`` finds."""
+        return self.resolve(ref).id
+
     def children(self, image_id: str) -> list[ImageId]:
         """Return nothing."""
         del image_id
