@@ -1,1 +1,0 @@
-"""Dockerfile text to instructions to graph to solved layers."""

@@ -1,1 +1,0 @@
-"""Compose files: model, plan, apply; through the client."""

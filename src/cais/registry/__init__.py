@@ -1,1 +1,0 @@
-"""The distribution protocol: client and server."""
