@@ -11,6 +11,7 @@ import os
 
 from cais.errors import InvalidArgumentError
 from cais.linux import paths
+from cais.linux.syscalls import KernelError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -57,14 +58,15 @@ def write_sysctls(proc_fd: int, sysctls: Iterable[tuple[str, str]]) -> None:
     """Write parameters through the procfs instance whose root is ``proc_fd``.
 
     Raises:
-        KernelError: ENOENT, this kernel has no such parameter.
-        OSError: the kernel refuses the value.
+        KernelError: ENOENT, this kernel has no such parameter; the kernel refuses the value.
 
     """
     for path, value in sysctls:
         fd = paths.open_at(proc_fd, f"sys/{path}", os.O_WRONLY, resolve=_RESOLVE)
         try:
             os.write(fd, value.encode())
+        except OSError as exc:
+            raise KernelError(exc.errno or 0, f"write /proc/sys/{path}") from None
         finally:
             os.close(fd)
 
