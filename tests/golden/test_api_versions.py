@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from cais.api import versions
-from cais.spec.container import parse_create_body
+from cais.spec.bodies import parse_create_body
 
 CONTAINER = {
     "Id": "c",

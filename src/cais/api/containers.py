@@ -16,7 +16,8 @@ from cais.api.versions import (
     reshape_create_request,
 )
 from cais.errors import InvalidArgumentError
-from cais.spec.container import ContainerConfig, parse_create_body, parse_update_body
+from cais.spec.bodies import parse_create_body, parse_update_body
+from cais.spec.container import ContainerConfig
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

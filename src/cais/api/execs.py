@@ -15,7 +15,7 @@ from cais.api.http import Hijack, Response, json_response
 from cais.api.query import window_size
 from cais.api.router import Route
 from cais.errors import CaisError, InvalidArgumentError
-from cais.spec.container import parse_exec_body
+from cais.spec.bodies import parse_exec_body
 
 if TYPE_CHECKING:
     import socket

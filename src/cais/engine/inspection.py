@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from cais.engine.clock import rfc3339
-from cais.spec.container import to_document
+from cais.spec.bodies import to_document
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -5,9 +5,16 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import msgspec
 import pytest
 
 from cais.errors import InvalidArgumentError
+from cais.spec.bodies import (
+    parse_create_body,
+    parse_exec_body,
+    parse_update_body,
+    to_document,
+)
 from cais.spec.container import (
     ContainerConfig,
     ExecBody,
@@ -15,11 +22,6 @@ from cais.spec.container import (
     Mount,
     PortBinding,
     Ulimit,
-    from_document,
-    parse_create_body,
-    parse_exec_body,
-    parse_update_body,
-    to_document,
 )
 
 
@@ -143,7 +145,7 @@ def test_a_round_trip_loses_nothing() -> None:
         Tmpfs={"/x": ""},
     )
     stored = json.loads(json.dumps(to_document(original)))
-    assert from_document(stored, HostConfig) == original
+    assert msgspec.convert(stored, HostConfig) == original
     assert original.ulimits == [Ulimit(name="nofile", soft=1, hard=2)]
     assert original.mounts is not None
     assert isinstance(original.mounts[0], Mount)
