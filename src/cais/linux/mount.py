@@ -31,11 +31,9 @@ MOUNT_ATTR_NOSUID = 0x02
 MOUNT_ATTR_NODEV = 0x04
 MOUNT_ATTR_NOEXEC = 0x08
 MOUNT_ATTR_ATIME_MASK = 0x70  # a field, not bits: it is cleared as a whole
-MOUNT_ATTR_RELATIME = 0x00
 MOUNT_ATTR_NOATIME = 0x10
 MOUNT_ATTR_STRICTATIME = 0x20
 MOUNT_ATTR_NODIRATIME = 0x80
-MOUNT_ATTR_IDMAP = 0x100000
 MOUNT_ATTR_NOSYMFOLLOW = 0x200000
 
 MS_UNBINDABLE = 1 << 17
@@ -145,7 +143,6 @@ def set_attributes(
     clear_bits: int = 0,
     propagation: int = 0,
     recursive: bool = False,
-    userns_fd: int = 0,
 ) -> None:
     """Change attributes and propagation of the mount at ``mount_fd``.
 
@@ -157,7 +154,7 @@ def set_attributes(
     """
     if set_bits & MOUNT_ATTR_ATIME_MASK:
         clear_bits |= MOUNT_ATTR_ATIME_MASK
-    args = _MountAttr(set=set_bits, clear=clear_bits, propagation=propagation, userns_fd=userns_fd)
+    args = _MountAttr(set=set_bits, clear=clear_bits, propagation=propagation)
     flags = AT_EMPTY_PATH | (AT_RECURSIVE if recursive else 0)
     size = ctypes.sizeof(args)
     _mount_setattr(mount_fd, b"", flags, ctypes.addressof(args), size, about=f"{set_bits:#x}")
