@@ -49,7 +49,8 @@ def _serve(listener: socket.socket, answers: tuple[Answer, ...], asked: list[byt
                 data += connection.recv(65536)
             asked.append(data)
             if isinstance(answer, bytes):
-                connection.sendall(answer)
+                with contextlib.suppress(ConnectionError):  # a client may hear enough and go
+                    connection.sendall(answer)
             else:
                 answer(connection)
 
