@@ -180,6 +180,22 @@ def views_cannot_be_committed(snapshotter: Snapshotter) -> None:
     assert all("ro" in m.options or m.type == "overlay" for m in snapshotter.mounts("view"))
 
 
+def a_trimmed_snapshot_keeps_what_was_written(snapshotter: Snapshotter) -> None:
+    snapshotter.prepare("base", None)
+    snapshotter.commit("base", "name")
+    for key in ("empty", "mode", "file"):
+        snapshotter.prepare(key, "name")
+    os.chmod(snapshotter.layer("mode").path, 0o711)
+    os.mkdir(os.path.join(snapshotter.layer("file").path, "kept"))
+    for key in ("empty", "mode", "file", "file"):
+        snapshotter.trim(key)
+        assert snapshotter.planned_mounts(key)
+    snapshotter.trim("name")
+    modes = {key: os.stat(snapshotter.layer(key).path).st_mode & 0o777 for key in ("empty", "mode")}
+    assert modes == {"empty": 0o755, "mode": 0o711}
+    assert os.listdir(snapshotter.layer("file").path) == ["kept"]
+
+
 SNAPSHOTTER_CHECKS: tuple[Check, ...] = (
     a_new_snapshot_is_active_and_empty,
     a_key_is_taken_once,
@@ -194,4 +210,5 @@ SNAPSHOTTER_CHECKS: tuple[Check, ...] = (
     usage_counts_each_inode_once_and_parents_not,
     walk_has_parents_before_children,
     views_cannot_be_committed,
+    a_trimmed_snapshot_keeps_what_was_written,
 )
