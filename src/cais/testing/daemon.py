@@ -117,8 +117,9 @@ class TestDaemon:
         if self._holder is not None:
             self._holder.kill()  # unshare --kill-child takes the namespace's first process along
             self._holder.wait()
-            assert self._holder.stdout is not None
-            self._holder.stdout.close()
+            for pipe in (self._holder.stdin, self._holder.stdout):
+                assert pipe is not None
+                pipe.close()
             self._holder = None
         self._remove_cgroups()
 
@@ -250,7 +251,7 @@ class TestDaemon:
     def _hold_namespaces(self) -> None:
         self._holder = subprocess.Popen(
             [*_UNSHARE, "--propagation", "private", sys.executable, "-m", "cais.testing.holder"],
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
         )
