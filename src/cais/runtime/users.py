@@ -69,7 +69,7 @@ def home_of(root_fd: int, uid: int) -> str:
 
 def _find_user(rows: Iterator[list[str]], name: str) -> tuple[Identity, str]:
     """Return the identity and, when passwd has it, the name its group memberships are under."""
-    uid = _id(name) if _is_number(name) else (0 if not name else None)
+    uid = _id(name) if _is_typed_number(name) else (0 if not name else None)
     for row in rows:
         found = _number(row[2])
         if (found == uid) if uid is not None else (row[0] == name):
@@ -80,7 +80,7 @@ def _find_user(rows: Iterator[list[str]], name: str) -> tuple[Identity, str]:
 
 
 def _find_group(rows: list[list[str]], name: str) -> int:
-    if _is_number(name):
+    if _is_typed_number(name):
         return _id(name)
     for row in rows:
         if row[0] == name:
@@ -89,7 +89,7 @@ def _find_group(rows: list[list[str]], name: str) -> int:
 
 
 def _find_additional(rows: list[list[str]], name: str) -> int:
-    if _is_number(name):
+    if _is_typed_number(name):
         return _id(name)
     for row in rows:
         if row[0] == name:
@@ -150,6 +150,11 @@ def _is_number(text: str) -> bool:
     return bool(text) and all(char in _DIGITS for char in text)
 
 
+def _is_typed_number(text: str) -> bool:
+    """Whether an id was meant, be it a negative one."""
+    return _is_number(text.removeprefix("-"))
+
+
 def _number(text: str) -> int | None:
     return int(text) if _is_number(text) and len(text) <= 10 else None
 
@@ -161,10 +166,9 @@ def _id(text: str) -> int:
         LaunchError: out of range, with Docker's text.
 
     """
-    value = int(text) if len(text) <= 10 else MAX_ID + 1
-    if value > MAX_ID:
+    if text.startswith("-") or len(text) > 10 or int(text) > MAX_ID:
         raise _user_error(f"uids and gids must be in range 0-{MAX_ID}")
-    return value
+    return int(text)
 
 
 def _checked(text: str) -> int:

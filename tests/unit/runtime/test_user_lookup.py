@@ -77,7 +77,10 @@ def test_resolution(
         ("broken", [], "invalid id '' in the container's passwd or group file"),
         ("negative", [], "invalid id '-1' in the container's passwd or group file"),
         ("digits", [], "invalid id '٣' in the container's passwd or group file"),
-        ("-1", [], "unable to find user -1: no matching entries in passwd file"),
+        ("-1", [], "uids and gids must be in range 0-2147483647"),
+        ("0:-1", [], "uids and gids must be in range 0-2147483647"),
+        ("app", ["-1"], "uids and gids must be in range 0-2147483647"),
+        ("--1", [], "unable to find user --1: no matching entries in passwd file"),
         ("٣", [], "unable to find user ٣: no matching entries in passwd file"),
     ],
 )
