@@ -35,10 +35,12 @@ if TYPE_CHECKING:
 class LaunchError(InternalError):
     """The user's program could not be started.
 
-    ``kind`` says whose fault it is: ``not-found`` (Docker's exit code 127) and ``not-permitted``
-    (126) are about the executable, ``user`` about names in the container's passwd and group
-    files, ``workdir`` about the working directory, ``setup`` everything else. The message is the
-    tail of Docker's text (``exec: "x": executable file not found in $PATH``) without its prefix.
+    ``kind`` says whose fault it is: ``not-found`` (Docker's exit code 127: the executable, a
+    kernel parameter) and ``not-permitted`` (126: the executable) stand for a code, ``user`` for
+    what Docker's daemon finds out before its runtime (names in the container's passwd and group
+    files, a working directory that is a file), ``workdir`` is about the working directory,
+    ``setup`` everything else. The message is the tail of Docker's text
+    (``exec: "x": executable file not found in $PATH``) without its prefix.
     """
 
     def __init__(

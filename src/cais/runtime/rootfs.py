@@ -164,11 +164,17 @@ def make_working_directory(root_fd: int, path: str) -> None:
     """Make the working directory inside the root if it is missing (CVE-2026-55686).
 
     What cannot be made is left to the later chdir, which says why.
+
+    Raises:
+        LaunchError: something that is no directory has its name; the text is Docker's.
+
     """
     try:
         os.close(paths.ensure_directory(root_fd, path))
-    except OSError:
-        return
+    except OSError as error:
+        if error.errno == errno.ENOTDIR and list(_existing(root_fd, path)):
+            message = f"Cannot mkdir: {path} is not a directory"
+            raise LaunchError(message, step="mkdir", kind="user") from None
 
 
 def restrict(plan: RootPlan, root_fd: int) -> None:
@@ -295,7 +301,7 @@ def _set_bind_attributes(entry: MountPlan) -> None:
 
 def _place(entry: MountPlan, root_fd: int) -> None:
     if entry.kind == "bind" and not paths.is_directory(entry.tree_fd):
-        target_fd = paths.ensure_file(root_fd, entry.destination)
+        target_fd = _file_target(entry, root_fd)
     elif entry.destination in _BASE:
         target_fd = _base_directory(root_fd, entry.destination)
     else:
@@ -305,6 +311,16 @@ def _place(entry: MountPlan, root_fd: int) -> None:
         mount.place(entry.tree_fd, target_fd)
     finally:
         os.close(target_fd)
+
+
+def _file_target(entry: MountPlan, root_fd: int) -> int:
+    """Open what a file is to be mounted on: the kernel only says EINVAL about a directory."""
+    target_fd = paths.ensure_file(root_fd, entry.destination)
+    if paths.is_directory(target_fd):
+        os.close(target_fd)
+        step = f"mount src={entry.source}, dst={entry.destination}"
+        raise KernelError(errno.ENOTDIR, step)
+    return target_fd
 
 
 def _check_target(entry: MountPlan, target_fd: int, root_fd: int) -> None:
@@ -435,4 +451,5 @@ class _explained:  # noqa: N801 - reads as a function
 
 def _sentence(error: OSError) -> str:
     text = error.strerror or str(error)
-    return text[:1].lower() + text[1:]
+    why = os.strerror(error.errno or 0)
+    return text.replace(why, why.lower())

@@ -7,15 +7,19 @@ have put anything over (CVE-2025-52881).
 
 from __future__ import annotations
 
+import errno
 import os
 
 from cais.errors import InvalidArgumentError
 from cais.linux import paths
 from cais.linux.syscalls import KernelError
+from cais.runtime.launch import LaunchError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
+
+    from cais.runtime.launch import Kind
 
 _IPC = frozenset(
     f"kernel/{name}"
@@ -58,17 +62,28 @@ def write_sysctls(proc_fd: int, sysctls: Iterable[tuple[str, str]]) -> None:
     """Write parameters through the procfs instance whose root is ``proc_fd``.
 
     Raises:
-        KernelError: ENOENT, this kernel has no such parameter; the kernel refuses the value.
+        LaunchError: this kernel has no such parameter, or not for this container.
+        KernelError: the kernel refuses the value.
 
     """
     for path, value in sysctls:
-        fd = paths.open_at(proc_fd, f"sys/{path}", os.O_WRONLY, resolve=_RESOLVE)
+        fd = _open(proc_fd, path)
         try:
             os.write(fd, value.encode())
         except OSError as exc:
             raise KernelError(exc.errno or 0, f"write /proc/sys/{path}") from None
         finally:
             os.close(fd)
+
+
+def _open(proc_fd: int, path: str) -> int:
+    try:
+        return paths.open_at(proc_fd, f"sys/{path}", os.O_WRONLY, resolve=_RESOLVE)
+    except OSError as error:
+        code = error.errno or errno.EIO
+        kind: Kind = "not-found" if code == errno.ENOENT else "setup"
+        message = f"open /proc/sys/{path}: {os.strerror(code).lower()}"
+        raise LaunchError(message, errno=code, step="sysctl", kind=kind) from None
 
 
 def _path(name: str, own: Collection[str]) -> str:

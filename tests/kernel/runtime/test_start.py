@@ -313,6 +313,28 @@ def test_sysctls_of_own_namespaces(tmp_path: Path) -> None:
     isolated(body)
 
 
+def test_a_sysctl_the_kernel_does_not_have(tmp_path: Path) -> None:
+    def body() -> None:
+        bundle = Bundle(tmp_path)
+        bundle.linux["sysctl"] = {"net.ipv4.nosuch": "1"}
+        with pytest.raises(LaunchError) as failed:
+            bundle.run("true")
+        text = "open /proc/sys/net/ipv4/nosuch: no such file or directory"
+        assert (failed.value.kind, failed.value.message) == ("not-found", text)
+
+    isolated(body)
+
+
+def test_a_working_directory_that_is_a_file(tmp_path: Path) -> None:
+    def body() -> None:
+        bundle = Bundle(tmp_path)
+        bundle.process["cwd"] = "/etc/passwd"
+        with pytest.raises(LaunchError, match=r"^Cannot mkdir: /etc/passwd is not a directory$"):
+            bundle.run("true")
+
+    isolated(body)
+
+
 def test_working_directory_is_made_inside(tmp_path: Path) -> None:
     def body() -> None:
         bundle = Bundle(tmp_path)
@@ -382,6 +404,26 @@ def test_a_failed_mount_names_both_ends_and_leaves_nothing(tmp_path: Path) -> No
         assert failed.value.errno == errno.ENOENT
         assert 'error mounting "/no/such" to rootfs at "/d"' in failed.value.message
         assert not cgroups_named(bundle.id)
+
+    isolated(body)
+
+
+@pytest.mark.parametrize(("source", "destination"), [("/etc/passwd", "/bin"), ("/etc", "/file")])
+def test_a_file_and_a_directory_do_not_cover_each_other(
+    tmp_path: Path, source: str, destination: str
+) -> None:
+    def body() -> None:
+        bundle = Bundle(tmp_path)
+        (bundle.rootfs / "file").touch()
+        bundle.config["mounts"].append(
+            {"destination": destination, "type": "bind", "source": source, "options": ["bind"]}
+        )
+        with pytest.raises(LaunchError) as failed:
+            bundle.run("true")
+        assert failed.value.errno == errno.ENOTDIR
+        both = f'error mounting "{source}" to rootfs at "{destination}": '
+        assert failed.value.message.startswith(both)
+        assert failed.value.message.endswith(": not a directory")
 
     isolated(body)
 
