@@ -16,7 +16,9 @@ mkdir -p /dev/shm /dev/pts
 mount -t tmpfs tmpfs /dev/shm
 mount -t devpts devpts /dev/pts
 mount -t tmpfs tmpfs /run
-mount -t tmpfs tmpfs /tmp
+# Not on /tmp: the checkout may lie there.
+export TMPDIR=/run/tmp
+mkdir "$TMPDIR"
 ip link set lo up 2>/dev/null
 for module in /usr/lib/uml/modules/*/kernel/fs/overlayfs/overlay.ko; do busybox insmod "$module"; done
 
