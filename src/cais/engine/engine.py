@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from cais.engine.config import EngineConfig
     from cais.engine.oci import Host
     from cais.engine.state import Loaded
-    from cais.shim.values import ShimEvent, ShimHello
+    from cais.shim.values import ShimEvent
 
 log = logging.getLogger(__name__)
 
@@ -115,7 +115,7 @@ class Engine:
     async def _start(self, loaded: Loaded, daemon_id: str) -> None:
         core = self._core
         core.shim.on_event = self._on_event
-        core.shim.on_replaced = self._on_replaced
+        core.shim.on_replaced = self._reconciler.match
         hello = await core.shim.open()
         await core.threads.run_network(core.network.setup)
         await self._reconciler.fill_table(loaded)
@@ -135,9 +135,6 @@ class Engine:
             self.execs.handle_exit(event)
         else:
             self._core.background.spawn(self._exits.handle(event), f"exit-{event.id[:12]}")
-
-    async def _on_replaced(self, hello: ShimHello) -> None:
-        await self._reconciler.reconcile(hello, may_delete=False)
 
 
 def _read_boot_id() -> str:

@@ -6,7 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from cais.engine.restart import should_restart
-from cais.errors import CaisError
+from cais.errors import CaisError, UnavailableError
 
 if TYPE_CHECKING:
     import asyncio
@@ -129,7 +129,10 @@ class Exits:
                 await self._launcher.launch(container)
             except CaisError as exc:
                 log.warning("container %s cannot be restarted: %s", container.id, exc)
-                await self.settle(container)
+                if isinstance(exc, UnavailableError) and self._wants_restart(container):
+                    await self._restart_later(container, 0.0)  # the shim is being replaced
+                else:
+                    await self.settle(container)
 
 
 def is_of_present_run(container: Container, event: ExitEvent) -> bool:

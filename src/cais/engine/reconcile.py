@@ -19,7 +19,7 @@ from cais.engine.errors import NameConflictError
 from cais.engine.restart import should_restart
 from cais.engine.table import Container
 from cais.engine.tidying import tidy
-from cais.errors import CaisError, NotFoundError
+from cais.errors import CaisError, ConflictError, NotFoundError
 from cais.shim.values import ExitEvent
 from cais.snapshots.snapshotter import Kind
 from cais.spec.container import ExecBody
@@ -43,7 +43,7 @@ _HEX = frozenset("0123456789abcdef")
 
 
 class Reconciler:
-    """Runs once when the engine opens, and again when a lost shim was replaced."""
+    """``reconcile`` when the engine opens, ``match`` also when a lost shim was replaced."""
 
     def __init__(
         self, core: Core, exits: Exits, execs: Execs, launcher: Launcher, remover: Remover
@@ -67,13 +67,25 @@ class Reconciler:
             self._add(Container(record))
 
     async def reconcile(self, hello: ShimHello, *, may_delete: bool = True) -> None:
-        """Bring records, shim and kernel together.
+        """Bring records, shim and kernel together, while nobody else is at work yet.
 
         Args:
             hello: what the shim holds, and which exits nobody has acknowledged.
             may_delete: remove what belongs to no record.
 
         """
+        await self.match(hello)
+        for container in self._core.table:
+            await self._finish_removal(container)
+        await self._reconcile_network()
+        if may_delete:
+            await self._drop_unfinished()
+            await self._end_strangers(hello.containers)
+            await self._core.threads.run(self._delete_orphans)
+            await self._core.threads.run(self._tidy)
+
+    async def match(self, hello: ShimHello) -> None:
+        """Make the records say what the shim says; requests may be under way meanwhile."""
         held = {status.id: status for status in hello.containers}
         ended = {event.id: event for event in hello.exits if event.exec_id is None}
         for event in hello.exits:
@@ -84,13 +96,7 @@ class Reconciler:
         for event in ended.values():
             if self._core.table.find(event.id) is None:
                 self._core.shim.acknowledge(event)
-        await self._reconcile_network()
         await self._core.state.settle()
-        if may_delete:
-            await self._drop_unfinished()
-            await self._end_strangers(held.values())
-            await self._core.threads.run(self._delete_orphans)
-            await self._core.threads.run(self._tidy)
 
     async def restart_wanted(self) -> None:
         """Start what its restart policy wants started with the daemon, oldest first."""
@@ -145,8 +151,6 @@ class Reconciler:
             await self._settle(container)
         elif state.running:
             await self._adopt_or_end(container)
-        if self._core.table.find(container.id) is not None:
-            await self._finish_removal(container)
 
     async def _drop_unfinished(self) -> None:
         """Forget containers whose creation was cut off: the row is there, the snapshot is not."""
@@ -192,6 +196,8 @@ class Reconciler:
                 )
             except NotFoundError:
                 log.warning("container %s has ended with its shim", container.id)
+            except ConflictError:
+                return  # started again under the new shim
             else:
                 log.warning("container %s lost its shim: its streams are gone", container.id)
                 return
@@ -215,7 +221,8 @@ class Reconciler:
     async def _settle(self, container: Container) -> None:
         """A restart was pending when the daemon ended; ``restart_wanted`` takes it up again."""
         async with container.lock:
-            await self._exits.settle(container)
+            if container.record.state.restarting and container.restart_gate is None:
+                await self._exits.settle(container)
 
     async def _finish_removal(self, container: Container) -> None:
         """Remove what was to be removed when the daemon ended, and what auto-remove left."""

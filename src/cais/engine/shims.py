@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from cais.errors import UnavailableError
+from cais.errors import CaisError, UnavailableError
 from cais.shim.client import ensure_shim
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ class ShimLink:
 
         Raises:
             UnavailableError: it cannot be started.
+            ConflictError: the data root's shim has another exec root.
 
         """
         client = await ensure_shim(
@@ -101,14 +102,16 @@ class ShimLink:
         self._client = None
         self._early = []
         hello = await self._reopen()
-        if self.on_replaced is not None:
-            await self.on_replaced(hello)
-        self.release_events()
+        try:
+            if self.on_replaced is not None:
+                await self.on_replaced(hello)
+        finally:
+            self.release_events()
 
     async def _reopen(self) -> ShimHello:
         while True:
             try:
                 return await self.open()
-            except (UnavailableError, OSError) as exc:
+            except (CaisError, OSError) as exc:
                 log.error("the shim cannot be started: %s", exc)  # noqa: TRY400 - repeats
                 await self._clock.sleep(_RETRY_S)

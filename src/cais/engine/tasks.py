@@ -97,5 +97,7 @@ class Background:
         self._tasks.discard(task)
         if task.cancelled() or (failure := task.exception()) is None:
             return
-        if not isinstance(failure, CaisError):  # those have been told to whoever asked
+        if isinstance(failure, CaisError):
+            log.error("task %s failed: %s", task.get_name(), failure)
+        else:
             log.error("task %s failed", task.get_name(), exc_info=failure)

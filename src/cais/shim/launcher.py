@@ -19,6 +19,9 @@ from cais.linux import memfd
 from cais.shim import protocol
 
 _MAX_REPORT = 64 << 10
+_DYING_S = 2.0
+"""How long a lock may outlast its shim: a killed one's sockets are closed before its files."""
+_LOOK_AGAIN_S = 0.005
 READY = b"ready\n"
 _CODE = (
     "import sys; sys.path.insert(0, sys.argv.pop(1)); "
@@ -40,7 +43,7 @@ def launch(data_root: str, exec_root: str, *, timeout_s: float = 20) -> None:
 
     read_fd, write_fd = os.pipe2(os.O_CLOEXEC)
     try:
-        _check_unlocked(data_root)
+        _wait_unlocked(data_root)
         program_fd = memfd.sealed_copy(sys.executable, "cais-shim")
         try:
             args = ["--data-root", data_root, "--exec-root", exec_root, "--ready-fd", "2"]
@@ -87,19 +90,30 @@ def command(args: list[str]) -> list[str]:
     return [sys.executable, "-I", "-S", "-B", "-c", _CODE, package_root, *args]
 
 
-def _check_unlocked(data_root: str) -> None:
+def _wait_unlocked(data_root: str) -> None:
     path = os.path.join(data_root, protocol.LOCK_NAME)
     try:
         lock_fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:
         return
     try:
-        fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as exc:
-        holder = os.pread(lock_fd, 4096, 0).decode(errors="replace").strip()
-        raise ConflictError(f"data root {data_root} is held by another shim: {holder}") from exc
+        deadline = time.monotonic() + _DYING_S
+        while not _is_free(lock_fd):
+            if time.monotonic() > deadline:
+                holder = os.pread(lock_fd, 4096, 0).decode(errors="replace").strip()
+                raise ConflictError(f"data root {data_root} is held by another shim: {holder}")
+            time.sleep(_LOOK_AGAIN_S)
     finally:
         os.close(lock_fd)
+
+
+def _is_free(lock_fd: int) -> bool:
+    try:
+        fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    fcntl.flock(lock_fd, fcntl.LOCK_UN)  # closing is not enough: a child may be forked just now
+    return True
 
 
 def _wait_ready(read_fd: int, data_root: str, timeout_s: float) -> None:

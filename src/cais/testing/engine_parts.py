@@ -192,6 +192,8 @@ class FakeShim:
     async def adopt(self, id: str, *, pid: int, paused: bool, **_rest: Any) -> None:  # noqa: A002, ANN401
         """Take over what the test says still runs."""
         self.calls.append(("adopt", id))
+        if id in self.running:
+            raise ConflictError(f"container {id} is already running")
         if id not in self.adoptable:
             raise NotFoundError(f"no process {pid}")
         self.running[id] = Process(pid, tty=False)

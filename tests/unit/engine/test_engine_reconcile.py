@@ -11,7 +11,8 @@ import pytest
 
 from cais.engine.engine import _locked
 from cais.engine.state import State
-from cais.errors import ConflictError
+from cais.errors import ConflictError, UnavailableError
+from cais.spec.container import RestartPolicy
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -110,6 +111,31 @@ async def test_a_lost_shim_is_replaced_and_its_containers_adopted(bench: Any) ->
     assert (state["Status"], state["ExitCode"]) == ("exited", 255)
     await bench.end(container_id, None)
     assert (await bench.engine.containers.inspect("web"))["State"]["ExitCode"] == 255
+
+
+async def test_what_was_started_under_the_new_shim_already_stays_as_it_is(bench: Any) -> None:
+    hello = await bench.shim.open()
+    await bench.run("web")
+    ended = await bench.run("ended")
+    bench.shim.running.pop(ended)
+    await bench.shim.on_replaced(hello)
+    assert [await bench.status(one) for one in ("web", ended)] == ["running", "exited"]
+    assert list(bench.network.attached) == [(await bench.engine.containers.inspect("web"))["Id"]]
+
+
+async def test_a_restart_outlives_the_replacement_of_the_shim(bench: Any) -> None:
+    container_id = await bench.run("web", restart_policy=RestartPolicy("always"))
+    waiting = bench.engine.lifecycle.wait("web")
+    await bench.end(container_id, 1)
+    await bench.shim.on_replaced(await bench.shim.open())
+    assert await bench.status("web") == "restarting"
+    bench.shim.refuse = UnavailableError("the shim is being restarted, try again")
+    await bench.clock.advance(0.1)
+    assert await bench.status("web") == "restarting"
+    await bench.clock.advance(0.2)
+    assert await bench.status("web") == "running"
+    assert not waiting.done()
+    waiting.cancel()
 
 
 async def test_orphans_are_removed_and_strangers_ended(bench: Any) -> None:

@@ -2,12 +2,14 @@
 
 import array
 import asyncio
+import fcntl
 import json
 import os
 import random
 import resource
 import socket
 import stat
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ import pytest
 
 from cais import errors
 from cais.runtime.launch import LaunchError
-from cais.shim import protocol
+from cais.shim import launcher, protocol
 from cais.shim.client import ShimClient, ensure_shim
 from cais.testing.shims import Session, ShimProcess, read_all
 
@@ -201,11 +203,24 @@ async def test_without_descriptors_clients_are_refused_and_later_served(shim: Sh
         assert (await session.exited("a")).code == 0
 
 
-async def test_a_second_shim_of_a_data_root_is_refused(shim: ShimProcess) -> None:
+async def test_a_second_shim_of_a_data_root_is_refused(
+    shim: ShimProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launcher, "_DYING_S", 0.01)
     with pytest.raises(AssertionError, match=r"shim\.lock is held by another shim"):
         ShimProcess(shim.root)
     with pytest.raises(errors.ConflictError, match="held by another shim: pid"):
         await ensure_shim(shim.root / "data", shim.root / "other", on_event=print)
+
+
+def test_the_lock_of_a_shim_that_is_just_dying_is_waited_for(tmp_path: Path) -> None:
+    with (tmp_path / protocol.LOCK_NAME).open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        release = threading.Timer(0.02, fcntl.flock, (held, fcntl.LOCK_UN))
+        release.start()
+        launcher._wait_unlocked(str(tmp_path))
+        release.join()
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 async def test_a_detached_attachment_is_closed(shim: ShimProcess) -> None:
