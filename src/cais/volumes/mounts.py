@@ -263,12 +263,13 @@ def _anonymous(
 ) -> list[str]:
     """Return the clean destinations of anonymous volumes.
 
-    An image may not put one over what the engine provides (CVE-2019-16884); what a user asks for
-    there the runtime refuses when it mounts.
+    An image's are below the root even if they are written without it. It may not put one over
+    what the engine provides (CVE-2019-16884); what a user asks for there the runtime refuses when
+    it mounts.
     """
     found = []
     for destination in image_volumes or {}:
-        clean = mountspec.check_destination(destination, "volume")
+        clean = mountspec.check_destination(f"/{destination}", "volume")
         if any(clean == special or clean.startswith(f"{special}/") for special in _SPECIAL):
             raise InvalidMountError(
                 f"invalid volume specification: '{destination}': an image may not declare a volume "

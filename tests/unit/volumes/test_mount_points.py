@@ -297,8 +297,9 @@ def test_anonymous_volumes_give_way() -> None:
         "/",
         "/..",
         "/x/..",
-        "../x",
-        "data",
+        ".",
+        "../proc",
+        "proc/self",
         "/proc",
         "/proc/self/attr",
         "/x/../proc/self",
@@ -312,6 +313,15 @@ def test_volumes_an_image_may_not_declare(destination: str) -> None:
     with pytest.raises(InvalidMountError):
         resolve({"Binds": ["data:/d"]}, image={destination: {}}, made=made)
     assert made.requests == []
+
+
+@pytest.mark.parametrize(
+    ("written", "destination"),
+    [("data", "/data"), ("./a//b/", "/a/b"), ("../x", "/x"), ("//data", "/data")],
+)
+def test_an_image_may_leave_the_root_out(written: str, destination: str) -> None:
+    (point,) = resolve(image={written: {}})
+    assert point.destination == destination
 
 
 def test_an_image_may_declare_what_only_looks_special() -> None:
