@@ -84,7 +84,18 @@ def _fill_in(host_config: HostConfig, host: Host) -> HostConfig:
         shm_size=host_config.shm_size or DEFAULT_SHM_BYTES,
         runtime=host_config.runtime or "cais",
         oom_kill_disable=bool(host_config.oom_kill_disable),
+        security_opt=_with_label(host_config),
     )
+
+
+def _with_label(host_config: HostConfig) -> list[str] | None:
+    """Return SecurityOpt, saying that who sees the host's processes has no SELinux label."""
+    given = host_config.security_opt
+    if any(option.partition("=")[0] == "label" for option in given or ()):
+        return given
+    if host_config.privileged or "host" in (host_config.ipc_mode, host_config.pid_mode):
+        return [*(given or ()), "label=disable"]
+    return given
 
 
 def _check_options(host_config: HostConfig, host: Host) -> None:

@@ -383,6 +383,21 @@ class TestSecurityOptions:
             kit.adapt(HostConfig(security_opt=[option]))
         assert text in str(refused.value)
 
+    @pytest.mark.parametrize(
+        ("asked", "stored"),
+        [
+            ({"privileged": True}, ["label=disable"]),
+            (
+                {"pid_mode": "host", "security_opt": ["seccomp=unconfined"]},
+                ["seccomp=unconfined", "label=disable"],
+            ),
+            ({"ipc_mode": "host", "security_opt": ["label=type:x"]}, ["label=type:x"]),
+            ({}, None),
+        ],
+    )
+    def test_who_sees_the_host_has_no_label(self, asked: Any, stored: list[str] | None) -> None:
+        assert kit.adapt(HostConfig(**asked))[0].security_opt == stored
+
     def test_labels_have_no_effect_without_selinux(self) -> None:
         options = ["label=disable", "label=user:x", "disable", "apparmor=unconfined"]
         assert kit.build(HostConfig(security_opt=options)).config == kit.build().config
