@@ -18,13 +18,15 @@ from msgspec.structs import replace
 from cais.engine.oci import Target, build_document, exec_document
 from cais.engine.oci.filters import prepare as prepare_filter
 from cais.engine.oci.modes import is_private_network, other_container
-from cais.errors import ConflictError, InvalidArgumentError, NotFoundError
+from cais.errors import ConflictError, InvalidArgumentError, NotFoundError, UnsupportedError
 from cais.network.files import NameSettings, write_files
 from cais.shim.values import LogTarget
 from cais.spec.units import ram_bytes
 from cais.volumes.mounts import make_sources
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from cais.engine.core import Core
     from cais.engine.oci import Host
     from cais.engine.records import ContainerRecord
@@ -218,6 +220,7 @@ def check_log_config(config: LogConfig) -> None:
 
     Raises:
         InvalidArgumentError: Docker's texts.
+        UnsupportedError: compressing rotated files.
 
     """
     if config.type not in LOG_DRIVERS:
@@ -233,7 +236,22 @@ def check_log_config(config: LogConfig) -> None:
     mode = (config.config or {}).get("mode", "")
     if mode not in ("", "blocking", "non-blocking"):
         raise InvalidArgumentError(f"logger: logging mode not supported: {mode}")
-    log_limits(config, None, 1)
+    size, files = log_limits(config, None, 1)
+    if config.type != "none" and _parse_flag(config.config or {}, "compress"):
+        if size is None or files < 2:
+            raise InvalidArgumentError(
+                "compress cannot be true when max-file is less than 2 or max-size is not set"
+            )
+        raise UnsupportedError("log opt compress=true is not supported by this version")
+
+
+def _parse_flag(options: Mapping[str, str], name: str) -> bool:
+    text = options.get(name, "false")
+    if text in ("1", "t", "T", "true", "TRUE", "True"):
+        return True
+    if text in ("0", "f", "F", "false", "FALSE", "False"):
+        return False
+    raise InvalidArgumentError(f'strconv.ParseBool: parsing "{text[:64]}": invalid syntax')
 
 
 def log_limits(
