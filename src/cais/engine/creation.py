@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from cais.engine.bundle import check_log_config
+from cais.engine.endpoints import check_endpoints
 from cais.engine.merge import command_of, merge_config
 from cais.engine.names import generate_name, new_id, parse_name
 from cais.engine.oci import adapt_host_config, masks
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
     from cais.volumes.mounts import MountPoint, VolumeRequest
 
 log = logging.getLogger(__name__)
-
-PREDEFINED = ("bridge", "host", "none", "default")
 
 
 class Creator:
@@ -245,7 +244,7 @@ def refuse_unsupported(config: ContainerConfig, host_config: HostConfig, body: C
 
     Raises:
         UnsupportedError: an option of Docker's that this version does not have.
-        InvalidArgumentError: a network that does not exist, besides the mode.
+        InvalidArgumentError: a network besides the mode, an address that cannot be had.
 
     """
     published = [port for port, bound in (host_config.port_bindings or {}).items() if bound]
@@ -260,17 +259,7 @@ def refuse_unsupported(config: ContainerConfig, host_config: HostConfig, body: C
         )
     if host_config.links:
         raise UnsupportedError("legacy links are not supported (Links)")
-    endpoints = body.networking_config.endpoints_config or {}
-    names = {"bridge" if name == "default" else name for name in endpoints}
-    if len(names) > 1:
-        raise InvalidArgumentError(
-            f"Container cannot be connected to network endpoints: {', '.join(sorted(names))}"
-        )
-    for network in endpoints:
-        # An unknown mode is found out at the start, as in Docker: a 404 now would read as a
-        # missing image to the docker CLI.
-        if network not in PREDEFINED and network != host_config.network_mode:
-            raise InvalidArgumentError(f"network {network} not found")
+    check_endpoints(body.networking_config, host_config.network_mode)
 
 
 def _provides(have: Platform, wanted: Platform) -> bool:
