@@ -42,7 +42,7 @@ def inspect_document(
         "ResolvConfPath": paths.container_file(files_of, "resolv.conf") if has_started else "",
         "HostnamePath": paths.container_file(files_of, "hostname") if has_started else "",
         "HostsPath": paths.container_file(files_of, "hosts") if has_started else "",
-        "LogPath": paths.log(record.id) if has_log_file(record) else "",
+        "LogPath": paths.log(record.id) if has_started and has_log_file(record) else "",
         "Name": record.name,
         "RestartCount": record.restart_count,
         "Driver": STORAGE_DRIVER,
@@ -156,7 +156,7 @@ def networks_document(record: ContainerRecord) -> dict[str, Any]:
     attachment = record.attachment
     endpoint = attachment.endpoint if attachment else None
     document = _endpoint_document(endpoint)
-    document["NetworkID"] = endpoint.network_id if endpoint else ""
+    document["NetworkID"] = record.network_id
     asked = (record.networking.endpoints_config or {}).get(name) if record.networking else None
     if asked is not None:
         document["Aliases"] = asked.aliases

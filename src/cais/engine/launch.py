@@ -102,6 +102,7 @@ class Launcher:
             container.cleanup = None
         joined = self._joined_attachment(container)
         record.attachment = await self._attach_network(container, joined)
+        record.network_id = record.attachment.network_id or ""
         bundle = await self._core.threads.run(self._bundles.write, record)
         self._announce_network(container, record.attachment, "connect")
         return await self._core.shim.client.start(

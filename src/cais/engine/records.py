@@ -95,6 +95,9 @@ class ContainerRecord(msgspec.Struct, omit_defaults=True):
     attachment: Attachment | None = None
     """The network of the present run."""
 
+    network_id: str = ""
+    """The id of the last run's network; "" until the first."""
+
     hosts_owner: str = ""
     """The container whose hosts, hostname and resolv.conf this one uses; "" for its own."""
 

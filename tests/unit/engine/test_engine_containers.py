@@ -11,6 +11,7 @@ from cais.engine.errors import ContainerNotFoundError, NameConflictError
 from cais.engine.listing import human_duration
 from cais.errors import ConflictError, InvalidArgumentError, NotFoundError, UnsupportedError
 from cais.spec.container import (
+    EndpointIpamConfig,
     EndpointSettings,
     HealthConfig,
     LogConfig,
@@ -22,6 +23,9 @@ from cais.spec.container import (
 from cais.spec.image import ContainerConfig as ImageDefaults
 from cais.spec.image import Healthcheck
 
+_REFUSED_ENDPOINT = "^invalid config for network bridge: invalid endpoint settings:"
+_REFUSED_ADDRESS = "user specified IP address is supported on user defined networks only"
+
 
 async def test_a_taken_name_is_refused_with_dockers_text(bench: Any) -> None:
     container_id = await bench.create("web")
@@ -31,6 +35,10 @@ async def test_a_taken_name_is_refused_with_dockers_text(bench: Any) -> None:
         f'Conflict. The container name "/web" is already in use by container "{container_id}". '
         "You have to remove (or rename) that container to be able to reuse that name."
     )
+
+
+def at(address: str) -> NetworkingConfig:
+    return NetworkingConfig({"default": EndpointSettings(ipam_config=EndpointIpamConfig(address))})
 
 
 @pytest.mark.parametrize("name", ["-web", "w", "we b", "wéb", "web\n", "a/b"])
@@ -99,6 +107,40 @@ async def test_an_ambiguous_prefix_is_refused(bench: Any, monkeypatch: Any) -> N
             {"log_config": LogConfig("json-file", {"colour": "red"})},
             InvalidArgumentError,
             "unknown log opt 'colour' for json-file log driver",
+        ),
+        (
+            {"log_config": LogConfig("json-file", {"compress": "true", "max-file": "3"})},
+            InvalidArgumentError,
+            "^compress cannot be true when max-file is less than 2 or max-size is not set$",
+        ),
+        (
+            {"log_config": LogConfig("json-file", {"compress": "1", "max-size": "1m"})},
+            InvalidArgumentError,
+            "^compress cannot be true when max-file is less than 2 or max-size is not set$",
+        ),
+        (
+            {
+                "log_config": LogConfig(
+                    "json-file", {"compress": "true", "max-size": "1m", "max-file": "2"}
+                )
+            },
+            UnsupportedError,
+            "log opt compress=true is not supported",
+        ),
+        (
+            {"log_config": LogConfig("json-file", {"compress": "maybe"})},
+            InvalidArgumentError,
+            'strconv.ParseBool: parsing "maybe": invalid syntax',
+        ),
+        (
+            {"networking": at("999.2.3.4")},
+            InvalidArgumentError,
+            f"{_REFUSED_ENDPOINT}\n\\* {_REFUSED_ADDRESS}\n\\* invalid IPv4 address: 999.2.3.4$",
+        ),
+        (
+            {"networking": at("172.17.0.9")},
+            InvalidArgumentError,
+            f"{_REFUSED_ENDPOINT}\n{_REFUSED_ADDRESS}$",
         ),
         (
             {"healthcheck": HealthConfig(["CMD", "true"], interval=5)},
@@ -178,6 +220,23 @@ async def test_inspect_shows_the_defaults_and_the_network(bench: Any) -> None:
     assert (document["SizeRw"], document["SizeRootFs"]) == (42, 42)
     assert document["State"]["FinishedAt"] == "0001-01-01T00:00:00Z"
     assert msgspec.json.encode(document)
+
+
+async def test_what_a_run_leaves_to_be_inspected(bench: Any) -> None:
+    container_id = await bench.create("web")
+    document = await bench.engine.containers.inspect("web")
+    assert document["LogPath"] == ""
+    assert document["NetworkSettings"]["Networks"]["bridge"]["NetworkID"] == ""
+    await bench.engine.lifecycle.start("web")
+    await bench.end(container_id)
+    await bench.reopen()
+    document = await bench.engine.containers.inspect("web")
+    assert document["LogPath"].endswith(f"/{container_id}-json.log")
+    bridge = document["NetworkSettings"]["Networks"]["bridge"]
+    assert len(bridge["NetworkID"]) == 64
+    assert (bridge["EndpointID"], bridge["IPAddress"]) == ("", "")
+    filters = {"network": [bridge["NetworkID"]]}
+    assert await names(bench, all=True, filters=filters) == ["web"]
 
 
 async def names(bench: Any, **arguments: Any) -> list[str]:
