@@ -113,7 +113,8 @@ async def test_a_record_is_written_as_it_was_when_put_was_called(tmp_path: Path)
     one.state.exit_code = 9
     await writing
     await state.close()
-    _, loaded = State.open(tmp_path / "state.db")
+    again, loaded = State.open(tmp_path / "state.db")
+    await again.close()
     assert loaded.containers[0].state.exit_code == 0
 
 
