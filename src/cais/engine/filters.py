@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import fnmatch
 from typing import TYPE_CHECKING
 
+from cais.engine.patterns import compile_pattern
 from cais.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
@@ -60,17 +60,18 @@ def matches_no_label(labels: Mapping[str, str] | None, unwanted: Sequence[str]) 
 
 
 def matches_reference(pattern: str, name: str) -> bool:
-    """Whether an image name as shown, with or without its tag, fits a pattern (``*`` not ``/``)."""
+    """Whether an image name as shown, with or without its tag, fits a pattern.
+
+    Raises:
+        InvalidArgumentError: ``syntax error in pattern``.
+
+    """
+    fits = compile_pattern(pattern).fullmatch
     repository = name.partition("@")[0]
     head, separator, tail = repository.rpartition(":")
     if separator and "/" not in tail:
         repository = head
-    return _fits(pattern, name) or _fits(pattern, repository)
-
-
-def _fits(pattern: str, name: str) -> bool:
-    parts, wanted = name.split("/"), pattern.split("/")
-    return len(parts) == len(wanted) and all(map(fnmatch.fnmatchcase, parts, wanted))
+    return bool(fits(name) or fits(repository))
 
 
 def _truth(value: str) -> bool | None:

@@ -15,6 +15,7 @@ from cais.engine.filters import (
     parse_flag,
 )
 from cais.engine.moments import parse_moment
+from cais.engine.patterns import compile_pattern
 from cais.errors import ConflictError, InvalidArgumentError, NotFoundError
 from cais.images import archive, describe, importer
 from cais.images.store import ImageUse
@@ -290,6 +291,8 @@ def _filter_tests(
     if unwanted := filters.get("label!"):
         yield lambda record: matches_no_label(_labels(record), unwanted)
     if patterns := filters.get("reference"):
+        for pattern in patterns:
+            compile_pattern(pattern)  # refused even where there is no name to match
         yield lambda record: any(
             matches_reference(pattern, name)
             for pattern in patterns
