@@ -3,7 +3,7 @@
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,6 @@ class Row:
     ours: Sample
     peer: Sample | None
     budget: float | None = None
-    note: str = ""
-    is_higher_better: bool = field(default=False)
 
     @property
     def ratio(self) -> float | None:
@@ -47,7 +45,7 @@ class Row:
     def is_over_budget(self) -> bool:
         if self.ratio is None or self.budget is None:
             return False
-        return self.ratio < self.budget if self.is_higher_better else self.ratio > self.budget
+        return self.ratio > self.budget
 
 
 def in_turns(

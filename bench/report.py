@@ -50,7 +50,7 @@ def markdown(rows: list[Row]) -> str:
     """Return the whole page."""
     head = "| what | Cais | beside | it | ratio | budget |\n|---|---|---|---|---|---|\n"
     lines = [
-        f"| {row.name}{f' ({row.note})' if row.note else ''} | {_value(row.ours, row.unit)} "
+        f"| {row.name} | {_value(row.ours, row.unit)} "
         f"| {row.peer_name} | {_value(row.peer, row.unit)} | {_number(row.ratio)} "
         f"| {_number(row.budget)} |"
         for row in rows

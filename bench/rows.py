@@ -1,16 +1,16 @@
 """The rows: what is measured, beside whom, and what DESIGN budgets for it."""
 
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from bench import oci_rows
-from bench.measure import Row, Sample, in_turns, milliseconds
+from bench.measure import Row, in_turns, milliseconds
 from bench.subjects import Subject, both, debian_archive
 
 CACHE = Path(__file__).parents[1] / ".cache" / "bench"
 NETWORKS = ("none", "bridge", "host")
+BATCH = 10  # containers a measurement of many starts
 
 
 def measure_all(*, quick: bool, only: str = "") -> Iterator[Row]:
@@ -42,11 +42,12 @@ def _row(
     ours: Subject,
     peer: Subject | None,
     times: int,
-    **options: object,
+    *,
+    warm_up: int = 2,
 ) -> Row:
     peer_measure = (lambda: measure(peer)) if peer else None
-    sample, peer_sample = in_turns(lambda: measure(ours), peer_measure, times)
-    return Row(name, unit, "dockerd", sample, peer_sample, budget, **options)  # type: ignore[arg-type]
+    sample, peer_sample = in_turns(lambda: measure(ours), peer_measure, times, warm_up)
+    return Row(name, unit, "dockerd", sample, peer_sample, budget)
 
 
 def _run_rows(ours: Subject, peer: Subject | None, times: int, only: str) -> Iterator[Row]:
@@ -108,35 +109,27 @@ def _cpu_rows(ours: Subject, _: Subject | None, times: int, only: str) -> Iterat
     yield Row(name, "ms", "the host", sample, host_sample, 1 / 0.98)
 
 
-def _many_rows(ours: Subject, peer: Subject | None, _: int, only: str) -> Iterator[Row]:
-    started = "start of 200 containers, 4 at a time"
-    memory = "engine memory per idle container, at 100 (PSS)"
+def _many_rows(ours: Subject, peer: Subject | None, times: int, only: str) -> Iterator[Row]:
+    started = f"start of {times * BATCH} containers, 4 at a time: every {BATCH}"
+    memory = f"engine memory per idle container, at {times * BATCH} (PSS)"
     if only not in started + memory:
         return
     subjects = [subject for subject in (ours, peer) if subject]
-    seconds: dict[Subject, list[float]] = {subject: [] for subject in subjects}
-    kib: dict[Subject, list[float]] = {subject: [] for subject in subjects}
-    for _turn in range(3):
-        for subject in subjects:
-            idle = subject.engine_pss_kib()
-            began = time.perf_counter()
-            identifiers = subject.run_sleepers(100)
-            half = time.perf_counter() - began
-            time.sleep(1)
-            kib[subject].append((subject.engine_pss_kib() - idle) / 100)
-            began = time.perf_counter()
-            identifiers += subject.run_sleepers(100)
-            seconds[subject].append(half + time.perf_counter() - began)
-            subject.remove(identifiers)
-    note = "3 runs"
-    yield Row(started, "s", "dockerd", *_samples(seconds, ours, peer), 0.20, note)
-    yield Row(memory, "KiB", "dockerd", *_samples(kib, ours, peer), 0.05, note)
+    for subject in subjects:  # the first ones grow tables that the others use
+        subject.remove(subject.run_sleepers(BATCH))
+    idle = {subject: subject.engine_pss_kib() for subject in subjects}
+    identifiers: dict[Subject, list[str]] = {subject: [] for subject in subjects}
 
+    def start(subject: Subject) -> float:
+        return milliseconds(lambda: identifiers[subject].extend(subject.run_sleepers(BATCH)))
 
-def _samples(
-    values: dict[Subject, list[float]], ours: Subject, peer: Subject | None
-) -> tuple[Sample, Sample | None]:
-    return Sample(values[ours]), Sample(values[peer]) if peer else None
+    def weigh(subject: Subject) -> float:
+        return (subject.engine_pss_kib() - idle[subject]) / len(identifiers[subject])
+
+    yield _row(started, "ms", 0.20, start, ours, peer, times, warm_up=0)
+    yield _row(memory, "KiB", 0.05, weigh, ours, peer, times)
+    for subject in subjects:
+        subject.remove(identifiers[subject])
 
 
 def _archive_rows(ours: Subject, peer: Subject | None, times: int, only: str) -> Iterator[Row]:
@@ -159,7 +152,3 @@ def _archive_rows(ours: Subject, peer: Subject | None, times: int, only: str) ->
 
     for name, measure in ((load, loading), (save, saving)):
         yield _row(name, "ms", 0.8, measure, ours, peer, times)
-
-
-QUICK = (_run_rows, _exec_rows, _idle_rows, _cpu_rows)
-LONG = (_many_rows, _archive_rows)
