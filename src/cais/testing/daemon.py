@@ -24,7 +24,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
-from cais.testing.isolation import CGROUP_ROOT
+from cais.testing.isolation import CGROUP_ROOT, groups_below
 
 _UNSHARE = ("unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
 BIN = Path(sys.executable).parent
@@ -234,7 +234,7 @@ class TestDaemon:
             *CGROUP_ROOT.glob(self.cgroup_parent),
             *CGROUP_ROOT.glob(f"*/{self.cgroup_parent}"),
         ]
-        return {path for parent in parents for path in parent.glob("**/") if path != parent}
+        return {path for parent in parents for path in groups_below(parent)}
 
     def descriptor_count(self, pid: int | None = None) -> int:
         """Return how many descriptors a process (the daemon if none is named) has open."""
@@ -288,7 +288,7 @@ class TestDaemon:
             *CGROUP_ROOT.glob(self.cgroup_parent),
             *CGROUP_ROOT.glob(f"*/{self.cgroup_parent}"),
         ]
-        everything = [path for parent in parents for path in parent.glob("**/")]
+        everything = [*parents, *(path for parent in parents for path in groups_below(parent))]
         for path in sorted(everything, key=lambda path: len(path.parts), reverse=True):
             for _ in range(50):  # a killed process leaves its cgroup a moment after its death
                 with contextlib.suppress(OSError):

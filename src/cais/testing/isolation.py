@@ -110,7 +110,14 @@ def kill_children(deadline_s: float = 10) -> None:
 
 def cgroups_named(part: str) -> set[Path]:
     """Return the cgroup directories, in every hierarchy, with ``part`` in their name."""
-    return {path for path in CGROUP_ROOT.glob(f"**/*{part}*") if path.is_dir()}
+    return {path for path in groups_below(CGROUP_ROOT) if part in path.name}
+
+
+def groups_below(directory: Path) -> Iterator[Path]:
+    """Yield the directories below one; any may go away meanwhile, where ``glob`` would raise."""
+    for parent, names, _ in os.walk(directory):
+        for name in names:
+            yield Path(parent, name)
 
 
 def _difference(before: Mapping[str, set[str]], after: Mapping[str, set[str]]) -> str:
