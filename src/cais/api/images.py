@@ -14,11 +14,14 @@ from cais.api.http import Response, Stream, encode_json, json_response
 from cais.api.router import Route
 from cais.api.versions import reshape_image, reshape_image_summary
 from cais.errors import CaisError, InvalidArgumentError, UnsupportedError
+from cais.spec.platform import decode_platform
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 
     from cais.api.http import Answer, Request
+    from cais.api.versions import ApiVersion
+    from cais.spec.platform import Platform
 
 _TAR = "application/x-tar"
 
@@ -26,10 +29,10 @@ _TAR = "application/x-tar"
 class ImageBackend(Protocol):
     """What these routes need of the engine."""
 
-    async def inspect(self, ref: str) -> dict[str, Any]:
+    async def inspect(self, ref: str, platform: Platform | None = None) -> dict[str, Any]:
         """Return one image."""
 
-    async def history(self, ref: str) -> list[dict[str, Any]]:
+    async def history(self, ref: str, platform: Platform | None = None) -> list[dict[str, Any]]:
         """Return the layers' history, newest first."""
 
     async def tag(self, ref: str, repository: str, tag: str | None = None) -> None:
@@ -44,11 +47,15 @@ class ImageBackend(Protocol):
         """Delete unused images."""
 
     def load(
-        self, source: AsyncIterator[bytes], *, quiet: bool = False
+        self,
+        source: AsyncIterator[bytes],
+        *,
+        quiet: bool = False,
+        platform: Platform | None = None,
     ) -> AsyncIterator[dict[str, Any]]:
         """Load an archive; yields progress messages."""
 
-    def save(self, refs: Sequence[str]) -> AsyncIterator[bytes]:
+    def save(self, refs: Sequence[str], platform: Platform | None = None) -> AsyncIterator[bytes]:
         """Write images as one archive."""
 
     async def import_(
@@ -106,13 +113,16 @@ class ImageRoutes:
 
     async def inspect(self, request: Request, name: str) -> Answer:
         """Describe one image."""
-        document = await self._images.inspect(name)
+        platform = _platform(request, since=(1, 49))
+        if platform and request.query.flag("manifests"):
+            raise InvalidArgumentError("conflicting options: manifests and platform options")
+        document = await self._images.inspect(name, platform)
         return json_response(reshape_image(document, request.version))
 
     async def history(self, request: Request, name: str) -> Answer:
         """Tell how an image came about."""
-        del request
-        return json_response(await self._images.history(name))
+        platform = _platform(request, since=(1, 48))
+        return json_response(await self._images.history(name, platform))
 
     async def tag(self, request: Request, name: str) -> Answer:
         """Give an image another name."""
@@ -138,21 +148,22 @@ class ImageRoutes:
     async def load(self, request: Request) -> Answer:
         """Load an archive, telling the progress."""
         messages = self._images.load(
-            aiter(request.body), quiet=request.query.flag("quiet", default=True)
+            aiter(request.body),
+            quiet=request.query.flag("quiet", default=True),
+            platform=_platform(request, since=(1, 48)),
         )
         return Stream(_progress(messages))
 
     async def save(self, request: Request, name: str) -> Answer:
         """Write one image as an archive."""
-        del request
-        return await _archive(self._images.save([name]))
+        return await _archive(self._images.save([name], _platform(request, since=(1, 48))))
 
     async def save_many(self, request: Request) -> Answer:
         """Write several images as one archive."""
         names = [name for value in request.query.texts("names") for name in value.split(",")]
         if not names:
             raise InvalidArgumentError("no image names given")
-        return await _archive(self._images.save(names))
+        return await _archive(self._images.save(names, _platform(request, since=(1, 48))))
 
     async def create(self, request: Request) -> Answer:
         """Import a root file system; pulling needs a registry client, which is not here yet."""
@@ -178,6 +189,19 @@ class ImageRoutes:
             platform=request.query.text("platform"),
         )
         return json_response({"status": image_id})
+
+
+def _platform(request: Request, *, since: ApiVersion) -> Platform | None:
+    """Return the platform a client of version ``since`` or later asks for.
+
+    Raises:
+        InvalidArgumentError: malformed, or several.
+
+    """
+    given = request.query.texts("platform") if request.version >= since else []
+    if len(given) > 1:
+        raise InvalidArgumentError("multiple platform parameters not supported")
+    return decode_platform(given[0]) if given and given[0] else None
 
 
 async def _progress(messages: AsyncIterator[dict[str, Any]]) -> AsyncIterator[bytes]:

@@ -19,9 +19,10 @@ from cais.engine.records import ContainerRecord
 from cais.engine.roots import image_layers, prepare_root
 from cais.engine.table import Container
 from cais.errors import CaisError, InvalidArgumentError, NotFoundError, UnsupportedError
+from cais.images.records import check_platform
 from cais.network.files import NameSettings, check_names
 from cais.spec.container import LogConfig
-from cais.spec.platform import Platform, host_platform, parse_platform
+from cais.spec.platform import host_platform, parse_platform
 from cais.volumes.copyup import copy_merged
 from cais.volumes.mounts import resolve_mounts
 
@@ -156,15 +157,10 @@ class _Creation:
         if not ref:
             raise InvalidArgumentError("no image specified")
         image = self._core.images.resolve(ref)
-        config = image.config
-        have = Platform(config.os or "linux", config.architecture, config.variant)
         wanted = parse_platform(self._platform) if self._platform else None
-        if wanted is not None and not _provides(have, wanted):
-            raise NotFoundError(
-                f"image with reference {ref} was found but does not provide the specified "
-                f"platform ({wanted})"
-            )
-        if wanted is None and config.architecture and not have.runs_on(host_platform()):
+        check_platform(image, ref, wanted)
+        have = image.platform
+        if wanted is None and have.architecture and not have.runs_on(host_platform()):
             self.warnings.append(
                 f"The requested image's platform ({have}) does not match the detected host "
                 f"platform ({host_platform()}) and no specific platform was requested"
@@ -260,11 +256,3 @@ def refuse_unsupported(config: ContainerConfig, host_config: HostConfig, body: C
     if host_config.links:
         raise UnsupportedError("legacy links are not supported (Links)")
     check_endpoints(body.networking_config, host_config.network_mode)
-
-
-def _provides(have: Platform, wanted: Platform) -> bool:
-    return (
-        have.os == wanted.os
-        and have.architecture == wanted.architecture
-        and (not wanted.variant or have.variant in ("", wanted.variant))
-    )

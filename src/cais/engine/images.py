@@ -18,6 +18,7 @@ from cais.engine.moments import parse_moment
 from cais.engine.patterns import compile_pattern
 from cais.errors import ConflictError, InvalidArgumentError, NotFoundError
 from cais.images import archive, describe, importer
+from cais.images.records import check_platform
 from cais.images.store import ImageUse
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from cais.engine.core import Core
     from cais.images.store import ImageRecord
+    from cais.spec.platform import Platform
 
 _LIST_FILTERS = frozenset(("before", "since", "dangling", "label", "label!", "reference", "until"))
 _PRUNE_FILTERS = frozenset(("dangling", "label", "label!", "until"))
@@ -38,12 +40,19 @@ class Images:
         self._core = core
         self._store = core.images
 
-    async def inspect(self, ref: str) -> dict[str, Any]:
-        """Return the document of ``GET /images/{name}/json``. ImageNotFoundError."""
+    async def inspect(self, ref: str, platform: Platform | None = None) -> dict[str, Any]:
+        """Return the document of ``GET /images/{name}/json``.
+
+        Raises:
+            ImageNotFoundError, PlatformNotFoundError: no such image, or not for ``platform``.
+
+        """
+        await self._require(ref, platform)
         return await self._core.threads.run(self._store.inspect, ref)
 
-    async def history(self, ref: str) -> list[dict[str, Any]]:
-        """Return the layers' history, newest first."""
+    async def history(self, ref: str, platform: Platform | None = None) -> list[dict[str, Any]]:
+        """Return the layers' history, newest first; raises as ``inspect``."""
+        await self._require(ref, platform)
         return await self._core.threads.run(self._store.history, ref)
 
     async def tag(self, ref: str, repository: str, tag: str | None = None) -> None:
@@ -92,7 +101,11 @@ class Images:
         return {"ImagesDeleted": deleted or None, "SpaceReclaimed": reclaimed}
 
     async def load(
-        self, source: AsyncIterator[bytes], *, quiet: bool = False
+        self,
+        source: AsyncIterator[bytes],
+        *,
+        quiet: bool = False,
+        platform: Platform | None = None,
     ) -> AsyncIterator[dict[str, Any]]:
         """Load a docker-archive or OCI layout; yields Docker's progress messages."""
         messages: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
@@ -103,7 +116,9 @@ class Images:
 
         def work(reader: BlockReader) -> None:
             try:
-                for image in archive.load(reader, self._store, progress=report, quiet=quiet):
+                for image in archive.load(
+                    reader, self._store, progress=report, quiet=quiet, platform=platform
+                ):
                     loop.call_soon_threadsafe(self._announce_load, image.id, image.names)
             finally:
                 loop.call_soon_threadsafe(messages.put_nowait, None)
@@ -117,9 +132,11 @@ class Images:
             loading.cancel()
             await asyncio.gather(loading, return_exceptions=True)
 
-    async def save(self, refs: Sequence[str]) -> AsyncIterator[bytes]:
-        """Write images as one archive; yields its bytes."""
-        blocks = await self._core.threads.run(archive.save, self._store, list(refs))
+    async def save(
+        self, refs: Sequence[str], platform: Platform | None = None
+    ) -> AsyncIterator[bytes]:
+        """Write images as one archive; yields its bytes. All of them must be for ``platform``."""
+        blocks = await self._core.threads.run(archive.save, self._store, list(refs), platform)
         first = await self._core.threads.run(next, blocks, b"")
         for ref in refs:
             record = await self._core.threads.run(self._store.resolve, ref)
@@ -154,6 +171,11 @@ class Images:
         image_id: str = await self._feed(source, work)
         self._announce("import", image_id, image_id)
         return image_id
+
+    async def _require(self, ref: str, platform: Platform | None) -> None:
+        if platform is not None:
+            record = await self._core.threads.run(self._store.resolve, ref)
+            check_platform(record, ref, platform)
 
     async def _feed(self, source: AsyncIterator[bytes], work: Callable[[BlockReader], Any]) -> Any:  # noqa: ANN401 - the work's own result
         """Run ``work`` in the pool on the bytes of ``source``; back when it has ended."""

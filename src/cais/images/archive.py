@@ -9,11 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from cais.errors import NotFoundError
 from cais.images.compression import Compression, Readable, detect, open_decompressed
 from cais.images.layers import MEDIA_TYPES, PackedLayer, check_depth, unpack_layers
 from cais.images.layouts import find_images
 from cais.images.members import Members
-from cais.images.records import NewImage
+from cais.images.records import NewImage, platform_of
 from cais.images.saving import save
 from cais.spec.digest import DiffId, ImageId, parse_digest
 from cais.spec.image import (
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     from cais.images.records import StoredLayer
     from cais.images.store import ImageStore
     from cais.spec.digest import Digest
+    from cais.spec.image import ImageConfig
+    from cais.spec.platform import Platform
 
 __all__ = ["LoadedImage", "Readable", "load", "save"]
 
@@ -61,6 +64,7 @@ def load(
     *,
     progress: Callable[[Mapping[str, Any]], None] | None = None,
     quiet: bool = False,
+    platform: Platform | None = None,
 ) -> tuple[LoadedImage, ...]:
     """Load a docker-archive or an OCI layout, plain or compressed; all of it or nothing.
 
@@ -70,8 +74,10 @@ def load(
             ``id`` while layers are unpacked, then a ``stream`` line per name. May block; an
             exception it raises ends the loading.
         quiet: no messages about layers.
+        platform: what every image has to provide; None: this machine's is preferred.
 
     Raises:
+        NotFoundError: an image is for another platform than ``platform``.
         InvalidArgumentError: not such an archive, or one that breaks a limit.
         DigestMismatchError: content is not what its name says.
         ExhaustedError: "no space left on device", too many layers or members.
@@ -84,7 +90,10 @@ def load(
         with store.content.leases.open() as lease, Members(store.content, lease) as members:
             members.spool(open_decompressed(source)[0])
             loader = _Loader(store, lease, members, None if quiet else progress)
-            images = [(loader.load(image), image.names) for image in find_images(members)]
+            found = find_images(members, platform)
+            if platform is not None:
+                loader.require(found, platform)
+            images = [(loader.load(image), image.names) for image in found]
             moved = store.register(images)
     except BaseException:
         store.collect()  # the lease is gone: nothing of the attempt is needed
@@ -118,8 +127,20 @@ class _Loader:
         self._members = members
         self._progress = progress
 
+    def require(self, images: Sequence[ArchivedImage], platform: Platform) -> None:
+        """Refuse images for another platform. NotFoundError."""
+        for image in images:
+            if not platform_of(self._config(image)).provides(platform):
+                name = image.names[0].familiar() if image.names else image.config[:200]
+                raise NotFoundError(
+                    f"image {name} doesn't provide the requested platform ({platform})"
+                )
+
+    def _config(self, image: ArchivedImage) -> ImageConfig:
+        return decode_config(self._members.read(image.config), image.config[:200])
+
     def load(self, image: ArchivedImage) -> NewImage:
-        config = decode_config(self._members.read(image.config), image.config[:200])
+        config = self._config(image)
         diff_ids = [DiffId(parse_digest(text)) for text in config.rootfs.diff_ids or ()]
         if len(diff_ids) != len(image.layers):
             raise InvalidImageError(

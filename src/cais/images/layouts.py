@@ -51,17 +51,22 @@ class ArchivedImage:
     manifest: str | None = None
 
 
-def find_images(members: Members) -> list[ArchivedImage]:
+def find_images(members: Members, wanted: Platform | None = None) -> list[ArchivedImage]:
     """Return the images an archive offers, in its order.
 
+    Args:
+        members: the archive.
+        wanted: of several platforms the one to choose; None: this machine's.
+
     Raises:
-        InvalidImageError: neither form, contradictory, or nothing for this platform in it.
+        InvalidImageError: neither form, contradictory, or nothing for the platform in it.
 
     """
-    if members.has(MANIFEST_JSON):
+    is_choice = wanted is not None and members.has(INDEX_JSON)  # manifest.json made one already
+    if members.has(MANIFEST_JSON) and not is_choice:
         images = _docker_images(members)
     elif members.has(INDEX_JSON):
-        images = _oci_images(members)
+        images = _oci_images(members, wanted or host_platform())
     elif members.has("repositories"):
         raise InvalidImageError("image archives from before Docker 1.10 are not supported")
     else:
@@ -92,16 +97,15 @@ def _manifests_by_config(members: Members) -> dict[tuple[str, tuple[str, ...]], 
     if not members.has(INDEX_JSON):
         return {}
     try:
-        images = _oci_images(members)
+        images = _oci_images(members, host_platform())
     except InvalidImageError:
         return {}  # manifest.json alone is a whole archive
     return {(i.config, i.layers): i.manifest for i in images if i.manifest}
 
 
-def _oci_images(members: Members) -> list[ArchivedImage]:
+def _oci_images(members: Members, host: Platform) -> list[ArchivedImage]:
     index = decode(members.read(INDEX_JSON), Index, INDEX_JSON)
     descriptors = index.manifests or []
-    host = host_platform()
     found = [
         (descriptor, *chosen)
         for descriptor in descriptors

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from cais.errors import ConflictError, NotFoundError
+from cais.spec.platform import Platform
 
 if TYPE_CHECKING:
     from cais.spec.digest import ChainId, DiffId, Digest, ImageId
@@ -25,6 +26,16 @@ class ImageNotFoundError(NotFoundError):
     def __init__(self, ref: str) -> None:
         super().__init__(f"No such image: {ref}")
         self.ref = ref
+
+
+class PlatformNotFoundError(NotFoundError):
+    """The image is for another platform than was asked for; the text is Docker's."""
+
+    def __init__(self, ref: str, wanted: Platform) -> None:
+        super().__init__(
+            f"image with reference {ref} was found but does not provide the specified platform "
+            f"({wanted})"
+        )
 
 
 class ImageInUseError(ConflictError):
@@ -76,6 +87,11 @@ class ImageRecord:
     """The image it was built on, known only for images built here."""
 
     @property
+    def platform(self) -> Platform:
+        """What it runs on."""
+        return platform_of(self.config)
+
+    @property
     def diff_ids(self) -> tuple[DiffId, ...]:
         """The layers' digests, lowest first."""
         return tuple(layer.diff_id for layer in self.layers)
@@ -94,6 +110,17 @@ class ImageRecord:
     def created(self) -> str:
         """The creation time as RFC 3339 text, as the image says."""
         return self.config.created or ZERO_TIME
+
+
+def platform_of(config: ImageConfig) -> Platform:
+    """Return what an image runs on."""
+    return Platform(config.os or "linux", config.architecture, config.variant)
+
+
+def check_platform(record: ImageRecord, ref: str, wanted: Platform | None) -> None:
+    """Refuse an image that is for another platform; None: any will do. PlatformNotFoundError."""
+    if wanted is not None and not record.platform.provides(wanted):
+        raise PlatformNotFoundError(ref, wanted)
 
 
 @dataclass(frozen=True, slots=True)

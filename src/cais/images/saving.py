@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from cais.errors import NotFoundError
 from cais.images import tar_writer
 from cais.images.layouts import IMAGE_NAME, INDEX_JSON, MANIFEST_JSON, REF_NAME
-from cais.images.records import ImageNotFoundError
+from cais.images.records import ImageNotFoundError, check_platform
 from cais.spec import strict_json
 from cais.spec.digest import Digest, encoded
 from cais.spec.image import OCI_INDEX, OCI_MANIFEST
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from cais.images.records import ImageRecord
     from cais.images.store import ImageStore
     from cais.spec.digest import ImageId
+    from cais.spec.platform import Platform
 
 _CHUNK = 1024 * 1024
 _BLOBS = "blobs/sha256"
@@ -43,25 +44,29 @@ class _Saved:
     names: list[Reference] = field(default_factory=list)
 
 
-def save(store: ImageStore, refs: Sequence[str]) -> Iterator[bytes]:
+def save(
+    store: ImageStore, refs: Sequence[str], platform: Platform | None = None
+) -> Iterator[bytes]:
     """Write images as one archive; yields its bytes.
 
     A repository without a tag stands for all its tags; an id saves the image without a name. What
     is being saved cannot be deleted meanwhile.
 
     Raises:
-        ImageNotFoundError, ReferenceNotFoundError: before anything is yielded.
+        ImageNotFoundError, ReferenceNotFoundError, PlatformNotFoundError: before anything is
+            yielded.
 
     """
-    saved = _select(store, refs)
+    saved = _select(store, refs, platform)
     return _write(store, saved)
 
 
-def _select(store: ImageStore, refs: Sequence[str]) -> list[_Saved]:
+def _select(store: ImageStore, refs: Sequence[str], platform: Platform | None) -> list[_Saved]:
     chosen: dict[ImageId, _Saved] = {}
     for ref in refs:
         for image_id, name in _expand(store, ref):
             saved = chosen.setdefault(image_id, _Saved(store.get(image_id)))
+            check_platform(saved.record, name.familiar() if name else ref, platform)
             if name is not None and name not in saved.names:
                 saved.names.append(name)
     for saved in chosen.values():

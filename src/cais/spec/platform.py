@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass
 
 from cais.errors import InvalidArgumentError
+from cais.spec import strict_json
 
 _ARCHITECTURES = {
     "x86_64": ("amd64", ""),
@@ -23,6 +24,7 @@ _ARCHITECTURES = {
     "i386": ("386", ""),
     "i686": ("386", ""),
 }
+_JSON_LIMIT_BYTES = 4096
 _DEFAULT_VARIANTS = {"arm64": "v8", "arm": "v7"}
 _is_component = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}").fullmatch
 
@@ -49,6 +51,12 @@ class Platform:
         default = _DEFAULT_VARIANTS.get(host.architecture, "")
         return (self.variant or default) <= (host.variant or default)
 
+    def provides(self, wanted: Platform) -> bool:
+        """Say whether this is what somebody asked for; a variant left out is any."""
+        return (self.os, self.architecture) == (wanted.os, wanted.architecture) and (
+            not wanted.variant or self.variant in ("", wanted.variant)
+        )
+
 
 def host_platform() -> Platform:
     """Return this machine's platform."""
@@ -71,3 +79,35 @@ def parse_platform(text: str) -> Platform:
         return Platform(system, host.architecture, host.variant)
     architecture, variant = normal_architecture(parts[1])
     return Platform(system, architecture, parts[2].lower() if len(parts) == 3 else variant)
+
+
+def decode_platform(text: str) -> Platform:
+    """Read the JSON form: ``{"os": "linux", "architecture": "arm64", "variant": "v8"}``.
+
+    Raises:
+        InvalidPlatformError: Docker's texts.
+
+    """
+    try:
+        document = strict_json.loads(text, _JSON_LIMIT_BYTES)
+    except strict_json.InvalidJsonError as exc:
+        raise InvalidPlatformError(f"failed to parse platform: {exc}") from exc
+    if not isinstance(document, dict):
+        raise InvalidPlatformError("failed to parse platform: it is not an object")
+    system, architecture, variant = (
+        document.get(name) or "" for name in ("os", "architecture", "variant")
+    )
+    if not (isinstance(system, str) and isinstance(architecture, str) and isinstance(variant, str)):
+        raise InvalidPlatformError("failed to parse platform: a member is not text")
+    if not (system and architecture):
+        raise InvalidPlatformError("both OS and Architecture must be provided")
+    return parse_platform("/".join(filter(None, (system, architecture, variant))))
+
+
+def encode_platform(text: str) -> str:
+    """Return the JSON form of ``os[/architecture[/variant]]``. InvalidPlatformError."""
+    platform = parse_platform(text)
+    members = {"architecture": platform.architecture, "os": platform.os}
+    if platform.variant:
+        members["variant"] = platform.variant
+    return strict_json.dumps(members).decode()

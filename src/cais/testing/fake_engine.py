@@ -183,15 +183,15 @@ class _Execs(_Part):
 
 class _Images(_Part):
     async def load(
-        self, source: AsyncIterator[bytes], *, quiet: bool = False
+        self, source: AsyncIterator[bytes], *, quiet: bool = False, platform: object = None
     ) -> AsyncIterator[dict[str, Any]]:
-        self._engine.record("images.load", quiet=quiet)
+        self._engine.record("images.load", quiet=quiet, platform=platform)
         async for piece in source:
             self._engine.loaded += piece
         yield {"stream": "Loaded image: busybox:latest\n"}
 
-    async def save(self, refs: list[str]) -> AsyncIterator[bytes]:
-        self._engine.record("images.save", list(refs))
+    async def save(self, refs: list[str], platform: object = None) -> AsyncIterator[bytes]:
+        self._engine.record("images.save", list(refs), platform)
         for piece in self._engine.answers.get("images.save", [b"tar"]):
             yield piece
 

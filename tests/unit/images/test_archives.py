@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import zstandard
 
-from cais.errors import InvalidArgumentError
+from cais.errors import InvalidArgumentError, NotFoundError
 from cais.images import archive
 from cais.images.bootstrap import (
     BUSYBOX,
@@ -21,9 +21,11 @@ from cais.images.bootstrap import (
     build_debian_image,
 )
 from cais.images.importer import import_rootfs
+from cais.images.records import PlatformNotFoundError
 from cais.images.saving import ReferenceNotFoundError
 from cais.images.store import ImageNotFoundError, ImageStore
 from cais.spec.image import OCI_CONFIG, OCI_INDEX, OCI_LAYER_GZIP, OCI_MANIFEST, InvalidImageError
+from cais.spec.platform import Platform
 from cais.testing.image_store import (
     config_of,
     docker_archive,
@@ -68,9 +70,11 @@ class Oci:
         digest = f"sha256:{hex_digest(content)}"
         return {"mediaType": kind, "digest": digest, "size": len(content)} | more
 
-    def image(self, author: str = "", **more: Any) -> dict[str, Any]:
+    def image(self, author: str = "", *, runs_on: str = "", **more: Any) -> dict[str, Any]:
         layer = self.add(gzip.compress(LAYERS[0], mtime=0), OCI_LAYER_GZIP)
-        config = self.add(config_of([hex_digest(LAYERS[0])], author=author), OCI_CONFIG)
+        document = json.loads(config_of([hex_digest(LAYERS[0])], author=author))
+        document["architecture"] = runs_on or document["architecture"]
+        config = self.add(document, OCI_CONFIG)
         manifest = {"schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": config}
         return self.add(manifest | {"layers": [layer]}, OCI_MANIFEST, **more)
 
@@ -167,6 +171,31 @@ def test_an_index_gives_the_image_of_this_platform(store: ImageStore) -> None:
     assert image.names == ("multi:1",)
     assert store.get(image.id).config.author == "here"
     assert store.get(image.id).manifest == here["digest"]
+
+
+def test_a_load_for_another_platform(store: ImageStore) -> None:
+    oci = Oci()
+    there = oci.image("there", runs_on=ELSEWHERE, **platform(ELSEWHERE))
+    here = oci.image("here", **platform(HERE))
+    content = oci.archive(oci.index(here, there, **named("docker.io/library/multi:1")))
+    [image] = load(store, content, platform=Platform("linux", ELSEWHERE))
+    assert store.get(image.id).config.author == "there"
+    assert b"".join(archive.save(store, ["multi:1"], Platform("linux", ELSEWHERE)))
+    wrong = r"^image with reference multi:1 was found but does not provide .* \(linux/riscv64\)$"
+    with pytest.raises(PlatformNotFoundError, match=wrong):
+        archive.save(store, ["multi"], Platform("linux", "riscv64"))
+
+
+def test_a_load_of_what_the_platform_is_not_in_leaves_nothing(store: ImageStore) -> None:
+    wanted = Platform("linux", ELSEWHERE)
+    text = rf"^image a:1 doesn't provide the requested platform \(linux/{ELSEWHERE}\)$"
+    with pytest.raises(NotFoundError, match=text):
+        load(store, docker_archive(LAYERS, ["a:1"]), platform=wanted)
+    oci = Oci()
+    content = oci.archive(oci.index(oci.image("here", **platform(HERE))))
+    with pytest.raises(InvalidImageError, match=f"no image for {wanted}"):
+        load(store, content, platform=wanted)
+    assert left_over(store) == []
 
 
 def test_platforms_left_out_of_an_archive_are_fine(store: ImageStore) -> None:

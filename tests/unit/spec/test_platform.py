@@ -5,6 +5,8 @@ import pytest
 from cais.spec.platform import (
     InvalidPlatformError,
     Platform,
+    decode_platform,
+    encode_platform,
     host_platform,
     normal_architecture,
     parse_platform,
@@ -39,3 +41,39 @@ def test_what_is_no_platform(text: str) -> None:
 )
 def test_what_runs_where(image: Platform, host: Platform, runs: bool) -> None:
     assert image.runs_on(host) is runs
+
+
+@pytest.mark.parametrize(
+    ("image", "wanted", "provides"),
+    [
+        ("linux/arm64/v8", "linux/arm64", True),
+        ("linux/arm64", "linux/arm64/v8", True),
+        ("linux/arm/v6", "linux/arm/v7", False),
+        ("linux/amd64", "linux/arm64", False),
+        ("windows/amd64", "linux/amd64", False),
+    ],
+)
+def test_what_provides_what(image: str, wanted: str, provides: bool) -> None:
+    assert parse_platform(image).provides(parse_platform(wanted)) is provides
+
+
+def test_the_json_form() -> None:
+    text = encode_platform("linux/arm/v6")
+    assert text == '{"architecture":"arm","os":"linux","variant":"v6"}'
+    assert decode_platform(text) == Platform("linux", "arm", "v6")
+    assert decode_platform(encode_platform("linux/arm64")) == Platform("linux", "arm64")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("linux/arm64", "failed to parse platform: "),
+        ("[]", "failed to parse platform: "),
+        ('{"os":1,"architecture":"x"}', "failed to parse platform: "),
+        ('{"os":"linux"}', "both OS and Architecture must be provided"),
+        ('{"os":"li nux","architecture":"x"}', "is an invalid OS component"),
+    ],
+)
+def test_json_that_is_no_platform(text: str, said: str) -> None:
+    with pytest.raises(InvalidPlatformError, match=said):
+        decode_platform(text)

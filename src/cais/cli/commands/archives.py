@@ -13,6 +13,7 @@ from cais.cli.options import command
 from cais.cli.progress import counted
 from cais.cli.terminal import is_terminal
 from cais.errors import InternalError, InvalidArgumentError, NotFoundError
+from cais.spec.platform import encode_platform
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -40,7 +41,7 @@ def load(
         raise InvalidArgumentError("requested load from stdin, but stdin is empty")
     with _open(path) as archive:
         pieces = counted(read_pieces(archive), "Loading", _size_of(archive), shown=not quiet)
-        query = {"quiet": True, "platform": platform}
+        query = {"quiet": True, "platform": [encode_platform(text) for text in platform]}
         answer = session.client.post("/images/load", query, body=pieces)
         print_progress(answer.documents())
 
@@ -108,7 +109,10 @@ def save(
         raise InvalidArgumentError(
             "cowardly refusing to save to a terminal. Use the -o flag or redirect"
         )
-    query = {"names": list(arguments), "platform": platform}
+    query = {
+        "names": list(arguments),
+        "platform": encode_platform(platform) if platform else None,
+    }
     pieces = session.client.get("/images/get", query).pieces()
     if path is None:
         for piece in pieces:
