@@ -148,7 +148,7 @@ def test_garbage_and_thousands_of_silent_clients(daemon: TestDaemon) -> None:
                 sock.sendall(b"GET /_ping HT")
         begun = time.monotonic()
         assert ask(daemon.socket_path, PING).endswith(b"OK")
-        assert time.monotonic() - begun < 2
+        assert time.monotonic() - begun < 10
     finally:
         for sock in silent:
             sock.close()
