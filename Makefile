@@ -60,7 +60,8 @@ test-daemon: packages venv ## caisd through its API, the docker CLI and docker-p
 	$(PYTEST) tests/integration tests/conformance
 
 .PHONY: test-vm
-test-vm: packages venv ## The tests that need a kernel of their own, in a virtual machine
+test-vm: venv ## The tests that need a kernel of their own, in a virtual machine
+	@scripts/system-packages.sh vm
 	$(PYTEST) tests/vm
 
 ##@ Measuring

@@ -1,20 +1,22 @@
 #!/usr/bin/env bash
-# Install the system packages that `make demo` or `make test` need, and no service.
+# Install the system packages that `make demo`, `make test` or `make test-vm` need, and no service.
 #
-# Usage: scripts/system-packages.sh demo|test
+# Usage: scripts/system-packages.sh demo|test|vm
 #
-# Debian 12/13 and Ubuntu 24.04 know every name below. Elsewhere the script only says what is
-# missing. The docker CLI is taken alone, without the daemon its package may bring.
+# Debian 12/13 and Ubuntu 24.04 know every name below (of vm_packages: Debian). Elsewhere the script
+# only says what is missing. The docker CLI is taken alone, without the daemon its package may bring.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 runtime_packages=(busybox-static libseccomp2 libnftables1 iproute2 util-linux)
-test_packages=(zstd xz-utils strace e2fsprogs nftables openssl procps runc skopeo umoci podman user-mode-linux)
+test_packages=(zstd xz-utils strace e2fsprogs nftables openssl procps runc skopeo umoci podman)
+vm_packages=(user-mode-linux)
 
 declare -a wanted
-case "${1:?demo or test}" in
+case "${1:?demo, test or vm}" in
   demo) wanted=("${runtime_packages[@]}") ;;
   test) wanted=("${runtime_packages[@]}" "${test_packages[@]}") ;;
+  vm) wanted=("${runtime_packages[@]}" "${vm_packages[@]}") ;;
   *) echo "$0: unknown set $1" >&2; exit 2 ;;
 esac
 
@@ -39,6 +41,19 @@ forbid_services() {
 
 apt() { DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Use-Pty=0 "$@" </dev/null; }
 
+# Ubuntu has no user-mode-linux: its tests skip themselves there.
+leave_out_unknown() {
+  local package known=()
+  for package in "${missing[@]}"; do
+    if apt-cache show "$package" >/dev/null 2>&1; then
+      known+=("$package")
+    else
+      echo "not packaged for this distribution: $package" >&2
+    fi
+  done
+  missing=("${known[@]}")
+}
+
 # The CLI alone: `docker-cli` where that is a package of its own, else out of `docker.io`.
 install_docker_cli() {
   if apt-cache show docker-cli >/dev/null 2>&1; then
@@ -47,8 +62,7 @@ install_docker_cli() {
   fi
   local work
   work=$(mktemp -d)
-  chmod 755 "$work"
-  (cd "$work" && apt-get -qq download docker.io && dpkg-deb -x docker.io_*.deb unpacked)
+  (cd "$work" && apt-get -qq -o APT::Sandbox::User=root download docker.io && dpkg-deb -x docker.io_*.deb unpacked)
   install -D "$work/unpacked/usr/bin/docker" .cache/bin/docker
   rm -rf "$work"
 }
@@ -69,5 +83,6 @@ fi
 echo "installing: ${missing[*]}$([ $need_docker = true ] && echo ' the docker CLI')"
 forbid_services
 apt update
+[ "$1" != vm ] || leave_out_unknown
 [ ${#missing[@]} -eq 0 ] || apt install --no-install-recommends "${missing[@]}" >/dev/null
 [ $need_docker = false ] || install_docker_cli

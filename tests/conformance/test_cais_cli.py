@@ -63,9 +63,10 @@ def test_tables_agree_with_docker(daemon: TestDaemon) -> None:
         for template in ("{{.State.Status}}", "{{json .Config.Cmd}}", "{{.Config.Env}}"):
             ours = daemon.cais("inspect", "-f", template, "row").stdout
             assert ours == daemon.docker("inspect", "-f", template, "row").stdout
-        assert json.loads(daemon.cais("inspect", "row").stdout) == json.loads(
-            daemon.docker("inspect", "row").stdout
-        )
+        if docker_major() >= 28:  # older ones leave out fields they do not know
+            assert json.loads(daemon.cais("inspect", "row").stdout) == json.loads(
+                daemon.docker("inspect", "row").stdout
+            )
     finally:
         daemon.cais("rm", "-f", "row")
 

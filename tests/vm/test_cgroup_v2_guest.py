@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.skipif(
+    shutil.which("linux.uml") is None, reason="needs linux.uml (Debian: user-mode-linux)"
+)
 
 
 def test_control_groups_on_a_v2_host() -> None:

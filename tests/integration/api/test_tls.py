@@ -121,6 +121,8 @@ async def _ask(pki: Path, client: ssl.SSLContext, request: bytes, tail: bytes = 
 
 def _client_context(pki: Path, name: str | None) -> ssl.SSLContext:
     context = ssl.create_default_context(cafile=pki / "ca.pem")
+    # As a Docker client: its manual's authority states no key usage, which Python 3.13 minds.
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     if name:
         context.load_cert_chain(pki / f"{name}.pem", pki / f"{name}.key")
     return context
