@@ -37,6 +37,18 @@ from cais.testing.daemon import TestDaemon
         (("network", "inspect", "nosuch"), 1, "(?i)network nosuch not found|no such network: nosuch"),
         (("wait", "nosuch"), 1, "No such container: nosuch"),
         (("kill", "-s", "NOSUCH", "nosuch"), 1, "(?i)no such container|invalid signal"),
+        (("image", "inspect", "--platform", "linux/s390x", "busybox"), 1, r"image with reference busybox was found but does not provide the specified platform \(linux/s390x\)"),
+        (("history", "--platform", "linux/s390x", "busybox"), 1, r"does not provide the specified platform \(linux/s390x\)"),
+        (("save", "--platform", "linux/s390x", "busybox"), 1, r"does not provide the specified platform \(linux/s390x\)"),
+        (("images", "--filter", "reference=["), 1, "syntax error in pattern"),
+        (("run", "-u", "-1", "busybox"), 125, "daemon: uids and gids must be in range 0-2147483647"),
+        (("run", "--group-add", "-1", "busybox"), 125, "daemon: uids and gids must be in range 0-2147483647"),
+        (("run", "-w", "/etc/passwd", "busybox"), 125, "daemon: Cannot mkdir: /etc/passwd is not a directory"),
+        (("run", "-v", "/etc/passwd:/bin", "busybox"), 125, r'error mounting "/etc/passwd" to rootfs at "/bin": .*: not a directory: unknown: Are you trying to mount a directory onto a file \(or vice-versa\)\? Check if'),
+        (("run", "-v", "/etc:/etc/passwd", "busybox"), 125, r'error mounting "/etc" to rootfs at "/etc/passwd": .*: not a directory: unknown: Are you trying to mount a directory onto a file \(or vice-versa\)\? Check if'),
+        (("run", "--sysctl", "net.ipv4.nosuch=1", "busybox"), 127, "open /proc/sys/net/ipv4/nosuch: no such file or directory"),
+        (("run", "--log-opt", "compress=true", "busybox"), 125, "compress cannot be true when max-file is less than 2 or max-size is not set"),
+        (("run", "--ip", "999.2.3.4", "busybox"), 125, "invalid IPv4 address: 999.2.3.4"),
     ],
 )  # fmt: skip
 def test_refusals(daemon: TestDaemon, arguments: tuple[str, ...], code: int, said: str) -> None:

@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from cais.testing.archives import docker_archive, tar_of
 from cais.testing.daemon import TestDaemon
 
 
@@ -126,3 +127,40 @@ def test_what_the_kernel_refuses(daemon: TestDaemon, option: str, said: str) -> 
     assert result.returncode == 125
     assert said in result.stderr
     assert "Errno" not in result.stderr
+
+
+def test_what_a_container_shows_before_and_after_its_run(daemon: TestDaemon) -> None:
+    daemon.docker("create", "--name", "seen", "--pid", "host", "busybox", "true")
+    try:
+        shown = "{{.LogPath}}|{{json .HostConfig.SecurityOpt}}"
+        assert daemon.docker("inspect", "-f", shown, "seen").stdout == '|["label=disable"]\n'
+        daemon.docker("start", "-a", "seen")
+        assert "-json.log|" in daemon.docker("inspect", "-f", shown, "seen").stdout
+        network = daemon.docker("network", "inspect", "-f", "{{.Id}}", "bridge").stdout.strip()
+        one = "{{.NetworkSettings.Networks.bridge.NetworkID}}"
+        assert daemon.docker("inspect", "-f", one, "seen").stdout.strip() == network
+        listed = ("ps", "-a", "--filter", f"network={network}", "--format", "{{.Names}}")
+        assert daemon.docker(*listed).stdout == "seen\n"
+    finally:
+        daemon.docker("rm", "-f", "seen")
+
+
+def test_an_archive_for_another_platform(daemon: TestDaemon) -> None:
+    archive = docker_archive("platforms:1", [tar_of({"f": b"x"})])
+    refused = daemon.docker("load", "--platform", "linux/s390x", stdin=archive, check=False)
+    assert refused.returncode == 1
+    said = "image platforms:1 doesn't provide the requested platform (linux/s390x)"
+    assert said in refused.stderr
+    assert not daemon.docker("images", "-q", "platforms").stdout
+
+
+def test_a_relative_volume_of_an_image(daemon: TestDaemon) -> None:
+    content = tar_of({"f": b"x"})
+    daemon.docker("import", "-c", "VOLUME data", "-c", 'CMD ["true"]', "-", "rel", stdin=content)
+    try:
+        daemon.docker("create", "--name", "rel", "rel")
+        shown = "{{range .Mounts}}{{.Destination}}{{end}}"
+        assert daemon.docker("inspect", "-f", shown, "rel").stdout == "/data\n"
+    finally:
+        daemon.docker("rm", "-fv", "rel", check=False)
+        daemon.docker("rmi", "rel")
