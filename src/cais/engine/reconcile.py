@@ -86,7 +86,9 @@ class Reconciler:
 
     async def match(self, hello: ShimHello) -> None:
         """Make the records say what the shim says; requests may be under way meanwhile."""
-        held = {status.id: status for status in hello.containers}
+        held = {status.id: status for status in hello.containers if status.pid}
+        for container_id in {status.id for status in hello.containers} - held.keys():
+            await self._end(container_id)  # the start whose answer nobody waits for never was
         ended = {event.id: event for event in hello.exits if event.exec_id is None}
         for event in hello.exits:
             if event.exec_id is not None:
@@ -252,10 +254,13 @@ class Reconciler:
         for status in held:
             if self._core.table.find(status.id) is None:
                 log.warning("ending container %s, which no record knows", status.id)
-                try:
-                    await self._core.shim.client.kill(status.id, 9)
-                except CaisError as exc:
-                    log.warning("container %s: %s", status.id, exc)
+                await self._end(status.id)
+
+    async def _end(self, container_id: str) -> None:
+        try:
+            await self._core.shim.client.kill(container_id, 9)
+        except CaisError as exc:
+            log.warning("container %s: %s", container_id, exc)
 
     def _directories(self) -> list[str]:
         return [path.name for path in self._core.paths.containers.iterdir() if _is_id(path.name)]

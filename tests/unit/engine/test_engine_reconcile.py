@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -59,6 +60,16 @@ async def test_a_start_whose_record_was_lost_is_seen_in_the_shim(bench: Any) -> 
     await bench.shim.start(container_id, tty=False)
     await bench.open()
     assert await bench.status("web") == "running"
+
+
+async def test_a_start_that_nobody_waits_for_any_more_is_given_up(bench: Any) -> None:
+    container_id = await bench.create("web")
+    await bench.shim.start(container_id, tty=False)
+    hello = await bench.shim.open()
+    starting = replace(hello.containers[0], pid=0, start_ticks=0, state="starting")
+    await bench.shim.on_replaced(replace(hello, containers=(starting,)))
+    assert await bench.status("web") == "created"
+    assert bench.shim.calls[-1] == ("kill", container_id, "", "9")
 
 
 async def test_after_a_reboot_nothing_runs_and_no_pid_is_touched(bench: Any) -> None:
