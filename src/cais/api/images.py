@@ -115,7 +115,9 @@ class ImageRoutes:
         """Describe one image."""
         platform = _platform(request, since=(1, 49))
         if platform and request.query.flag("manifests"):
-            raise InvalidArgumentError("conflicting options: manifests and platform options")
+            raise InvalidArgumentError(
+                "conflicting options: manifests and platform options cannot both be set"
+            )
         document = await self._images.inspect(name, platform)
         return json_response(reshape_image(document, request.version))
 

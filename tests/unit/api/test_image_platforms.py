@@ -36,7 +36,7 @@ async def test_the_platform_is_passed_on(
     [
         ("platform=linux/arm64", b"failed to parse platform"),
         (f"platform={ARM}&platform={ARM}", b"multiple platform parameters not supported"),
-        (f"platform={ARM}&manifests=1", b"conflicting options: manifests and platform options"),
+        (f"platform={ARM}&manifests=1", b"manifests and platform options cannot both be set"),
     ],
 )
 async def test_what_is_no_platform_is_refused(client: Any, query: str, said: bytes) -> None:
