@@ -13,7 +13,7 @@ import socket
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
 CONTAINER_ID = "c0ffee" + "0" * 58
 IMAGE_ID = "sha256:" + "1" * 64
@@ -38,6 +38,7 @@ class FakeSession:
         self.detached = False
         self.closed = False
         self.prefix: AsyncIterator[bytes] | None = pieces(prefix) if prefix else None
+        self.on_end: Callable[[], Awaitable[object]] | None = None
 
     def on_detach(self) -> None:
         """Remember that the client detached."""
