@@ -167,7 +167,7 @@ def test_cve_2026_47262_files_made_to_stall_the_lookup(tmp_path: Path, kind: str
             with pytest.raises(LaunchError) as refused:
                 bundle.run("true")
             assert refused.value.kind == "user"
-        assert time.monotonic() - start < 2
+        assert time.monotonic() - start < 10
 
     isolated(body)
 
