@@ -9,6 +9,7 @@ import click
 
 from cais.cli.launch import Roots, ensure_daemon
 from cais.client import Address, Client
+from cais.errors import UnsupportedError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -40,12 +41,26 @@ class Session:
         )
         self._own_host = host or environment.get("CAIS_HOST")
         self._docker_host = environment.get("DOCKER_HOST")
+        self._wants_tls = bool(
+            environment.get("DOCKER_TLS_VERIFY") or environment.get("DOCKER_TLS")
+        )
 
     @functools.cached_property
     def address(self) -> Address:
-        """Where the daemon listens, or shall."""
+        """Where the daemon listens, or shall.
+
+        Raises:
+            UnsupportedError: TCP with TLS: nothing may be sent in the clear instead.
+
+        """
         text = self._own_host or (None if self.roots.chosen else self._docker_host)
-        return Address.parse(text) if text else Address(self.roots.socket_path)
+        address = Address.parse(text) if text else Address(self.roots.socket_path)
+        if address.path is None and self._wants_tls:
+            raise UnsupportedError(
+                f"TLS (DOCKER_TLS_VERIFY) to {address} is not supported by this version of the "
+                "cais command line; the docker command line can, or use a unix socket"
+            )
+        return address
 
     @property
     def may_start(self) -> bool:

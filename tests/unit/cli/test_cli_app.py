@@ -11,6 +11,7 @@ from cais.cli import app
 from cais.cli.launch import Roots
 from cais.cli.session import Session
 from cais.client import Address
+from cais.errors import UnsupportedError
 from cais.spec.version import VERSION
 
 ROOT = Path(__file__).parents[3]
@@ -96,6 +97,13 @@ def test_where_a_daemon_is_started(
 
 def test_never_over_tcp() -> None:
     assert not session(CAIS_HOST="tcp://127.0.0.1:2375").may_start
+
+
+def test_tls_is_refused_and_never_replaced_by_clear_text() -> None:
+    made = session(DOCKER_HOST="tcp://127.0.0.1:2376", DOCKER_TLS_VERIFY="1")
+    with pytest.raises(UnsupportedError, match="TLS .* tcp://127.0.0.1:2376 is not supported"):
+        _ = made.address
+    assert session(DOCKER_TLS_VERIFY="1").address.path == "/run/cais/caisd.sock"
 
 
 def test_a_data_root_of_ones_own_has_an_exec_root_of_its_own() -> None:
