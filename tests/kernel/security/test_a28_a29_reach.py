@@ -30,7 +30,7 @@ def test_cve_2020_15257_nothing_of_the_engine_listens_in_its_network(daemon: Tes
     output = daemon.docker("run", "--rm", "--network", "host", "busybox", "sh", "-c", SCAN).stdout
     lines = [line.split() for line in output.splitlines() if "local_address" not in line]
     assert [line for line in lines if line and line[0].startswith("@")] == []
-    assert [line for line in lines if len(line) > 3 and line[3] == LISTENING] == []
+    assert [line for line in lines if len(line) > 4 and line[4] == LISTENING] == []
     assert [line for line in lines if line and line[0].startswith(("udp", "raw"))] == []
 
 
