@@ -101,7 +101,7 @@ def test_never_over_tcp() -> None:
 
 def test_tls_is_refused_and_never_replaced_by_clear_text() -> None:
     made = session(DOCKER_HOST="tcp://127.0.0.1:2376", DOCKER_TLS_VERIFY="1")
-    with pytest.raises(UnsupportedError, match="TLS .* tcp://127.0.0.1:2376 is not supported"):
+    with pytest.raises(UnsupportedError, match=r"TLS .* tcp://127\.0\.0\.1:2376 is not supported"):
         _ = made.address
     assert session(DOCKER_TLS_VERIFY="1").address.path == "/run/cais/caisd.sock"
 
