@@ -581,8 +581,8 @@ class TestLists:
         ],
     )
     def test_what_is_no_list_is_refused_at_once(self, text: str) -> None:
-        start = time.perf_counter()
+        start = time.process_time()
         with pytest.raises(InvalidListError) as refused:
             parse_numbers(text)
-        assert time.perf_counter() - start < 0.1
+        assert time.process_time() - start < 0.1
         assert len(str(refused.value)) < 200
