@@ -93,7 +93,7 @@ def test_sigterm_ends_quickly_in_spite_of_open_streams(
         assert b"200 OK" in events.recv(4096)
         begun = time.monotonic()
         assert daemon.stop() == 0
-        assert time.monotonic() - begun < 5
+        assert time.monotonic() - begun < 10
     assert not daemon.socket_path.exists()
     assert not (daemon.directory / "caisd.pid").exists()
 
