@@ -56,7 +56,7 @@ class PidFile:
             pid = os.pread(self._fd, 32, 0).decode("ascii", "replace").strip()
             os.close(self._fd)
             raise ConflictError(
-                f"failed to start daemon, ensure caisd is not running or delete {path}:"
+                f"ensure caisd is not running or delete {path}:"
                 f" process with PID {pid} is still running"
             ) from exc
         os.ftruncate(self._fd, 0)

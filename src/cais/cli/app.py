@@ -110,15 +110,17 @@ class LazyGroup(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the command, or fail in Docker's words."""
         if self.get_command(ctx, args[0]) is None:
-            raise UnknownCommandError(args[0])
+            raise UnknownCommandError(ctx.command_path, args[0])
         return super().resolve_command(ctx, args)
 
 
 class UnknownCommandError(errors.InvalidArgumentError):
     """No command has this name."""
 
-    def __init__(self, name: str) -> None:
-        super().__init__(f"unknown command: cais {name}\n\nRun 'cais --help' for more information")
+    def __init__(self, group: str, name: str) -> None:
+        super().__init__(
+            f"unknown command: {group} {name}\n\nRun '{group} --help' for more information"
+        )
 
 
 def _root() -> LazyGroup:

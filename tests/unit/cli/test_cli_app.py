@@ -35,6 +35,7 @@ def test_every_command_exists_and_helps(
     ("arguments", "code", "said"),
     [
         (["nosuch"], 1, "unknown command: cais nosuch"),
+        (["network", "nosuch"], 1, "unknown command: cais network nosuch"),
         (["run"], 1, "'cais run' requires at least 1 argument"),
         (["rename", "a"], 1, "'cais rename' requires exactly 2 arguments"),
         (["ps", "x"], 1, "'cais ps' accepts no arguments"),
