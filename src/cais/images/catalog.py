@@ -221,9 +221,9 @@ class Catalog:
     def names(self, image_id: ImageId) -> tuple[Name, ...]:
         """Return an image's tags and digests, sorted by repository."""
         rows = self._database.rows(
-            "SELECT repository, 0 AS is_digest, tag AS suffix FROM names WHERE image_id = ?1 "
-            "UNION SELECT repository, 1, digest FROM digests WHERE image_id = ?1",
-            (image_id,),
+            "SELECT repository, 0 AS is_digest, tag AS suffix FROM names WHERE image_id = ? "
+            "UNION SELECT repository, 1, digest FROM digests WHERE image_id = ?",
+            (image_id, image_id),
         )
         return tuple(sorted(Name(r["repository"], bool(r["is_digest"]), r["suffix"]) for r in rows))
 
