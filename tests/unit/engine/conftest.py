@@ -63,10 +63,10 @@ class FakeClock(Clock):
 
 async def settle() -> None:
     """Let the loop and the threads do what they can do without time passing."""
-    for _ in range(3):
+    for _ in range(6):  # a busy machine needs them
         for _ in range(20):
             await asyncio.sleep(0)
-        await asyncio.sleep(0.003)  # the state's and the pool's threads
+        await asyncio.sleep(0.005)  # the state's and the pool's threads
 
 
 class Bench:
