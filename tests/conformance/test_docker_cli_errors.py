@@ -53,6 +53,8 @@ from cais.testing.daemon import TestDaemon
 )  # fmt: skip
 def test_refusals(daemon: TestDaemon, arguments: tuple[str, ...], code: int, said: str) -> None:
     result = daemon.docker(*arguments, check=False)
+    if "unknown flag: --platform" in result.stderr:
+        pytest.skip("this docker CLI is older than the flag")
     try:
         assert re.search(said, result.stderr), result.stderr
         assert result.returncode == code

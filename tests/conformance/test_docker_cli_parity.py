@@ -148,6 +148,8 @@ def test_what_a_container_shows_before_and_after_its_run(daemon: TestDaemon) -> 
 def test_an_archive_for_another_platform(daemon: TestDaemon) -> None:
     archive = docker_archive("platforms:1", [tar_of({"f": b"x"})])
     refused = daemon.docker("load", "--platform", "linux/s390x", stdin=archive, check=False)
+    if "unknown flag: --platform" in refused.stderr:
+        pytest.skip("this docker CLI is older than the flag")
     assert refused.returncode == 1
     said = "image platforms:1 doesn't provide the requested platform (linux/s390x)"
     assert said in refused.stderr
