@@ -45,7 +45,7 @@ apt() { DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Use-Pty=0 "$@" </dev
 leave_out_unknown() {
   local package known=()
   for package in "${missing[@]}"; do
-    if apt-cache show "$package" >/dev/null 2>&1; then
+    if [ -n "$(apt-cache show "$package" 2>/dev/null)" ]; then # 0 for a name only mentioned
       known+=("$package")
     else
       echo "not packaged for this distribution: $package" >&2
