@@ -1,7 +1,9 @@
 """Fixtures of the tests that need a daemon: one for the whole session, fresh ones on request."""
 
 import os
+import re
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -51,6 +53,17 @@ def daemon(busybox_tar: bytes) -> Iterator[TestDaemon]:
     with _short_directory() as directory, _session_daemon(directory) as started:
         started.docker("load", stdin=busybox_tar)
         yield started
+
+
+@pytest.fixture(scope="session")
+def docker_major() -> int:
+    """The docker CLI's version: 20 on Debian 12, 24 on Ubuntu 24.04, 26 on Debian 13."""
+    said = subprocess.run(
+        ["docker", "--version"], capture_output=True, text=True, check=True
+    ).stdout
+    match = re.search(r"version (\d+)", said)
+    assert match, said
+    return int(match[1])
 
 
 def _session_daemon(directory: Path) -> TestDaemon:

@@ -32,29 +32,23 @@ from cais.testing.daemon import BIN, TestDaemon
         ("network", "ls", "-q", "--no-trunc"),
     ],
 )
-def test_agrees_with_docker(daemon: TestDaemon, arguments: tuple[str, ...]) -> None:
+def test_agrees_with_docker(
+    daemon: TestDaemon, docker_major: int, arguments: tuple[str, ...]
+) -> None:
     theirs = daemon.docker(*arguments, check=False)
     ours = daemon.cais(*arguments, check=False)
-    assert ours.returncode == theirs.returncode, (ours.stderr, theirs.stderr)
+    if arguments[-1] != "/etc" or docker_major > 20:  # which has 125 for a directory
+        assert ours.returncode == theirs.returncode, (ours.stderr, theirs.stderr)
     assert ours.stdout == theirs.stdout
-    if docker_major() >= 28:  # older ones end their messages otherwise
+    if docker_major >= 28:  # older ones end their messages otherwise
         assert _first_line(ours.stderr) == _first_line(theirs.stderr).replace("docker", "cais")
-
-
-def docker_major() -> int:
-    said = subprocess.run(
-        ["docker", "--version"], capture_output=True, text=True, check=True
-    ).stdout
-    match = re.search(r"version (\d+)", said)
-    assert match, said
-    return int(match[1])
 
 
 def _first_line(text: str) -> str:
     return text.strip().split("\n")[0].strip()
 
 
-def test_tables_agree_with_docker(daemon: TestDaemon) -> None:
+def test_tables_agree_with_docker(daemon: TestDaemon, docker_major: int) -> None:
     daemon.cais("run", "-d", "--name", "row", "busybox", "sleep", "600")
     try:
         for command in (("ps",), ("images",), ("ps", "--format", "table {{.Names}}\t{{.Image}}")):
@@ -63,7 +57,7 @@ def test_tables_agree_with_docker(daemon: TestDaemon) -> None:
         for template in ("{{.State.Status}}", "{{json .Config.Cmd}}", "{{.Config.Env}}"):
             ours = daemon.cais("inspect", "-f", template, "row").stdout
             assert ours == daemon.docker("inspect", "-f", template, "row").stdout
-        if docker_major() >= 28:  # older ones leave out fields they do not know
+        if docker_major >= 28:  # older ones leave out fields they do not know
             assert json.loads(daemon.cais("inspect", "row").stdout) == json.loads(
                 daemon.docker("inspect", "row").stdout
             )

@@ -31,10 +31,14 @@ def test_prints_what_the_container_writes(daemon: TestDaemon) -> None:
         (("/etc",), 126, "permission denied|is a directory"),
     ],
 )
-def test_exit_codes(daemon: TestDaemon, command: tuple[str, ...], code: int, said: str) -> None:
+def test_exit_codes(
+    daemon: TestDaemon, docker_major: int, command: tuple[str, ...], code: int, said: str
+) -> None:
     # pid 1 is deaf to signals it sends itself: with --init, the shell is not pid 1.
     flags = ("--init",) if "kill" in command[-1] else ()
     result = daemon.docker("run", "--rm", *flags, "busybox", *command, check=False)
+    if command == ("/etc",) and docker_major == 20:
+        code = 125  # that CLI does not know the message
     assert result.returncode == code, result.stderr
     assert re.search(said, result.stderr), result.stderr
     assert not daemon.docker("ps", "-aq").stdout
