@@ -176,6 +176,8 @@ class Streams:
         """Read until the run that goes on now has ended and its last byte was read."""
         ended = container.wait_run_ended()
         ended.add_done_callback(lambda _: changes.wake())
+        if not container.record.state.running:
+            ended.set_result(None)  # it ended while its log was being opened
         try:
             while not formatter.is_past_end:
                 is_last = ended.done()  # before reading: what was written by then is read now

@@ -190,6 +190,16 @@ async def test_following_loses_nothing_and_ends_with_the_container(bench: Any) -
     assert b"".join(sink).decode() == "".join(expected) + "last\n"
 
 
+async def test_following_ends_though_the_run_ended_before_the_first_read(bench: Any) -> None:
+    container_id = await bench.run(tty=True)
+    Path(bench.core.paths.log(container_id)).write_bytes(line("only"))
+    _, lines = await bench.engine.streams.logs(container_id, stdout=True, follow=True)
+    await bench.end(container_id, 0)
+    sink: list[bytes] = []
+    await asyncio.wait_for(collect(lines, sink), 10)
+    assert b"".join(sink) == b"only\n"
+
+
 async def test_a_follower_is_woken_by_a_write(bench: Any) -> None:
     container_id = await bench.run(tty=True)
     path = Path(bench.core.paths.log(container_id))
