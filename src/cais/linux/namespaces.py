@@ -52,6 +52,22 @@ def join(fd: int, flags: int) -> None:
     _setns(fd, flags, about=f"{flags:#x}")
 
 
+def leave_chroot() -> None:
+    """Go to the root of the caller's mount namespace, out of a chroot(2) it may have begun in.
+
+    Whatever lies above a chroot is still in the namespace: a later setns(2) begins there, and
+    ``..`` from a second chroot leads there. Only the namespace's own root can be pivoted away.
+
+    Privileges: CAP_SYS_ADMIN in the mount namespace's owner, CAP_SYS_CHROOT. Moves the working
+    directory too.
+    """
+    own_pidfd = os.pidfd_open(os.getpid())
+    try:
+        join(own_pidfd, CLONE_NEWNS)
+    finally:
+        os.close(own_pidfd)
+
+
 def unshare(flags: int) -> None:
     """Leave the caller's namespaces for new ones."""
     _unshare(flags, about=f"{flags:#x}")

@@ -20,7 +20,7 @@ import os
 from cais.errors import InvalidArgumentError
 from cais.linux import mount, paths
 from cais.linux.syscalls import KernelError
-from cais.runtime import cgroup_mounts, devices, sysctls
+from cais.runtime import cgroup_mounts, devices, pivot, sysctls
 from cais.runtime.launch import LaunchError
 from cais.runtime.mounts import PROC_TARGETS, MountPlan, overlay_layers, split_layers
 
@@ -94,7 +94,7 @@ def open_host_trees(plan: RootPlan, *, alone: bool = False) -> None:
                 entry.tree_fd = mount.clone_tree(entry.source, recursive=entry.recursive)
                 _set_bind_attributes(entry)
     if alone:
-        mount.set_tree_propagation("/", mount.MS_PRIVATE)
+        pivot.cut_propagation()
     _open_layers(plan)
 
 
@@ -111,7 +111,7 @@ def open_sources(plan: RootPlan, pid_namespace_fd: int = -1) -> None:
     if not plan.layers or plan.layers[0].tree_fd < 0:
         open_host_trees(plan, alone=True)
     else:
-        mount.set_tree_propagation("/", mount.MS_PRIVATE)
+        pivot.cut_propagation()
     for entry in plan.mounts:
         with _explained(entry):
             if entry.kind in cgroup_mounts.KINDS:
@@ -126,8 +126,7 @@ def enter(plan: RootPlan) -> int:
     """Make the root "/" and return its descriptor (O_PATH semantics, owned)."""
     root = plan.layers[0]
     with _explained(root):
-        mount.place_at(root.tree_fd, "/")
-        mount.enter_root(root.tree_fd)
+        pivot.enter(root.tree_fd)
     for layer in plan.layers[1:]:
         _place(layer, root.tree_fd)
     return root.tree_fd
