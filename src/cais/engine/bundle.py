@@ -97,8 +97,6 @@ class BundleWriter:
         if sysctls:
             linux = built.config["linux"]
             linux["sysctl"] = {**sysctls, **linux.get("sysctl", {})}
-        if record.host_config.log_config.type != "none":
-            os.makedirs(self._core.paths.container(record.id), 0o710, exist_ok=True)  # noqa: PTH103 - hot path
         _write(f"{bundle}/config.json", _encode(built.config))
         _write(f"{bundle}/cais.json", _encode(built.cais))
         return bundle

@@ -7,7 +7,7 @@
     <data-root>/copies.db                      cais.engine.copies
     <data-root>/containers/<id>/<id>-json.log  written by the shim; no directory without a log
     <exec-root>/bundles/<id>/                  config.json, cais.json, exec-<exec-id>.json, and
-                                               hosts, hostname, resolv.conf
+                                               hosts, hostname, resolv.conf; while it runs
     <exec-root>/netns/                         pinned network namespaces
     <exec-root>/shim.sock
 """
@@ -63,7 +63,7 @@ class Paths:
         return f"{self.data_root}/containers/{container_id}"
 
     def container_file(self, container_id: str, name: str) -> str:
-        """Return ``hosts``, ``hostname`` or ``resolv.conf`` of a container that was started."""
+        """Return ``hosts``, ``hostname`` or ``resolv.conf`` of a container that runs."""
         return f"{self.bundle(container_id)}/{name}"
 
     def log(self, container_id: str) -> str:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from cais.engine.errors import PausedError, RestartingError
@@ -162,9 +165,22 @@ class Streams:
                 while output := await self._core.threads.run(read_batch, reader, formatter):
                     yield output
                 return
-            with self._core.watch.follow(os.path.dirname(path)) as changes:  # noqa: PTH120
-                async for output in self._follow(container, reader, formatter, changes):
-                    yield output
+            async with self._log_directory(container) as directory:
+                with self._core.watch.follow(directory) as changes:
+                    async for output in self._follow(container, reader, formatter, changes):
+                        yield output
+
+    @asynccontextmanager
+    async def _log_directory(self, container: Container) -> AsyncIterator[str]:
+        """Give the directory to watch, which is there once something was logged or is followed."""
+        directory = self._core.paths.container(container.id)
+        await self._core.threads.run(partial(os.makedirs, directory, 0o710, exist_ok=True))
+        try:
+            yield directory
+        finally:
+            if not container.record.state.running:
+                with contextlib.suppress(OSError):  # it has a log, or went with the container
+                    os.rmdir(directory)  # noqa: PTH106 - one call, too short for a thread
 
     async def _follow(
         self,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import shutil
 from typing import TYPE_CHECKING
 
 from cais.errors import CaisError
@@ -19,7 +20,7 @@ log = logging.getLogger(__name__)
 
 
 def tidy(core: Core, container_id: str) -> None:
-    """Free the directories of an ended container that nothing was written to.
+    """Free an ended container's bundle, and its directories that nothing was written to.
 
     A removed or unknown container is left as it is. Blocks.
     """
@@ -27,6 +28,7 @@ def tidy(core: Core, container_id: str) -> None:
         core.snapshots.trim(container_id)
     except (CaisError, OSError) as exc:
         log.debug("container %s keeps its directories: %s", container_id, exc)
+    shutil.rmtree(core.paths.bundle(container_id), ignore_errors=True)
     path = core.paths.log(container_id)
     with contextlib.suppress(OSError):  # no log, or a rotated one beside it
         if os.stat(path).st_size == 0:  # noqa: PTH116 - every container at every start of the daemon

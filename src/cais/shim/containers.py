@@ -391,16 +391,12 @@ class Containers:
 def _open_log(fields: Fields | None) -> ContainerLog | None:
     if fields is None:
         return None
-    path = fields.path("path")
-    try:
-        return ContainerLog(
-            path,
-            max_size=fields.optional_number("max_size", 1),
-            max_file=fields.number("max_file", 1),
-            attrs=fields.texts("attrs"),
-        )
-    except OSError as exc:
-        raise InvalidArgumentError(f"failed to open the log {path}: {exc}") from exc
+    return ContainerLog(
+        fields.path("path"),
+        max_size=fields.optional_number("max_size", 1),
+        max_file=fields.number("max_file", 1),
+        attrs=fields.texts("attrs"),
+    )
 
 
 def _answer(reply: Reply, process: Process, running: Running) -> None:

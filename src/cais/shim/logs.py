@@ -5,7 +5,8 @@
 As in Docker a file is full when it has reached ``max_size``: the entry that reaches it is its
 last, and the next one opens a new file. A reader that holds a file open keeps it through its
 renames. A disk that refuses costs lines, which are counted, and never stops a container; the file
-then ends with the last entry that fitted.
+then ends with the last entry that fitted. File and directory are made for the first entry: a
+container that says nothing costs no block of the disk.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _TAIL = 128 << 10  # longer than any entry without attributes
+_DIRECTORY_MODE = 0o710
 _OPEN_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
@@ -29,15 +31,12 @@ class LogFile:
     __slots__ = ("_fd", "_max_file", "_max_size", "_path", "_size", "dropped")
 
     def __init__(self, path: str, *, max_size: int | None, max_file: int) -> None:
-        """Open ``path`` to continue it; an entry cut off by a crash is removed.
+        """Continue ``path`` with the first entry; one cut off by a crash is removed then.
 
         Args:
-            path: absolute, in a directory that exists.
+            path: absolute; its directory is made in one that exists.
             max_size: in bytes; None for no limit.
             max_file: how many files, this one included; at least 1.
-
-        Raises:
-            OSError: it cannot be opened.
 
         """
         self._path = path
@@ -45,8 +44,7 @@ class LogFile:
         self._max_file = max(1, max_file)
         self.dropped = 0
         self._fd = -1
-        self._size = _mend(path)
-        self._fd = _open(path)
+        self._size = 0
 
     def write(self, entries: bytes) -> None:
         """Append ``entries``, whole lines; rotate between them where a file is full. Never raises.
@@ -54,6 +52,8 @@ class LogFile:
         Blocks: as writes to a regular file do.
         """
         while entries:
+            if self._fd < 0:
+                self._open()
             if self._max_size is not None and self._size >= self._max_size:
                 self._rotate()
             cut = self._room_for(entries)
@@ -74,7 +74,7 @@ class LogFile:
         return entries.find(b"\n", max(self._max_size - self._size - 1, 0)) + 1 or len(entries)
 
     def _append(self, entries: bytes) -> bool:
-        if self._fd < 0 and not self._reopen():
+        if self._fd < 0:
             return False
         try:
             written = os.write(self._fd, entries)
@@ -104,15 +104,15 @@ class LogFile:
                 os.truncate(self._path, 0)
         except OSError:
             pass  # the file goes on growing: past its limit is better than lost
-        self._reopen()
+        self._open()
 
-    def _reopen(self) -> bool:
-        try:
+    def _open(self) -> None:
+        """Open the file at its end; without success the next entries are dropped."""
+        with contextlib.suppress(OSError):
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(os.path.dirname(self._path), _DIRECTORY_MODE)
             self._size = _mend(self._path)
-            self._fd = _open(self._path)
-        except OSError:
-            return False
-        return True
+            self._fd = os.open(self._path, _OPEN_FLAGS, 0o640)
 
 
 class ContainerLog:
@@ -141,10 +141,6 @@ class ContainerLog:
         for lines in self._streams.values():
             self._file.write(lines.finish(time_ns))
         self._file.close()
-
-
-def _open(path: str) -> int:
-    return os.open(path, _OPEN_FLAGS, 0o640)
 
 
 def _rename_if_there(source: str, target: str) -> None:

@@ -1,6 +1,7 @@
 """What containers cost on disk beyond the image they share."""
 
 import os
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -32,6 +33,7 @@ def test_containers_that_do_not_run_cost_rows(fresh_daemon: Callable[..., TestDa
     daemon.docker("wait", *names)
     ended = settled(daemon, names=0)
     assert set(ended) == set(before)
+    assert os.listdir(daemon.exec_root / "bundles") == []
     daemon.restart()
     ended = settled(daemon, names=0)
     assert set(ended) == set(before)
@@ -40,6 +42,22 @@ def test_containers_that_do_not_run_cost_rows(fresh_daemon: Callable[..., TestDa
     daemon.docker("rmi", "busybox")
     assert not {path for path in settled(daemon, names=0) if path.startswith("snapshots/work/")}
     assert not [name for name in os.listdir(daemon.data_root / "snapshots") if name.isdigit()]
+
+
+def test_one_that_runs_and_says_nothing_costs_overlayfs_its_directories(
+    fresh_daemon: Callable[..., TestDaemon],
+) -> None:
+    daemon = fresh_daemon()
+    daemon.docker("create", "--name", _FIRST, "busybox", "sleep", "100")
+    before = set(used(daemon.data_root))
+    daemon.docker("start", _FIRST)
+    made = set(used(daemon.data_root)) - before
+    assert sorted(re.sub(r"\d+", "<n>", path) for path in made) == [
+        "snapshots/<n>",
+        "snapshots/work/<n>",
+        "snapshots/work/<n>/work",
+    ]
+    daemon.docker("rm", "-f", _FIRST)
 
 
 def test_what_a_container_wrote_is_there_at_its_next_start(

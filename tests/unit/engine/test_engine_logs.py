@@ -1,4 +1,4 @@
-# ruff: noqa: ASYNC230, ASYNC240 - small files, and nothing else in the loop
+# ruff: noqa: ASYNC240 - small files, and nothing else in the loop
 """Reading json-file logs: rotation, tail, times, damage, following."""
 
 from __future__ import annotations
@@ -161,6 +161,18 @@ def rotate(path: Path, count: int) -> None:
     path.rename(path.with_name(f"{path.name}.1"))
 
 
+def log_path(bench: Any, container_id: str) -> Path:
+    """Return a container's log; make its directory, as the shim does for the first entry."""
+    path = Path(bench.core.paths.log(container_id))
+    path.parent.mkdir(exist_ok=True)
+    return path
+
+
+async def following_began(bench: Any) -> None:
+    while not bench.core.watch._followers:  # noqa: ASYNC110 - nothing tells
+        await asyncio.sleep(0.001)
+
+
 async def collect(lines: Any, sink: list[bytes]) -> None:
     async for block in lines:
         sink.append(block)  # noqa: PERF401 - what came before a failure counts
@@ -168,7 +180,7 @@ async def collect(lines: Any, sink: list[bytes]) -> None:
 
 async def test_following_loses_nothing_and_ends_with_the_container(bench: Any) -> None:
     container_id = await bench.run(tty=True)
-    path = Path(bench.core.paths.log(container_id))
+    path = log_path(bench, container_id)
     path.write_bytes(b"")
     _, lines = await bench.engine.streams.logs(container_id, stdout=True, follow=True)
     sink: list[bytes] = []
@@ -192,7 +204,7 @@ async def test_following_loses_nothing_and_ends_with_the_container(bench: Any) -
 
 async def test_following_ends_though_the_run_ended_before_the_first_read(bench: Any) -> None:
     container_id = await bench.run(tty=True)
-    Path(bench.core.paths.log(container_id)).write_bytes(line("only"))
+    log_path(bench, container_id).write_bytes(line("only"))
     _, lines = await bench.engine.streams.logs(container_id, stdout=True, follow=True)
     await bench.end(container_id, 0)
     sink: list[bytes] = []
@@ -202,7 +214,7 @@ async def test_following_ends_though_the_run_ended_before_the_first_read(bench: 
 
 async def test_a_follower_is_woken_by_a_write(bench: Any) -> None:
     container_id = await bench.run(tty=True)
-    path = Path(bench.core.paths.log(container_id))
+    path = log_path(bench, container_id)
     path.write_bytes(line("one"))
     _, lines = await bench.engine.streams.logs(container_id, stdout=True, follow=True, tail=0)
     waiting = asyncio.ensure_future(anext(lines))
@@ -213,6 +225,28 @@ async def test_a_follower_is_woken_by_a_write(bench: Any) -> None:
     assert await asyncio.wait_for(waiting, 2) == b"two\n"
     await lines.aclose()
     assert bench.core.watch._followers == {}
+
+
+async def test_a_follower_of_a_silent_container_is_woken_by_its_first_entry(bench: Any) -> None:
+    container_id = await bench.run(tty=True)
+    directory = Path(bench.core.paths.container(container_id))
+    assert not directory.exists()
+    _, lines = await bench.engine.streams.logs(container_id, stdout=True, follow=True)
+    waiting = asyncio.ensure_future(anext(lines))
+    await following_began(bench)
+    log_path(bench, container_id).write_bytes(line("one"))
+    assert await asyncio.wait_for(waiting, 4) == b"one\n"  # before the heartbeat
+    await lines.aclose()
+
+
+async def test_a_follower_leaves_no_directory_of_a_container_that_said_nothing(bench: Any) -> None:
+    container_id = await bench.run()
+    _, lines = await bench.engine.streams.logs(container_id, stdout=True, follow=True)
+    following = asyncio.create_task(collect(lines, []))
+    await following_began(bench)
+    await bench.end(container_id, 0)
+    await asyncio.wait_for(following, 10)
+    assert not Path(bench.core.paths.container(container_id)).exists()
 
 
 async def test_following_what_does_not_run_ends_at_the_end(bench: Any) -> None:
@@ -233,7 +267,7 @@ def open_files() -> list[str]:
 
 async def test_descriptors_are_closed(bench: Any) -> None:
     container_id = await bench.run()
-    path = Path(bench.core.paths.log(container_id))
+    path = log_path(bench, container_id)
     path.write_bytes(line("one"))
     for _ in range(5):
         _, lines = await bench.engine.streams.logs(container_id, stdout=True)

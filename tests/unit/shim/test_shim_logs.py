@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -113,17 +114,16 @@ def test_a_full_disk_drops_and_counts_and_leaves_whole_entries(
     assert numbers(tmp_path) == [0, 5]
 
 
-def test_a_directory_that_vanished_does_not_raise(tmp_path: Path) -> None:
-    directory = tmp_path / "gone"
-    directory.mkdir()
+def test_a_place_that_vanished_does_not_raise(tmp_path: Path) -> None:
+    directory = tmp_path / "gone" / "container"
+    directory.parent.mkdir()
     log = LogFile(str(directory / "log"), max_size=1, max_file=2)
     log.write(entry(0))
-    (directory / "log").unlink()
-    directory.rmdir()
+    shutil.rmtree(directory.parent)
     log.write(entry(1))
     log.write(entry(2) + entry(3))
     assert log.dropped == 3
-    directory.mkdir()
+    directory.parent.mkdir()
     log.write(entry(4))
     log.close()
     assert numbers(directory) == [4]
@@ -131,9 +131,20 @@ def test_a_directory_that_vanished_does_not_raise(tmp_path: Path) -> None:
 
 def test_a_symbolic_link_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "log").symlink_to(tmp_path / "target")
-    with pytest.raises(OSError, match="symbolic links"):
-        LogFile(str(tmp_path / "log"), max_size=None, max_file=1)
+    log = LogFile(str(tmp_path / "log"), max_size=None, max_file=1)
+    log.write(entry(0))
+    assert log.dropped == 1
     assert not (tmp_path / "target").exists()
+
+
+def test_file_and_directory_are_made_for_the_first_entry(tmp_path: Path) -> None:
+    path = tmp_path / "container" / "log"
+    log = ContainerLog(str(path), max_size=None, max_file=1, attrs={})
+    log.feed("stdout", b"half a line", 0)
+    assert not path.parent.exists()
+    log.feed("stdout", b" and its end\n", 0)
+    assert path.exists()
+    log.finish(0)
 
 
 def test_both_streams_share_the_file_but_not_their_lines(tmp_path: Path) -> None:
