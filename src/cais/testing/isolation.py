@@ -4,6 +4,7 @@ What is compared before and after the body: the mount table, the open descriptor
 processes (orphans come back to the child, a subreaper) and, on request, other host state.
 """
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -11,6 +12,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
+from io import RawIOBase
 from pathlib import Path
 
 CLONE_NEWNS, CLONE_NEWNET = 0x00020000, 0x40000000
@@ -35,7 +37,7 @@ def isolated(
     Args:
         body: called with no argument; must not return with mounts, descriptors or children left.
         net: also a network namespace of its own, with nothing but a down ``lo``.
-        timeout_s: after this the child is killed and the test fails.
+        timeout_s: after this the child and all below it are killed and the test fails.
         leftovers: compare mounts, descriptors and children before and after.
 
     Raises:
@@ -49,7 +51,8 @@ def isolated(
         os.close(read_fd)
         _child(body, write_fd, net=net, leftovers=leftovers)
     os.close(write_fd)
-    failure = _collect(pid, read_fd, timeout_s)
+    with open(read_fd, "rb", buffering=0) as report:
+        failure = _end_of(pid, timeout_s) + _reported(report)
     if failure:
         raise IsolatedBodyError(failure)
 
@@ -129,32 +132,65 @@ def _difference(before: Mapping[str, set[str]], after: Mapping[str, set[str]]) -
     return "\n".join(lines)
 
 
-def _collect(pid: int, read_fd: int, timeout_s: float) -> str:
+def _end_of(pid: int, timeout_s: float) -> str:
+    """Wait for the child and reap it; return what was wrong with its end.
+
+    It does not outlive this call: not the deadline, not an exception (the test's own time limit,
+    Ctrl-C) either.
+    """
     end = time.monotonic() + timeout_s
     pidfd = os.pidfd_open(pid)
-    chunks: list[bytes] = []
-    os.set_blocking(read_fd, False)
-    failure = ""
-    while os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
-        if time.monotonic() > end:
-            os.killpg(pid, signal.SIGKILL)
-            failure = f"the isolated body did not end within {timeout_s} s"
-            break
-        time.sleep(0.002)
-    _, status = os.waitpid(pid, 0)
-    os.close(pidfd)
-    while True:
-        try:
-            chunk = os.read(read_fd, 65536)
-        except BlockingIOError:
-            break
-        if not chunk:
-            break
+    is_over = False
+    try:
+        while not (is_over := _has_ended(pidfd)) and time.monotonic() < end:
+            time.sleep(0.002)
+    finally:
+        if not is_over:
+            kill_tree(pid)
+        _, status = os.waitpid(pid, 0)
+        os.close(pidfd)
+    if not is_over:
+        return f"the isolated body did not end within {timeout_s} s\n"
+    return f"the isolated child ended with status {status:#x}\n" if status else ""
+
+
+def kill_tree(pid: int) -> None:
+    """Kill a child, a subreaper, and everything below it; the child is left to be reaped."""
+    os.kill(pid, signal.SIGSTOP)  # it makes no new ones
+    while living := [child for child in _descendants(pid) if is_alive(child)]:
+        for child in living:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child, signal.SIGKILL)
+    os.kill(pid, signal.SIGKILL)
+
+
+def _descendants(pid: int) -> Iterator[int]:
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        for task in os.listdir(f"/proc/{pid}/task"):
+            for child in Path(f"/proc/{pid}/task/{task}/children").read_text().split():
+                yield int(child)
+                yield from _descendants(int(child))
+
+
+def is_alive(pid: int) -> bool:
+    """Say whether there is such a process, and not a zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def _has_ended(pidfd: int) -> bool:
+    return os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+
+def _reported(report: RawIOBase) -> str:
+    """Return the child's report; what else holds its pipe open does not matter."""
+    os.set_blocking(report.fileno(), False)
+    chunks = []
+    while chunk := report.read(65536):
         chunks.append(chunk)
-    os.close(read_fd)
-    if status and not failure:
-        failure = f"the isolated child ended with status {status:#x}"
-    return failure + b"".join(chunks).decode(errors="replace")
+    return b"".join(chunks).decode(errors="replace")
 
 
 def _check(result: int, step: str) -> None:
