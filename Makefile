@@ -64,6 +64,10 @@ test-vm: venv ## The tests that need a kernel of their own, in a virtual machine
 	@scripts/system-packages.sh vm
 	$(PYTEST) tests/vm
 
+.PHONY: fuzz
+fuzz: packages venv ## 100,000 broken config.json documents (CAIS_FUZZ_DOCUMENTS=n: fewer) (root)
+	CAIS_FUZZ_DOCUMENTS=$${CAIS_FUZZ_DOCUMENTS:-100000} $(PYTEST) tests/fuzz
+
 ##@ Measuring
 
 .PHONY: bench

@@ -16,7 +16,7 @@ from cais.linux.syscalls import KernelError, Long, Pointer, ULong, system_call
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
 NAMES = [
     "CHOWN",
@@ -188,7 +188,14 @@ def become(uid: int, gid: int, groups: Sequence[int]) -> None:
     The effective set is lost for a user other than root; ``set_capabilities`` gives it back.
     """
     _prctl(_PR_SET_KEEPCAPS, 1, 0, 0, 0, about="PR_SET_KEEPCAPS")
-    os.setgroups(groups)
-    os.setresgid(gid, gid, gid)
-    os.setresuid(uid, uid, uid)
+    _change("setgroups", os.setgroups, groups)
+    _change("setresgid", os.setresgid, gid, gid, gid)
+    _change("setresuid", os.setresuid, uid, uid, uid)
     _prctl(_PR_SET_KEEPCAPS, 0, 0, 0, 0, about="PR_SET_KEEPCAPS")
+
+
+def _change(name: str, call: Callable[..., None], *ids: object) -> None:
+    try:
+        call(*ids)
+    except OSError as error:  # a number without a mapping in this user namespace
+        raise KernelError(error.errno or 0, f"{name} {ids[0]}") from None

@@ -82,6 +82,9 @@ def write_identity_maps(
         fd = os.open(f"/proc/{pid}/{name}", os.O_WRONLY)
         try:
             os.write(fd, text.encode())  # one write: the kernel takes no second
+        except OSError as error:
+            what = f"write {name} {text.rstrip()[:200]!r}"
+            raise KernelError(error.errno or 0, what) from None
         finally:
             os.close(fd)
 

@@ -59,7 +59,7 @@ def begin(
     group = cgroups.open_cgroup(hierarchy, container.cgroup)
     private = bool(container.new & namespaces.CLONE_NEWCGROUP)
     cgroup_mounts.describe(container.root, hierarchy, group.path, private=private)
-    group.create(container.config.get("linux", {}).get("resources", {}))
+    _make_group(group, container)
     given = Inheritance(stdio, groups.own_program())
     given.hold_fd = hold_fd
     try:
@@ -71,6 +71,13 @@ def begin(
         raise
     groups.remember(container_id, group)
     return launch
+
+
+def _make_group(group: Cgroup, container: ContainerPlan) -> None:
+    try:
+        group.create(container.config.get("linux", {}).get("resources", {}))
+    except OSError as error:  # a value the kernel refuses
+        raise LaunchError(str(error), errno=error.errno or 0, step="cgroup") from error
 
 
 def _prepare_host_trees(container: ContainerPlan, given: Inheritance) -> None:

@@ -76,7 +76,7 @@ class Record:
             "pid": 0 if status == "stopped" else self.pid,
             "status": status,
             "bundle": self.bundle,
-            "rootfs": os.path.join(self.bundle, config.get("root", {}).get("path", "rootfs")),
+            "rootfs": os.path.join(self.bundle, config["root"]["path"]),
             "created": self.created,
             "owner": "",
         }

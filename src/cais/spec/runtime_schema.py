@@ -275,6 +275,8 @@ def check_rules(document: Config, faults: list[str]) -> None:
 
 def check_process(process: Process, faults: list[str]) -> None:
     """Append what is wrong between the members of ``process``."""
+    if not process.get("args"):
+        faults.append("process.args: must not be empty")
     for index, limit in enumerate(process.get("rlimits", [])):
         if limit["soft"] > limit["hard"]:
             faults.append(f"process.rlimits[{index}]: soft limit above the hard limit")

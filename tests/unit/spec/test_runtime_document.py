@@ -153,7 +153,9 @@ def test_nesting_cannot_overflow_the_checks(depth: int) -> None:
 
 
 def test_process_and_resources_stand_alone() -> None:
-    assert parse_process('{"cwd":"/","user":null}') == {"cwd": "/"}
+    assert parse_process('{"cwd":"/","args":["a"],"user":null}') == {"cwd": "/", "args": ["a"]}
+    with pytest.raises(InvalidConfigError, match=r"process\.args: must not be empty"):
+        parse_process('{"cwd":"/","args":[]}')
     with pytest.raises(InvalidConfigError, match=r"invalid process document: process\.cwd"):
         parse_process("{}")
     assert validate_resources({"memory": {"limit": 1}, "cpu": None}) == {"memory": {"limit": 1}}

@@ -165,7 +165,7 @@ class Cgroup:
         raise NotImplementedError
 
     def _signal_all(self, signal_number: int) -> None:
-        for pid in self.pids():
+        for pid in filter(None, self.pids()):  # 0: of another pid namespace, out of our reach
             try:
                 os.kill(pid, signal_number)
             except ProcessLookupError:

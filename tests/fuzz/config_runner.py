@@ -1,0 +1,190 @@
+"""Feed mutated ``config.json`` documents to the runtime: ``python config_runner.py SEED COUNT``.
+
+Each must end in an error the runtime raises on purpose, or in a container that is what its
+document says, as ``/proc`` shows it from outside before its program begins. Nothing may be left.
+Started by ``test_config_fuzz`` in namespaces of its own; prints one JSON line: how many documents
+ended how, and for each fault the number that makes the document again.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import sys
+import tempfile
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from config_mutations import mutate, seeds
+
+from cais.errors import CaisError
+from cais.runtime import container as runtime
+from cais.runtime.launch import LaunchError
+from cais.testing.bundles import Bundle, Capture, end, wait
+from cais.testing.isolation import cgroups_named, left_behind
+
+if TYPE_CHECKING:
+    from cais.runtime.launch import Running
+
+NAMESPACES = {
+    "mount": "mnt",
+    "pid": "pid",
+    "network": "net",
+    "ipc": "ipc",
+    "uts": "uts",
+    "user": "user",
+    "cgroup": "cgroup",
+    "time": "time",
+}
+CAPABILITY_SETS = {"bounding": "CapBnd", "permitted": "CapPrm", "effective": "CapEff"}
+_PYTHON = re.compile(r"\b(?:[A-Z]\w+Error|Traceback|object has no attribute|NoneType)\b")
+_BARE = frozenset(os.strerror(code) for code in errno.errorcode)
+_ROUND = 500  # documents that share one root directory
+MAX_FAULTS = 20
+
+
+def main(seed: int, count: int) -> int:
+    """Run ``count`` documents from number ``seed`` on."""
+    outcomes: Counter[str] = Counter()
+    faults: list[str] = []
+    documents = seeds()
+    before = left_behind()
+    with tempfile.TemporaryDirectory() as place:
+        for number in range(seed, seed + count):
+            bundle = _bundle_for(number - seed, Path(place))
+            text = mutate(random.Random(number), documents)
+            (bundle.path / "config.json").write_bytes(text)
+            outcome, wrong = _try(bundle, text)
+            wrong += _left(before)
+            outcomes[outcome] += 1
+            faults += [f"document {number}: {each}" for each in wrong]
+            if len(faults) >= MAX_FAULTS:
+                break
+    faults += [f"left: {path}" for path in cgroups_named(f"fuzz-{os.getpid()}")]
+    sys.stdout.write(json.dumps({"outcomes": outcomes, "faults": faults}))
+    return bool(faults)
+
+
+def _bundle_for(index: int, place: Path) -> Bundle:
+    """Return the bundle of this round; mount points the documents asked for pile up in its root."""
+    directory = place / str(index // _ROUND)
+    if index % _ROUND == 0:
+        shutil.rmtree(place / str(index // _ROUND - 1), ignore_errors=True)
+        _current[:] = [Bundle(directory, "fuzz")]
+    return _current[0]
+
+
+_current: list[Bundle] = []
+
+
+def _try(bundle: Bundle, text: bytes) -> tuple[str, list[str]]:
+    fifo = bundle.path / "hold"
+    fifo.unlink(missing_ok=True)
+    os.mkfifo(fifo)
+    hold_fd = os.open(fifo, os.O_RDWR | os.O_CLOEXEC)
+    with Capture() as capture:
+        try:
+            launch = runtime.begin(
+                bundle.id, str(bundle.path), stdio=capture.stdio, hold_fd=hold_fd
+            )
+            running = wait(launch)
+        except CaisError as error:
+            return _refusal(error)
+        except Exception as error:  # noqa: BLE001 - which is what this looks for
+            return "fault", [f"{type(error).__name__}: {error}"]
+        finally:
+            os.close(hold_fd)
+            _destroy_after_failure(bundle)
+        return "started", _check(bundle, running, json.loads(text))
+
+
+def _destroy_after_failure(bundle: Bundle) -> None:
+    if sys.exc_info()[0] is not None:
+        bundle.destroy()
+
+
+def _refusal(error: CaisError) -> tuple[str, list[str]]:
+    wrong = []
+    if _PYTHON.search(str(error)):
+        wrong.append(f"an error of Python's: {error}")
+    if not str(error).strip() or str(error) in _BARE:
+        wrong.append(f"an error that does not say of what: {str(error)!r}")
+    kind = "failed" if isinstance(error, LaunchError) else "refused"
+    return kind, wrong
+
+
+def _check(bundle: Bundle, running: Running, document: dict[str, Any]) -> list[str]:
+    try:
+        return [*_wrong_identity(running.pid, document), *_wrong_places(running.pid, document)]
+    finally:
+        signal.pidfd_send_signal(running.pidfd, signal.SIGKILL)
+        end(running)
+        runtime.destroy(bundle.id, str(bundle.path))
+
+
+def _wrong_identity(pid: int, document: dict[str, Any]) -> list[str]:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    status = {name: value.split() for name, _, value in (line.partition(":") for line in lines)}
+    process, wrong = document.get("process") or {}, []
+    user = process.get("user") or {}
+    if not _has(document, "user"):
+        for field, wanted in (("Uid", user.get("uid") or 0), ("Gid", user.get("gid") or 0)):
+            if set(status[field]) != {str(wanted)}:
+                wrong.append(f"{field} {status[field]}, not {wanted}")
+        groups = {str(group) for group in user.get("additionalGids") or []}
+        if not groups <= set(status["Groups"]):
+            wrong.append(f"groups {status['Groups']}, not {groups}")
+    if bool(process.get("noNewPrivileges")) and status["NoNewPrivs"] != ["1"]:
+        wrong.append("no_new_privs is not set")
+    sets = process.get("capabilities") or {}
+    for name, field in CAPABILITY_SETS.items():
+        if not sets.get(name) and int(status[field][0], 16):
+            wrong.append(f"{field} {status[field]}, with none asked for")
+    return wrong
+
+
+def _wrong_places(pid: int, document: dict[str, Any]) -> list[str]:
+    wrong = []
+    for kind, name in NAMESPACES.items():
+        own = os.stat(f"/proc/self/ns/{name}").st_ino
+        shared = os.stat(f"/proc/{pid}/ns/{name}").st_ino == own
+        if shared and _is_new(document, kind):
+            wrong.append(f"the {kind} namespace is ours")
+        elif not shared and not _has(document, kind):
+            wrong.append(f"a {kind} namespace nobody asked for")
+    wanted = os.path.normpath((document.get("process") or {})["cwd"])
+    meant = Path(document["root"]["path"]).resolve() == Path("/")
+    if os.path.samefile(f"/proc/{pid}/root/", "/") and not meant:
+        wrong.append("its root is ours")
+    cwd = os.readlink(f"/proc/{pid}/cwd")
+    if not os.path.normpath(cwd).endswith(os.path.basename(wanted)):
+        wrong.append(f"working directory {cwd!r}, not {wanted!r}")
+    table = Path(f"/proc/{pid}/mountinfo").read_text()
+    root = next((line for line in reversed(table.splitlines()) if line.split()[4] == "/"), "")
+    if (document.get("root") or {}).get("readonly") and not root.split()[5].startswith("ro"):
+        wrong.append("the root is writable")
+    return wrong
+
+
+def _has(document: dict[str, Any], kind: str) -> bool:
+    return any(one["type"] == kind for one in (document.get("linux") or {}).get("namespaces") or [])
+
+
+def _is_new(document: dict[str, Any], kind: str) -> bool:
+    namespaces = (document.get("linux") or {}).get("namespaces") or []
+    return any(one["type"] == kind and not one.get("path") for one in namespaces)
+
+
+def _left(before: Any) -> list[str]:
+    after = left_behind()
+    return [f"left {kind}: {one}" for kind in before for one in after[kind] - before[kind]]
+
+
+if __name__ == "__main__":
+    sys.exit(main(int(sys.argv[1]), int(sys.argv[2])))
