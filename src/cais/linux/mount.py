@@ -34,6 +34,7 @@ MOUNT_ATTR_ATIME_MASK = 0x70  # a field, not bits: it is cleared as a whole
 MOUNT_ATTR_NOATIME = 0x10
 MOUNT_ATTR_STRICTATIME = 0x20
 MOUNT_ATTR_NODIRATIME = 0x80
+_MOUNT_ATTR_IDMAP = 0x100000
 MOUNT_ATTR_NOSYMFOLLOW = 0x200000
 
 MS_UNBINDABLE = 1 << 17
@@ -44,10 +45,12 @@ MS_SHARED = 1 << 20
 MNT_DETACH = 2
 _FSOPEN_CLOEXEC = 1
 _FSMOUNT_CLOEXEC = 1
+_FSPICK_CLOEXEC, _FSPICK_EMPTY_PATH = 1, 8
 _OPEN_TREE_CLONE = 1
 _MOVE_MOUNT_F_EMPTY_PATH = 0x04
 _MOVE_MOUNT_T_EMPTY_PATH = 0x40
-_FSCONFIG_SET_FLAG, _FSCONFIG_SET_STRING, _FSCONFIG_CMD_CREATE = 0, 1, 6
+_FSCONFIG_SET_FLAG, _FSCONFIG_SET_STRING = 0, 1
+_FSCONFIG_CMD_CREATE, _FSCONFIG_CMD_RECONFIGURE = 6, 7
 _PAGE_BYTES = 4096
 _VALUE_LIMIT = 255  # fsconfig(2) copies at most 256 bytes of a string
 
@@ -62,6 +65,7 @@ _mount_setattr = system_call("mount_setattr", Long, Bytes, ULong, Pointer, Long)
 _fsopen = system_call("fsopen", Bytes, ULong)
 _fsconfig = system_call("fsconfig", Long, ULong, Bytes, Bytes, Long)
 _fsmount = system_call("fsmount", Long, ULong, ULong)
+_fspick = system_call("fspick", Long, Bytes, ULong)
 _mount = system_call("mount", Bytes, Bytes, Bytes, ULong, Bytes)
 _umount2 = system_call("umount2", Bytes, Long)
 _pivot_root = system_call("pivot_root", Bytes, Bytes)
@@ -86,11 +90,24 @@ def new_mount(
     context_fd = _fsopen(kind.encode(), _FSOPEN_CLOEXEC, about=kind)
     try:
         _configure(context_fd, _FSCONFIG_SET_STRING, kind, "source", source or kind)
-        for key, value in options:
-            command = _FSCONFIG_SET_FLAG if value is None else _FSCONFIG_SET_STRING
-            _configure(context_fd, command, kind, key, value)
+        _set_options(context_fd, kind, options)
         _configure(context_fd, _FSCONFIG_CMD_CREATE, kind, None, None)
         return _fsmount(context_fd, _FSMOUNT_CLOEXEC, attributes, about=kind)
+    finally:
+        os.close(context_fd)
+
+
+def reconfigure(target_fd: int, options: Iterable[tuple[str, str | None]]) -> None:
+    """Change options of the file system that is mounted at ``target_fd`` (borrowed).
+
+    Raises:
+        KernelError: EINVAL, no root of a mount or an option that cannot change; EPERM.
+
+    """
+    context_fd = _fspick(target_fd, b"", _FSPICK_CLOEXEC | _FSPICK_EMPTY_PATH)
+    try:
+        _set_options(context_fd, "remount", options)
+        _configure(context_fd, _FSCONFIG_CMD_RECONFIGURE, "remount", None, None)
     finally:
         os.close(context_fd)
 
@@ -160,6 +177,25 @@ def set_attributes(
     _mount_setattr(mount_fd, b"", flags, ctypes.addressof(args), size, about=f"{set_bits:#x}")
 
 
+def map_identities(mount_fd: int, user_namespace_fd: int, *, recursive: bool = False) -> None:
+    """Show the owners of a detached mount's files through a user namespace's mapping.
+
+    Args:
+        mount_fd: a mount that was never placed. Borrowed.
+        user_namespace_fd: not the caller's own. Borrowed.
+        recursive: also on the mounts below.
+
+    Raises:
+        KernelError: EINVAL, this file system or kernel cannot (Linux 5.12); EPERM, no
+            CAP_SYS_ADMIN in the user namespace that owns the file system.
+
+    """
+    args = _MountAttr(set=_MOUNT_ATTR_IDMAP, userns_fd=user_namespace_fd)
+    flags = AT_EMPTY_PATH | (AT_RECURSIVE if recursive else 0)
+    size = ctypes.sizeof(args)
+    _mount_setattr(mount_fd, b"", flags, ctypes.addressof(args), size, about="idmap")
+
+
 def set_tree_propagation(path: str, propagation: int) -> None:
     """Set the propagation of the mount at ``path`` and of all below."""
     args = _MountAttr(propagation=propagation)
@@ -203,6 +239,12 @@ def fits_in_context(value: str) -> bool:
 def fits_in_page(options: str) -> bool:
     """Say whether mount(2) takes ``options`` whole: it copies at most a page, with the NUL."""
     return len(os.fsencode(options)) < _PAGE_BYTES
+
+
+def _set_options(context_fd: int, kind: str, options: Iterable[tuple[str, str | None]]) -> None:
+    for key, value in options:
+        command = _FSCONFIG_SET_FLAG if value is None else _FSCONFIG_SET_STRING
+        _configure(context_fd, command, kind, key, value)
 
 
 def _configure(

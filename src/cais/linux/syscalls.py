@@ -29,9 +29,11 @@ _COMMON = {
     "fsopen": 430,
     "fsconfig": 431,
     "fsmount": 432,
+    "fspick": 433,
     "clone3": 435,
     "close_range": 436,
     "openat2": 437,
+    "pidfd_getfd": 438,
     "mount_setattr": 442,
 }
 _OLDER = {
@@ -53,6 +55,8 @@ _OLDER = {
         "ioprio_set": 251,
         "unshare": 272,
         "setns": 308,
+        "set_mempolicy": 238,
+        "sched_setattr": 314,
         "execveat": 322,
     },
     "aarch64": {
@@ -73,6 +77,8 @@ _OLDER = {
         "ioprio_set": 30,
         "unshare": 97,
         "setns": 268,
+        "set_mempolicy": 237,
+        "sched_setattr": 274,
         "execveat": 281,
     },
 }

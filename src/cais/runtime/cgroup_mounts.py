@@ -15,7 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cais.linux.cgroups import Hierarchy
     from cais.runtime.mounts import MountPlan
-    from cais.runtime.rootfs import RootPlan
+    from cais.runtime.root_plan import RootPlan
 
 KINDS = frozenset({"cgroup", "cgroup2"})
 _TMPFS_OPTIONS = (("mode", "755"), ("size", "65536k"))

@@ -21,7 +21,7 @@ import sys
 from cais.linux import credentials, namespaces, process, terminal
 from cais.linux.cgroups import JOIN
 from cais.runtime import channel as channels
-from cais.runtime import rootfs, settle
+from cais.runtime import restrictions, rootfs, settle
 from cais.runtime.launch import LaunchError
 
 TYPE_CHECKING = False
@@ -114,8 +114,7 @@ def _join(plan: ContainerPlan, line: Channel, given: Inheritance) -> None:
         os.close(fd)
     if plan.has_user_namespace:
         line.wait_for_word()  # the parent has written the identity maps
-        os.setresgid(0, 0, 0)
-        os.setresuid(0, 0, 0)
+        _become_root()
     else:
         _warn(line, settle.adjust_oom_score(plan.process.oom_score_adj))
     for fd, flag in given.namespace_fds:
@@ -134,6 +133,15 @@ def _join(plan: ContainerPlan, line: Channel, given: Inheritance) -> None:
         namespaces.bring_loopback_up()
 
 
+def _become_root() -> None:
+    try:
+        os.setresgid(0, 0, 0)
+        os.setresuid(0, 0, 0)
+    except OSError as error:
+        reason = "user namespace: the mappings have no user 0 or no group 0"
+        raise LaunchError(reason, errno=error.errno or 0, step="setresuid") from None
+
+
 def _execute(plan: ContainerPlan, line: Channel, given: Inheritance) -> None:
     user_program = plan.process
     os.umask(0)
@@ -146,7 +154,7 @@ def _execute(plan: ContainerPlan, line: Channel, given: Inheritance) -> None:
     elif given.stdio is not None:
         settle.take_streams(given.stdio, root_fd)
     rootfs.make_working_directory(root_fd, user_program.cwd)
-    rootfs.restrict(plan.root, root_fd)
+    restrictions.restrict(plan.root, root_fd)
     identity = settle.resolve_identity(user_program, root_fd)
     settle.own_streams(identity.uid)
     settle.enter_directory(user_program, root_fd)
@@ -193,7 +201,7 @@ def continue_inside(plan: ProcessPlan, line: Channel) -> None:
 
 
 def _take_terminal(plan: ContainerPlan, root_fd: int, line: Channel, *, controlling: bool) -> None:
-    entry = rootfs.find_mount(plan.root, "/dev/pts")
+    entry = plan.root.find_mount("/dev/pts")
     if entry is None or entry.kind != "devpts":
         raise LaunchError("a terminal needs a devpts file system at /dev/pts", step="open terminal")
     master_fd, slave_fd = terminal.open_pair(entry.tree_fd)

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from typing import Any
 
+    IdentityMap = list[tuple[int, int, int]]
+
 # option -> (attributes set, attributes cleared)
 _ATTRIBUTES = {
     "ro": (mount.MOUNT_ATTR_RDONLY, 0),
@@ -45,8 +47,19 @@ _PROPAGATION = {
     "slave": mount.MS_SLAVE,
     "unbindable": mount.MS_UNBINDABLE,
 }
-_UNSUPPORTED = frozenset({"remount", "idmap", "ridmap", "tmpcopyup"})
-_IGNORED = frozenset({"defaults", "newinstance", "nofail", "loud", "silent", "mand", "nomand"})
+# Mandatory locks are gone (Linux 5.15), file systems that keep a change counter always keep it.
+_IGNORED = frozenset(
+    {
+        *("defaults", "newinstance", "nofail", "loud", "silent", "mand", "nomand"),
+        *("iversion", "noiversion"),
+    }
+)
+_PRIVATE = [(mount.MS_PRIVATE, True)]
+_LABELLED = frozenset({"tmpfs", "devpts", "mqueue", "ramfs"})  # what SELinux labels by an option
+_OTHERS = (
+    *("bind", "rbind", "remount", "idmap", "ridmap", "tmpcopyup"),
+    *("sync", "async", "dirsync", "lazytime", "nolazytime"),  # the file system's, by their names
+)
 # The only things under /proc somebody may bind over: emulations such as lxcfs (runc's list).
 PROC_TARGETS = frozenset(
     f"/proc/{name}"
@@ -66,21 +79,31 @@ PROC_TARGETS = frozenset(
 
 
 class MountPlan:
-    """One mount, parsed. ``tree_fd`` is the detached mount, -1 until it is made."""
+    """One mount, parsed. ``tree_fd`` is the detached mount, -1 until it is made.
+
+    With ``idmap``, the owners of its files are shown through ``uid_map`` and ``gid_map``, or the
+    container's own maps when those are empty; ``idmap_fd`` is a user namespace that has them.
+    """
 
     __slots__ = (
         "clear",
+        "content",
+        "copies_up",
         "deep_clear",
         "deep_set",
         "destination",
+        "gid_map",
+        "idmap",
+        "idmap_deep",
+        "idmap_fd",
         "kind",
         "options",
         "propagation",
-        "propagation_deep",
         "recursive",
         "set",
         "source",
         "tree_fd",
+        "uid_map",
     )
 
     def __init__(self, kind: str, source: str, destination: str) -> None:
@@ -89,10 +112,25 @@ class MountPlan:
         self.destination = destination
         self.options: list[tuple[str, str | None]] = []
         self.set = self.clear = self.deep_set = self.deep_clear = 0
-        self.propagation = mount.MS_PRIVATE
-        self.propagation_deep = True
+        self.propagation = _PRIVATE
         self.recursive = False
+        self.copies_up = False
+        self.idmap = self.idmap_deep = False
+        self.uid_map: IdentityMap = []
+        self.gid_map: IdentityMap = []
+        self.idmap_fd = -1
+        self.content = (b"", 0)  # of a small file: bytes, permissions
         self.tree_fd = -1
+
+    @property
+    def has_mode(self) -> bool:
+        """Whether an option says which mode its top directory has."""
+        return any(key == "mode" for key, _ in self.options)
+
+    @property
+    def asks_propagation(self) -> bool:
+        """Whether an option says something about propagation."""
+        return self.propagation is not _PRIVATE
 
     def describe(self) -> str:
         """Return how Docker names this mount in an error."""
@@ -112,17 +150,28 @@ def parse_mount(entry: Mapping[str, Any], bundle: str) -> MountPlan:
     kind = "bind" if bind else entry.get("type", "")
     destination = posixpath.normpath("/" + entry["destination"].lstrip("/"))
     plan = MountPlan(kind, entry.get("source", ""), destination)
-    if entry.get("uidMappings") or entry.get("gidMappings"):
-        raise UnsupportedError(f"mount {destination}: ID-mapped mounts are not supported")
     for option in options:
         _apply(plan, option)
-    if bind:
+    _take_maps(plan, entry)
+    if "remount" in options:
+        plan.kind = "remount"
+    elif bind:
+        if not plan.source:
+            raise InvalidArgumentError(f"mount {destination}: a bind mount needs a source")
         plan.source = posixpath.join(bundle, plan.source)
-        plan.options = []  # a bind has no file system of its own to give them to
     elif not kind:
         raise InvalidArgumentError(f"mount {destination}: no type")
+    if bind:
+        plan.options = []  # a bind has no file system of its own to give them to
     _check_destination(plan)
     return plan
+
+
+def label(plans: Iterable[MountPlan], context: str) -> None:
+    """Give the file systems made for the container an SELinux context of their own."""
+    for plan in plans:
+        if plan.kind in _LABELLED:
+            plan.options.append(("context", context))
 
 
 def parse_root_mount(entry: Mapping[str, Any]) -> MountPlan:
@@ -135,10 +184,15 @@ def parse_root_mount(entry: Mapping[str, Any]) -> MountPlan:
     return plan
 
 
+def identity_map(entries: Iterable[Mapping[str, int]]) -> IdentityMap:
+    """Return (inside, outside, count) of each line of ``uidMappings`` or ``gidMappings``."""
+    return [(entry["containerID"], entry["hostID"], entry["size"]) for entry in entries]
+
+
 def known_options() -> list[str]:
     """Return every option that is no file system's own."""
     recursive = [f"r{name}" for name in (*_ATTRIBUTES, *_PROPAGATION)]
-    return sorted({*_ATTRIBUTES, *_PROPAGATION, *recursive, "bind", "rbind", "defaults"})
+    return sorted({*_ATTRIBUTES, *_PROPAGATION, *recursive, *_OTHERS, *_IGNORED})
 
 
 def overlay_layers(options: Iterable[tuple[str, str | None]]) -> list[tuple[str, str | None]]:
@@ -172,8 +226,12 @@ def _apply(plan: MountPlan, option: str) -> None:
     name = option[1:] if option[:1] == "r" and option not in _ATTRIBUTES else ""
     if option in ("bind", "rbind"):
         plan.recursive = option == "rbind"
-    elif option in _UNSUPPORTED:
-        raise UnsupportedError(f"mount {plan.destination}: option {option} is not supported")
+    elif option in ("idmap", "ridmap"):
+        plan.idmap, plan.idmap_deep = True, option == "ridmap"
+    elif option == "tmpcopyup":
+        plan.copies_up = plan.kind == "tmpfs"
+    elif option == "remount":
+        return
     elif option in _ATTRIBUTES:
         bits, clear = _ATTRIBUTES[option]
         plan.set = plan.set & ~clear | bits
@@ -183,11 +241,25 @@ def _apply(plan: MountPlan, option: str) -> None:
         plan.deep_set = plan.deep_set & ~clear | bits
         plan.deep_clear = plan.deep_clear & ~bits | clear
     elif option in _PROPAGATION or name in _PROPAGATION:
-        plan.propagation_deep = option not in _PROPAGATION
-        plan.propagation = _PROPAGATION[name if plan.propagation_deep else option]
+        deep = option not in _PROPAGATION
+        wanted = (_PROPAGATION[name if deep else option], deep)
+        plan.propagation = [*plan.propagation, wanted] if plan.asks_propagation else [wanted]
     elif option not in _IGNORED:
         key, equals, value = option.partition("=")
         plan.options.append((key, value if equals else None))
+
+
+def _take_maps(plan: MountPlan, entry: Mapping[str, Any]) -> None:
+    plan.uid_map = identity_map(entry.get("uidMappings", ()))
+    plan.gid_map = identity_map(entry.get("gidMappings", ()))
+    plan.idmap = plan.idmap or bool(plan.uid_map or plan.gid_map)
+    if not plan.idmap:
+        return
+    if plan.kind != "bind":
+        raise UnsupportedError(f"mount {plan.destination}: only bind mounts can be ID-mapped")
+    if bool(plan.uid_map) != bool(plan.gid_map):
+        text = "uidMappings and gidMappings must be given together"
+        raise InvalidArgumentError(f"mount {plan.destination}: {text}")
 
 
 def _check_destination(plan: MountPlan) -> None:

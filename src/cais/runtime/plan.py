@@ -16,7 +16,7 @@ from cais.linux.credentials import Capabilities
 from cais.runtime import filters
 from cais.runtime.devices import parse_devices
 from cais.runtime.mounts import parse_mount, parse_root_mount
-from cais.runtime.rootfs import RootPlan
+from cais.runtime.root_plan import RootPlan
 from cais.runtime.sysctls import parse_sysctls
 from cais.spec import runtime as documents
 from cais.spec import strict_json
@@ -178,8 +178,9 @@ def load_config(bundle: str) -> Config:
     hooks = [name for name, entries in config.get("hooks", {}).items() if entries]
     if hooks:
         raise UnsupportedError(f"hooks are not supported: {', '.join(hooks)}")
-    if "process" not in config:
-        raise InvalidArgumentError("config.json has no process")
+    for part in ("process", "root"):
+        if part not in config:
+            raise InvalidArgumentError(f"config.json has no {part}")
     return config
 
 
@@ -239,14 +240,15 @@ def _root(config: Config, extras: Mapping[str, Any], bundle: str, own: set[str])
             raise UnsupportedError(f"linux.{name} is not supported")
     plan = RootPlan(bundle)
     plan.layers = [parse_root_mount(entry) for entry in extras.get("rootfs") or ()]
-    plan.path = os.path.join(bundle, config.get("root", {}).get("path", "rootfs"))
-    plan.read_only = config.get("root", {}).get("readonly", False)
+    plan.path = os.path.join(bundle, config["root"]["path"])
+    plan.read_only = config["root"].get("readonly", False)
     plan.mounts = [parse_mount(entry, bundle) for entry in config.get("mounts", ())]
     plan.masked = linux.get("maskedPaths", ())
     plan.read_only_paths = linux.get("readonlyPaths", ())
     plan.devices = parse_devices(linux.get("devices", ()))
     plan.sysctls = parse_sysctls(linux.get("sysctl", {}), own)
-    plan.propagation = _PROPAGATION[linux.get("rootfsPropagation", "private").removeprefix("r")]
+    propagation = linux.get("rootfsPropagation", "rprivate")
+    plan.propagation = (_PROPAGATION[propagation.removeprefix("r")], propagation[0] == "r")
     return plan
 
 
@@ -317,8 +319,6 @@ def _size(process: Process) -> tuple[int, int] | None:
 
 
 def _check(plan: ProcessPlan) -> None:
-    if not plan.args:
-        raise InvalidArgumentError("process.args is empty")
     if not plan.cwd.startswith("/"):
         raise InvalidArgumentError(f"working directory {plan.cwd!r} is not absolute")
     for item in plan.env:

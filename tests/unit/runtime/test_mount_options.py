@@ -8,7 +8,14 @@ import pytest
 
 from cais.errors import InvalidArgumentError, UnsupportedError
 from cais.linux import mount
-from cais.runtime.mounts import MountPlan, overlay_layers, parse_mount, split_layers
+from cais.runtime.mounts import (
+    MountPlan,
+    known_options,
+    label,
+    overlay_layers,
+    parse_mount,
+    split_layers,
+)
 
 RO, NOSUID, NODEV, NOEXEC = 1, 2, 4, 8
 
@@ -58,20 +65,72 @@ def test_options_of_the_file_system_keep_order_and_shape() -> None:
 )
 def test_propagation(option: str, propagation: int, deep: bool) -> None:
     plan = parsed("rbind", option, type="bind")
-    assert (plan.propagation, plan.propagation_deep) == (propagation, deep)
+    assert plan.propagation == [(propagation, deep)]
+    assert plan.asks_propagation
+
+
+def test_propagation_options_add_up_in_their_order() -> None:
+    plan = parsed("rbind", "slave", "rshared", type="bind")
+    assert plan.propagation == [(mount.MS_SLAVE, False), (mount.MS_SHARED, True)]
 
 
 def test_binds_are_private_unless_asked_and_start_at_the_bundle() -> None:
     plan = parsed("bind", type="none", source="data")
     assert (plan.kind, plan.source, plan.recursive) == ("bind", "/bundle/data", False)
-    assert (plan.propagation, plan.propagation_deep) == (mount.MS_PRIVATE, True)
+    assert (plan.propagation, plan.asks_propagation) == ([(mount.MS_PRIVATE, True)], False)
     assert parsed("rbind").recursive
 
 
-@pytest.mark.parametrize("option", ["remount", "idmap", "ridmap", "tmpcopyup"])
-def test_unsupported_options_are_named(option: str) -> None:
-    with pytest.raises(UnsupportedError, match=option):
-        parsed(option)
+def test_a_bind_needs_a_source() -> None:
+    with pytest.raises(InvalidArgumentError, match="/d: a bind mount needs a source"):
+        parsed("bind", source="")
+
+
+def test_remount_changes_what_is_there() -> None:
+    assert (parsed("remount", "ro", "size=1m").kind, parsed("remount").options) == ("remount", [])
+    assert parsed("remount", "bind", "ro", "size=1m", source="").options == []
+
+
+def test_only_a_tmpfs_copies_up() -> None:
+    assert parsed("tmpcopyup").copies_up
+    assert not parsed("bind", "tmpcopyup", type="bind").copies_up
+
+
+LINES = [{"containerID": 0, "hostID": 1000, "size": 1}, {"containerID": 1, "hostID": 5, "size": 2}]
+
+
+def test_own_maps_mean_idmap() -> None:
+    plan = parsed("bind", type="bind", uidMappings=LINES, gidMappings=LINES[:1])
+    assert (plan.idmap, plan.idmap_deep) == (True, False)
+    assert (plan.uid_map, plan.gid_map) == ([(0, 1000, 1), (1, 5, 2)], [(0, 1000, 1)])
+    assert parsed("rbind", "ridmap", type="bind").idmap_deep
+    assert not parsed("rbind", type="bind").idmap
+
+
+def test_maps_come_in_pairs_and_for_binds() -> None:
+    with pytest.raises(InvalidArgumentError, match="given together"):
+        parsed("bind", type="bind", uidMappings=LINES)
+    with pytest.raises(UnsupportedError, match="/d: only bind mounts can be ID-mapped"):
+        parsed("idmap")
+
+
+def test_labels_are_options_of_what_takes_them() -> None:
+    plans = [parsed("mode=755"), parsed(type="proc"), parsed("bind", type="bind")]
+    label(plans, "system_u:object_r:c")
+    assert [plan.options for plan in plans] == [
+        [("mode", "755"), ("context", "system_u:object_r:c")],
+        [],
+        [],
+    ]
+
+
+@pytest.mark.parametrize("recursive", ["", "r"])
+def test_every_recursive_option_of_the_specification_is_known(recursive: str) -> None:
+    names = "ro rw nosuid suid nodev dev noexec exec nodiratime diratime relatime norelatime"
+    for name in (names + " noatime atime strictatime nostrictatime symfollow nosymfollow").split():
+        assert recursive + name in known_options()
+        assert parsed("rbind", recursive + name, type="bind").options == []
+        assert parsed(recursive + name).options == []
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,62 @@
+"""What the root file system of a container shall be, as one value the steps share."""
+
+from __future__ import annotations
+
+from cais.linux import mount
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cais.runtime.devices import Device
+    from cais.runtime.mounts import MountPlan
+
+
+class RootPlan:
+    """What the root file system shall be; descriptors appear in it as the steps run."""
+
+    __slots__ = (
+        "bundle",
+        "cgroup_directories",
+        "cgroup_links",
+        "cgroup_private",
+        "devices",
+        "hierarchy_trees",
+        "kcore",
+        "layers",
+        "masked",
+        "mounts",
+        "null_fd",
+        "path",
+        "propagation",
+        "read_only",
+        "read_only_paths",
+        "sysctls",
+        "unified",
+    )
+
+    def __init__(self, bundle: str) -> None:
+        self.bundle = bundle
+        self.layers: list[MountPlan] = []
+        self.path = ""
+        self.mounts: list[MountPlan] = []
+        self.masked: Sequence[str] = ()
+        self.read_only_paths: Sequence[str] = ()
+        self.read_only = False
+        self.propagation = (mount.MS_PRIVATE, True)  # MS_*, and whether also of what is below
+        self.devices: list[Device] = []
+        self.sysctls: list[tuple[str, str]] = []
+        self.cgroup_directories: list[tuple[str, str]] = []  # (name in /sys/fs/cgroup, directory)
+        self.cgroup_links: list[tuple[str, str]] = []  # (controller, name of its hierarchy)
+        self.hierarchy_trees: list[tuple[str, int]] = []
+        self.cgroup_private = False
+        self.unified = False
+        self.kcore = False
+        self.null_fd = -1
+
+    def find_mount(self, destination: str) -> MountPlan | None:
+        """Return the last mount at ``destination``: the one that is visible."""
+        for entry in reversed(self.mounts):
+            if entry.destination == destination:
+                return entry
+        return None
