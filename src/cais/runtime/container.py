@@ -7,6 +7,9 @@ do nothing of weight: one that was pending at the clone runs in the child too.
 
 from __future__ import annotations
 
+from signal import pidfd_send_signal
+
+from cais.errors import ConflictError
 from cais.runtime import groups
 from cais.runtime.execution import begin_exec
 from cais.runtime.launch import Launch, LaunchError, Running, Stdio
@@ -27,11 +30,26 @@ __all__ = [
     "begin_exec",
     "cgroup_of",
     "destroy",
+    "kill",
     "kill_all",
     "pause",
     "resume",
     "update",
 ]
+
+
+def kill(container_id: str, bundle: str, init_pidfd: int, number: int) -> None:
+    """Send a signal to the container's first process, ``init_pidfd`` (borrowed).
+
+    Raises:
+        ConflictError: it has ended.
+
+    """
+    del bundle
+    try:
+        pidfd_send_signal(init_pidfd, number)
+    except ProcessLookupError as error:
+        raise ConflictError(f"container {container_id} has ended") from error
 
 
 def kill_all(container_id: str, bundle: str) -> None:

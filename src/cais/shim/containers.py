@@ -21,6 +21,7 @@ from cais.errors import (
     UnsupportedError,
 )
 from cais.shim.attachment import Attachment
+from cais.shim.foreign import ForeignRuntimes
 from cais.shim.logs import ContainerLog
 from cais.shim.oom import OomWatch
 from cais.shim.processes import Process
@@ -30,8 +31,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from cais.runtime.launch import Launch, Running, Stdio
-    from cais.shim.contracts import Reply, Runtime
+    from cais.runtime.launch import Running, Stdio
+    from cais.shim.contracts import Launch, Pending, Reply, Runtime
     from cais.shim.fields import Fields
     from cais.shim.loop import Loop
     from cais.shim.processes import Exit
@@ -44,12 +45,13 @@ if TYPE_CHECKING:
 class Container:
     """A container from its start to its exit."""
 
-    __slots__ = ("bundle", "id", "is_paused", "oom_watch", "process")
+    __slots__ = ("bundle", "id", "is_paused", "oom_watch", "process", "runtime")
 
-    def __init__(self, id_: str, bundle: str, process: Process) -> None:
+    def __init__(self, id_: str, bundle: str, process: Process, runtime: Runtime) -> None:
         self.id = id_
         self.bundle = bundle
         self.process = process
+        self.runtime = runtime
         self.is_paused = False
         self.oom_watch: OomWatch | None = None
 
@@ -76,6 +78,7 @@ class Containers:
         """``tell`` sends an event to every connection; ``report`` logs a fault of ours."""
         self._loop = loop
         self._runtime = runtime
+        self._foreign = ForeignRuntimes(loop, report)
         self._tell = tell
         self._report = report
         self._spill_directory = spill_directory
@@ -87,8 +90,8 @@ class Containers:
 
     @property
     def is_empty(self) -> bool:
-        """Whether there is no container, running or starting."""
-        return not self._containers and not self._execs
+        """Whether there is no container, running or starting, and none is being deleted."""
+        return not (self._containers or self._execs or self._foreign.is_busy)
 
     @property
     def exits(self) -> list[Document]:
@@ -96,8 +99,13 @@ class Containers:
         return list(self._exits.values())
 
     @property
-    def known_pids(self) -> set[int]:
-        """The children that are reaped here or by the runtime."""
+    def known_pids(self) -> set[int] | None:
+        """The children that are reaped here or by the runtime.
+
+        None while another runtime makes processes, whose numbers are not known yet.
+        """
+        if self._foreign.is_busy:
+            return None
         pids: set[int] = set()
         for process in self._processes():
             pids |= process.known_pids
@@ -114,6 +122,7 @@ class Containers:
         close_on_end = fields.flag("stdin_once") and not tty
         if id_ in self._containers:
             raise ConflictError(f"container {id_} is already running")
+        runtime = self._runtime_of(fields)
         log = _open_log(fields.nested("log"))
         streams = self._new_streams(log, close_on_end=close_on_end)
         process = Process(self._loop, streams, tty=tty, on_exit=lambda how: self._exited(id_, how))
@@ -128,10 +137,10 @@ class Containers:
             reply.fail(error)
 
         def begin(stdio: Stdio | None) -> Launch:
-            return self._runtime.begin(id_, bundle, stdio=stdio, size=size)
+            return runtime.begin(id_, bundle, stdio=stdio, size=size)
 
         self._launch((id_, None), process, begin, started, failed, open_stdin=open_stdin)
-        self._containers[id_] = Container(id_, bundle, process)
+        self._containers[id_] = Container(id_, bundle, process, runtime)
 
     def exec(self, fields: Fields, reply: Reply) -> None:
         """Run one more process in a container; answer once its program has been executed."""
@@ -158,7 +167,7 @@ class Containers:
 
         def begin(stdio: Stdio | None) -> Launch:
             bundle, init_pidfd = container.bundle, container.process.pidfd
-            return self._runtime.begin_exec(
+            return container.runtime.begin_exec(
                 id_, bundle, document, init_pidfd, stdio=stdio, size=size
             )
 
@@ -194,44 +203,57 @@ class Containers:
         if not process.streams.resize(height, width):
             raise ConflictError("the process has no terminal")
 
-    def kill(self, fields: Fields) -> None:
+    def kill(self, fields: Fields, reply: Reply) -> None:
         """Signal a container, an exec, or everything in a container."""
         number = fields.number("signal", 1, signal.SIGRTMAX)
         exec_id = fields.optional_id("exec_id")
         if exec_id is not None:
             self._get_process(fields).send_signal(number)
+            reply.ok()
             return
         container = self._get(fields.id())
+        pending: Pending | None = None
         if not container.process.is_running:
             self._kill_starting(container, number)
         elif fields.flag("all"):
             if number != signal.SIGKILL:
                 raise UnsupportedError("only SIGKILL can be sent to all processes of a container")
-            self._runtime.kill_all(container.id, container.bundle)
+            container.runtime.kill_all(container.id, container.bundle)
         else:
-            container.process.send_signal(number)
+            init_pidfd = container.process.pidfd
+            pending = container.runtime.kill(container.id, container.bundle, init_pidfd, number)
+        _conclude(pending, reply.ok, reply)
 
-    def pause(self, fields: Fields) -> None:
+    def pause(self, fields: Fields, reply: Reply) -> None:
         """Freeze a container."""
         container = self._get_running(fields.id())
         if container.is_paused:
             raise ConflictError(f"container {container.id} is already paused")
-        self._runtime.pause(container.id, container.bundle)
-        container.is_paused = True
 
-    def resume(self, fields: Fields) -> None:
+        def paused() -> None:
+            container.is_paused = True
+            reply.ok()
+
+        _conclude(container.runtime.pause(container.id, container.bundle), paused, reply)
+
+    def resume(self, fields: Fields, reply: Reply) -> None:
         """Thaw a container."""
         container = self._get_running(fields.id())
         if not container.is_paused:
             raise ConflictError(f"container {container.id} is not paused")
-        self._runtime.resume(container.id, container.bundle)
-        container.is_paused = False
 
-    def update(self, fields: Fields) -> None:
+        def resumed() -> None:
+            container.is_paused = False
+            reply.ok()
+
+        _conclude(container.runtime.resume(container.id, container.bundle), resumed, reply)
+
+    def update(self, fields: Fields, reply: Reply) -> None:
         """Change limits."""
         container = self._get_running(fields.id())
         resources: Resources = fields.document("resources")  # type: ignore[assignment] # it checks
-        self._runtime.update(container.id, container.bundle, resources)
+        pending = container.runtime.update(container.id, container.bundle, resources)
+        _conclude(pending, reply.ok, reply)
 
     def ack(self, fields: Fields) -> None:
         """Forget exits that have been recorded."""
@@ -242,15 +264,19 @@ class Containers:
         """Watch a container whose shim died. Its streams died with that shim."""
         id_, bundle = fields.id(), fields.path("bundle")
         pid, ticks = fields.number("pid", 2), fields.number("start_ticks")
-        paused = fields.flag("paused")
+        paused, runtime = fields.flag("paused"), self._runtime_of(fields)
         if id_ in self._containers:
             raise ConflictError(f"container {id_} is already running")
         streams = self._new_streams(None, close_on_end=False)
         process = Process(
             self._loop, streams, tty=False, on_exit=lambda how: self._exited(id_, how)
         )
-        process.adopt(pid, ticks)
-        container = self._containers[id_] = Container(id_, bundle, process)
+        try:
+            process.adopt(pid, ticks)
+        except NotFoundError:
+            runtime.destroy(id_, bundle)  # nobody was there to do it when it ended
+            raise
+        container = self._containers[id_] = Container(id_, bundle, process, runtime)
         container.is_paused = paused
         self._watch_memory(container)
 
@@ -279,7 +305,7 @@ class Containers:
             self._tell({"event": "oom", "id": container.id, "at_ns": time.time_ns()})
 
         try:
-            group = self._runtime.cgroup_of(container.id, container.bundle)
+            group = container.runtime.cgroup_of(container.id, container.bundle)
             container.oom_watch = OomWatch(self._loop, group, killed)
         except (OSError, CaisError) as exc:
             self._report(exc)  # the container runs; that one was killed is told with its exit
@@ -290,7 +316,7 @@ class Containers:
         try:
             if container.oom_watch is not None:
                 container.oom_watch.close()
-            oom_killed = self._runtime.destroy(id_, container.bundle)
+            oom_killed = container.runtime.destroy(id_, container.bundle)
         except Exception as exc:  # noqa: BLE001 - the exit must be told whatever is left behind
             self._report(exc)
         self._tell_exit((id_, None), container.process, how, oom_killed=oom_killed)
@@ -331,6 +357,11 @@ class Containers:
             "log_dropped": process.streams.log_dropped,
             "adopted": process.adopted,
         }
+
+    def _runtime_of(self, fields: Fields) -> Runtime:
+        """Return the runtime a request names: none is ours."""
+        named = fields.nested("runtime")
+        return self._runtime if named is None else self._foreign.runtime(named)
 
     def _kill_starting(self, container: Container, number: int) -> None:
         if number != signal.SIGKILL:
@@ -397,6 +428,14 @@ def _open_log(fields: Fields | None) -> ContainerLog | None:
         max_file=fields.number("max_file", 1),
         attrs=fields.texts("attrs"),
     )
+
+
+def _conclude(pending: Pending | None, done: Callable[[], None], reply: Reply) -> None:
+    """Call ``done`` when a change is over, which it is unless it is pending."""
+    if pending is None:
+        done()
+    else:
+        pending.then(done, reply.fail)
 
 
 def _answer(reply: Reply, process: Process, running: Running) -> None:

@@ -5,13 +5,46 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from cais.linux.cgroups import Cgroup
-    from cais.runtime.launch import Launch, Stdio
+    from cais.runtime.launch import Running, Stdio
     from cais.spec.runtime import Resources
 
 
+class Launch(Protocol):
+    """A start or an exec in progress; see ``cais.runtime.launch.Launch``."""
+
+    @property
+    def pid(self) -> int | None:
+        """A child that the loop must not reap."""
+
+    @property
+    def helper_pid(self) -> int | None:
+        """Another one."""
+
+    def fileno(self) -> int:
+        """Return the descriptor that is readable when ``advance`` can make progress."""
+
+    def advance(self) -> Running | None:
+        """Make progress; None while it is not finished. The descriptor may be another then."""
+
+    def abort(self) -> None:
+        """Give it up."""
+
+
+class Pending(Protocol):
+    """A change under way."""
+
+    def then(self, done: Callable[[], None], failed: Callable[[BaseException], None]) -> None:
+        """Have one of both called, once, when it is over."""
+
+
 class Runtime(Protocol):
-    """The module ``cais.runtime.container``, or a stand-in; see there for each contract."""
+    """The module ``cais.runtime.container``, another OCI runtime (``foreign``), or a stand-in.
+
+    See the module for each contract. What is not over when it returns is ``Pending``.
+    """
 
     def begin(
         self,
@@ -35,16 +68,19 @@ class Runtime(Protocol):
     ) -> Launch:
         """Start one more process in it."""
 
+    def kill(self, container_id: str, bundle: str, init_pidfd: int, number: int) -> Pending | None:
+        """Signal its first process."""
+
     def kill_all(self, container_id: str, bundle: str) -> None:
         """Kill all its processes."""
 
-    def pause(self, container_id: str, bundle: str) -> None:
+    def pause(self, container_id: str, bundle: str) -> Pending | None:
         """Freeze it."""
 
-    def resume(self, container_id: str, bundle: str) -> None:
+    def resume(self, container_id: str, bundle: str) -> Pending | None:
         """Thaw it."""
 
-    def update(self, container_id: str, bundle: str, resources: Resources) -> None:
+    def update(self, container_id: str, bundle: str, resources: Resources) -> Pending | None:
         """Change its limits."""
 
     def destroy(self, container_id: str, bundle: str) -> bool:

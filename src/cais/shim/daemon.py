@@ -125,8 +125,8 @@ def freeze() -> None:
 class Reaper:
     """Reaps orphans that came back to the shim, a subreaper; leaves known children alone."""
 
-    def __init__(self, loop: Loop, known_pids: Callable[[], set[int]]) -> None:
-        """Listen for SIGCHLD; ``known_pids`` are reaped by somebody else."""
+    def __init__(self, loop: Loop, known_pids: Callable[[], set[int] | None]) -> None:
+        """``known_pids`` are reaped by somebody else; None: they cannot be told now."""
         self._loop = loop
         self._known_pids = known_pids
         self._scheduled = False
@@ -141,6 +141,9 @@ class Reaper:
         """Reap every ended child that nobody else knows."""
         self._scheduled = False
         known = self._known_pids()
+        if known is None:
+            self.wake()
+            return
         for pid in _children():
             if pid not in known:
                 try:

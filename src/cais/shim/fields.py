@@ -70,6 +70,13 @@ class Fields:
             raise self._wrong(name, "a list of whole numbers")
         return value
 
+    def strings(self, name: str) -> list[str]:
+        """Return a list of texts."""
+        value = self._document.get(name)
+        if not isinstance(value, list) or any(not isinstance(item, str) for item in value):
+            raise self._wrong(name, "a list of texts")
+        return value
+
     def size(self, name: str) -> tuple[int, int] | None:
         """Return rows and columns of a terminal, or None."""
         if self._document.get(name) is None:

@@ -19,7 +19,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from cais.runtime.launch import Launch, Running
+    from cais.runtime.launch import Running
+    from cais.shim.contracts import Launch
     from cais.shim.loop import Loop
     from cais.shim.stdio import Streams
 

@@ -166,20 +166,16 @@ class Server:
         request.ok()
 
     def _kill(self, request: Request) -> None:
-        self.containers.kill(request.fields)
-        request.ok()
+        self.containers.kill(request.fields, request)
 
     def _pause(self, request: Request) -> None:
-        self.containers.pause(request.fields)
-        request.ok()
+        self.containers.pause(request.fields, request)
 
     def _resume(self, request: Request) -> None:
-        self.containers.resume(request.fields)
-        request.ok()
+        self.containers.resume(request.fields, request)
 
     def _update(self, request: Request) -> None:
-        self.containers.update(request.fields)
-        request.ok()
+        self.containers.update(request.fields, request)
 
     def _ack(self, request: Request) -> None:
         self.containers.ack(request.fields)

@@ -56,6 +56,11 @@ class FakeRuntime:
         del container_id, bundle, init_pidfd
         return FakeLaunch(_process(document), stdio, size, stuck=False)
 
+    def kill(self, container_id: str, bundle: str, init_pidfd: int, number: int) -> None:
+        """As the runtime's."""
+        del container_id, bundle
+        signal.pidfd_send_signal(init_pidfd, number)
+
     def kill_all(self, container_id: str, bundle: str) -> None:
         """Only noted."""
         del bundle

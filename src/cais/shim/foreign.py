@@ -1,0 +1,332 @@
+"""Containers of other OCI runtimes (runc, crun, ...): their commands instead of our functions.
+
+The runtime makes the processes; the shim, a subreaper, inherits them and then treats them as its
+own: streams, terminal, exit code. What a command does takes milliseconds, so nothing here waits
+for one. Killing for good and counting out-of-memory kills go through the control group, which the
+document names.
+
+    <root>/state/<id>...   the runtime's own (--root)
+    <root>/commands/<n>/   cais.shim.foreign_command
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from signal import SIGKILL, pidfd_send_signal
+
+from cais.errors import ConflictError, DeadlineError, InternalError, NotFoundError
+from cais.linux.namespaces import CLONE_NEWNS
+from cais.runtime import groups
+from cais.shim.foreign_child import Bundle, ExecDocument
+from cais.shim.foreign_command import Desk, has_ended, spawn
+from cais.shim.foreign_launch import Adopted, Ending, ForeignLaunch
+from cais.shim.loop import READ
+from cais.spec.runtime import validate_resources
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from cais.linux.cgroups import Cgroup
+    from cais.runtime.launch import Stdio
+    from cais.shim.fields import Fields
+    from cais.shim.foreign_command import Command
+    from cais.shim.foreign_launch import Steps, Waits
+    from cais.shim.loop import Loop
+    from cais.spec.runtime import Resources
+
+    Done = Callable[[], None]
+    Failed = Callable[[BaseException], None]
+
+_PATIENCE_S = 60.0
+"""How long a command may take that only changes a container: then it is killed."""
+
+
+class ForeignRuntimes:
+    """What the foreign runtimes of one shim share: the commands under way."""
+
+    def __init__(self, loop: Loop, report: Callable[[BaseException], None]) -> None:
+        """``report`` logs what nobody asked for and failed."""
+        self.loop = loop
+        self.report = report
+        self.deletions: dict[str, int] = {}
+        """By container: an eventfd that tells the end of the deletion under way."""
+
+        self._under_way: set[Command] = set()
+        self._last_desk = 0
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a command runs: children may exist that nobody can name yet."""
+        return bool(self._under_way)
+
+    def runtime(self, fields: Fields) -> ForeignRuntime:
+        """Return the runtime a request names."""
+        arguments = fields.strings("args")
+        return ForeignRuntime(self, fields.path("path"), arguments, fields.path("root"))
+
+    def open_desk(self, root: str) -> Desk:
+        """Make the directory of one command."""
+        self._last_desk += 1
+        return Desk(f"{root}/commands/{os.getpid()}-{self._last_desk}")
+
+    def began(self, command: Command) -> Command:
+        """Note a command; ``ended`` is called at its end."""
+        self._under_way.add(command)
+        return command
+
+    def ended(self, command: Command) -> None:
+        """Forget a command."""
+        self._under_way.discard(command)
+
+
+class ForeignRuntime:
+    """One runtime as somebody configured it; see ``contracts.Runtime`` for each method."""
+
+    def __init__(
+        self, shared: ForeignRuntimes, path: str, arguments: Sequence[str], root: str
+    ) -> None:
+        self._shared = shared
+        self._path = path
+        self._arguments = arguments
+        self._root = root
+        self._state = f"{root}/state"
+
+    def begin(
+        self,
+        container_id: str,
+        bundle: str,
+        *,
+        stdio: Stdio | None,
+        size: tuple[int, int] | None = None,
+    ) -> ForeignLaunch:
+        """Start a container."""
+        os.makedirs(self._state, 0o700, exist_ok=True)
+        documents = Bundle(bundle)
+        return ForeignLaunch(self._start(container_id, documents, stdio, size))
+
+    def begin_exec(
+        self,
+        container_id: str,
+        bundle: str,
+        document: str,
+        init_pidfd: int,
+        *,
+        stdio: Stdio | None,
+        size: tuple[int, int] | None = None,
+    ) -> ForeignLaunch:
+        """Start one more process in it."""
+        init_pid = _pid_of(init_pidfd)
+        if init_pid <= 0:
+            raise ConflictError(f"container {container_id} is not running")
+        wanted = ExecDocument(document, bundle, init_pid)
+        return ForeignLaunch(self._exec(container_id, wanted, stdio, size))
+
+    def kill(
+        self, container_id: str, bundle: str, init_pidfd: int, number: int
+    ) -> ForeignChange | None:
+        """Signal the first process: by the runtime, which may be more than a process's parent."""
+        del bundle
+        if number == SIGKILL:
+            _kill(container_id, init_pidfd)
+            return None
+        desk = self._shared.open_desk(self._root)
+        return self._change(["kill", container_id, str(number)], desk, os.dup(init_pidfd))
+
+    def kill_all(self, container_id: str, bundle: str) -> None:
+        """Kill all its processes."""
+        groups.group_of(container_id, bundle).kill_all()
+
+    def pause(self, container_id: str, bundle: str) -> ForeignChange:
+        """Freeze it."""
+        del bundle
+        return self._change(["pause", container_id], self._shared.open_desk(self._root))
+
+    def resume(self, container_id: str, bundle: str) -> ForeignChange:
+        """Thaw it."""
+        del bundle
+        return self._change(["resume", container_id], self._shared.open_desk(self._root))
+
+    def update(self, container_id: str, bundle: str, resources: Resources) -> ForeignChange:
+        """Change its limits."""
+        del bundle
+        desk = self._shared.open_desk(self._root)
+        path = desk.file("resources")
+        with open(path, "w", encoding="utf-8") as file:
+            json.dump(validate_resources(resources), file)
+        return self._change(["update", "--resources", path, container_id], desk)
+
+    def destroy(self, container_id: str, bundle: str) -> bool:
+        """Kill what is left of it; the runtime forgets it in the background."""
+        group = groups.group_of(container_id, bundle)
+        oom_killed = group.exists() and group.oom_kills() > 0
+        group.kill_all()
+        groups.forget(container_id)
+        self._delete(container_id, group)
+        return oom_killed
+
+    def cgroup_of(self, container_id: str, bundle: str) -> Cgroup:
+        """Return its control group."""
+        return groups.group_of(container_id, bundle)
+
+    def _start(
+        self, id_: str, documents: Bundle, stdio: Stdio | None, size: tuple[int, int] | None
+    ) -> Steps:
+        adopted: Adopted | None = None
+        try:
+            yield from self._wait_deleted(id_)
+            with self._shared.open_desk(self._root) as desk:
+                words = ["create", "--bundle", documents.path, *_results(desk, stdio), id_]
+                yield self._spawn(
+                    words, desk, stdio=stdio, complete=documents.complete, flags=CLONE_NEWNS
+                )
+                adopted = Adopted(desk, has_terminal=stdio is None, size=size)
+            with self._shared.open_desk(self._root) as desk:
+                yield self._spawn(["start", id_], desk)
+            return adopted.hand_over()
+        except BaseException:
+            if adopted is not None:
+                adopted.give_up()
+            self._delete(id_, groups.group_of(id_, documents.path))
+            groups.forget(id_)
+            raise
+
+    def _exec(
+        self, id_: str, wanted: ExecDocument, stdio: Stdio | None, size: tuple[int, int] | None
+    ) -> Steps:
+        with self._shared.open_desk(self._root) as desk:
+            wanted.path = desk.file("process")
+            words = ["exec", "--detach", "--process", wanted.path, *_results(desk, stdio), id_]
+            yield self._spawn(words, desk, stdio=stdio, complete=wanted.complete)
+            return Adopted(desk, has_terminal=stdio is None, size=size).hand_over()
+
+    def _wait_deleted(self, id_: str) -> Waits:
+        """Let the deletion of an earlier run end; one that was never begun is made good."""
+        if self._has_state(id_):
+            self._delete(id_, None)
+        if id_ in self._shared.deletions:
+            yield Ending(self._shared.deletions[id_])
+
+    def _has_state(self, id_: str) -> bool:
+        return any(name.startswith(id_) for name in os.listdir(self._state))
+
+    def _delete(self, id_: str, group: Cgroup | None) -> None:
+        """Have the runtime forget a container and kill what it still has, in the background."""
+        if id_ in self._shared.deletions:
+            return
+
+        def done() -> None:
+            ended_fd = self._shared.deletions.pop(id_)
+            try:
+                if group is not None:
+                    group.remove()
+            finally:
+                os.eventfd_write(ended_fd, 1)
+                os.close(ended_fd)
+
+        def failed(error: BaseException) -> None:
+            self._shared.report(error)
+            done()
+
+        change = self._change(["delete", "--force", id_], self._shared.open_desk(self._root))
+        self._shared.deletions[id_] = os.eventfd(0, os.EFD_CLOEXEC)
+        change.then(done, failed)
+
+    def _change(self, words: list[str], desk: Desk, ended_fd: int = -1) -> ForeignChange:
+        try:
+            return ForeignChange(self._shared, self._spawn(words, desk), desk, ended_fd)
+        except BaseException:
+            desk.clear()
+            if ended_fd >= 0:
+                os.close(ended_fd)
+            raise
+
+    def _spawn(
+        self,
+        words: Sequence[str],
+        desk: Desk,
+        *,
+        stdio: Stdio | None = None,
+        complete: Callable[[], None] | None = None,
+        flags: int = 0,
+    ) -> Command:
+        log = ["--root", self._state, "--log", desk.file("log"), "--log-format", "json"]
+        command = spawn(
+            self._path,
+            [*self._arguments, *log, *words],
+            desk,
+            self._shared.ended,
+            streams=[stdio.stdin, stdio.stdout, stdio.stderr] if stdio else None,
+            complete=complete,
+            flags=flags,
+        )
+        return self._shared.began(command)
+
+
+class ForeignChange:
+    """A command that changes a container, under way (``contracts.Pending``)."""
+
+    def __init__(
+        self, shared: ForeignRuntimes, command: Command, desk: Desk, ended_fd: int = -1
+    ) -> None:
+        """Own the desk and ``ended_fd``, a pidfd whose end explains a failure."""
+        self._shared = shared
+        self._command = command
+        self._desk = desk
+        self._ended_fd = ended_fd
+        self._is_late = False
+
+    def then(self, done: Done, failed: Failed) -> None:
+        """Call one of both, once, when the command has ended."""
+        loop, fd = self._shared.loop, self._command.fileno()
+        timer = loop.call_later(_PATIENCE_S, self._lose_patience)
+
+        def ended(_events: int) -> None:
+            loop.unwatch(fd)
+            timer.cancel()
+            try:
+                self._conclude()
+            except Exception as error:  # noqa: BLE001 - whoever asked must hear it
+                failed(error)
+            else:
+                done()
+
+        loop.watch(fd, READ, ended)
+
+    def _conclude(self) -> None:
+        try:
+            self._command.finish()
+        except InternalError as error:
+            if self._is_late:
+                raise DeadlineError(f"the runtime did not answer in {_PATIENCE_S:.0f} s") from error
+            if self._ended_fd >= 0 and has_ended(self._ended_fd):
+                raise NotFoundError("the container has ended") from error
+            raise
+        finally:
+            self._desk.clear()
+            if self._ended_fd >= 0:
+                os.close(self._ended_fd)
+
+    def _lose_patience(self) -> None:
+        self._is_late = True
+        os.kill(self._command.pid, SIGKILL)  # our child, not yet reaped: the number is its own
+
+
+def _results(desk: Desk, stdio: Stdio | None) -> list[str]:
+    """Return the flags that say where a runtime leaves the process it makes, and its terminal."""
+    console = [] if stdio is not None else ["--console-socket", desk.listen()]
+    return ["--pid-file", desk.file("pid"), *console]
+
+
+def _kill(container_id: str, init_pidfd: int) -> None:
+    try:
+        pidfd_send_signal(init_pidfd, SIGKILL)
+    except ProcessLookupError as error:
+        raise NotFoundError(f"container {container_id} is not running") from error
+
+
+def _pid_of(pidfd: int) -> int:
+    """Return the number of the process behind a pidfd, at most 0 when it has been reaped."""
+    with open(f"/proc/self/fdinfo/{pidfd}", encoding="ascii") as file:
+        return int(next(line for line in file if line.startswith("Pid:")).split()[1])

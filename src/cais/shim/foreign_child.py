@@ -1,0 +1,169 @@
+"""What happens in a copy of the shim before it becomes a foreign runtime's command.
+
+A runtime is handed a plain bundle: a root it can find, and a user in numbers. The root is mounted
+in a mount namespace that only this command (and what it makes of it) sees, so that the host's
+mount table never shows it; users are looked up in the image's own files, below the root, before
+any file of the image can be executed. Nothing is imported here: the interpreter's search paths
+are emptied first (see ``cais.runtime.child``).
+
+Spec: docs/architecture.md 3.2; OCI runtime-spec 1.2; openat2(2) RESOLVE_IN_ROOT.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+
+from cais.linux import mount, process
+from cais.runtime import child, placement, plan, root_layers, settle
+from cais.runtime.mounts import parse_root_mount
+from cais.runtime.plan import ProcessPlan
+from cais.runtime.root_plan import RootPlan
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any, NoReturn
+
+    from cais.linux.process import Program
+    from cais.runtime.channel import Channel
+
+    Document = dict[str, Any]
+
+ROOT_NAME = "rootfs"
+_ORDINARY_OOM_SCORE = 0  # the shim's own protects it, and must not reach what a container runs
+
+
+class Bundle:
+    """A container's documents, read and checked before the copy is made."""
+
+    def __init__(self, path: str) -> None:
+        """Read them.
+
+        Raises:
+            CaisError: as the runtime's own reading of a bundle.
+
+        """
+        self.path = path
+        self.config: Document = plan.load_config(path)  # type: ignore[assignment]
+        extras = plan.load_extras(path)
+        self._process = ProcessPlan(self.config["process"])
+        plan.apply_extras(self._process, extras)
+        self._root = RootPlan(path)
+        self._root.layers = [parse_root_mount(entry) for entry in extras.get("rootfs") or ()]
+        os.makedirs(os.path.join(path, ROOT_NAME), 0o755, exist_ok=True)
+
+    def complete(self) -> None:
+        """Mount the root and put the user's numbers into ``config.json``. In the child only."""
+        target = os.path.join(self.path, self.config.get("root", {}).get("path", ROOT_NAME))
+        if self._root.layers:
+            _keep_mounts_here(target)
+            root_layers.open_layers(self._root)
+            mount.place_at(self._root.layers[0].tree_fd, target)
+        root_fd = os.open(target, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        for layer in self._root.layers[1:]:
+            placement.place(layer, root_fd)
+        _resolve(self.config["process"], self._process, root_fd)
+        _write(os.path.join(self.path, "config.json"), self.config)
+
+
+class ExecDocument:
+    """An exec's process document, read and checked before the copy is made."""
+
+    def __init__(self, document: str, bundle: str, init_pid: int) -> None:
+        """Read it. CaisError: as the runtime's own reading."""
+        self._plan, _ = plan.load_exec(document, bundle)
+        self._document = _load(document)["process"]
+        self._init_pid = init_pid
+        self.path = ""
+        """Where ``complete`` writes it; set before the copy is made."""
+
+    def complete(self) -> None:
+        """Put the user's numbers into the document. In the child only."""
+        flags = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+        root_fd = os.open(f"/proc/{self._init_pid}/root", flags)
+        _resolve(self._document, self._plan, root_fd)
+        _write(self.path, self._document)
+
+
+def run(
+    line: Channel,
+    program: tuple[bytes, Program],
+    streams: Sequence[int],
+    ignored: Sequence[int],
+    complete: Callable[[], None] | None,
+) -> NoReturn:
+    """Become the command; what fails before is said over ``line``."""
+    try:
+        child.isolate([line.fileno(), *streams])
+        settle.reset_signals(ignored)
+        settle.adjust_oom_score(_ORDINARY_OOM_SCORE)
+        os.setsid()
+        os.umask(0o022)
+        if complete is not None:
+            complete()
+        for number, fd in enumerate(streams):
+            os.dup2(fd, number)
+        process.close_all_but([0, 1, 2, line.fileno()])
+        path, arguments = program
+        arguments.execute(path)
+    except BaseException as error:  # noqa: BLE001 - must not return into the parent's frames
+        child.report(line, error)
+    os._exit(1)
+
+
+def _resolve(document: Document, wanted: ProcessPlan, root_fd: int) -> None:
+    """Write numbers for the user, his groups and his home into a process document."""
+    identity = settle.resolve_identity(wanted, root_fd)
+    document["user"] = {
+        **document.get("user", {}),
+        "uid": identity.uid,
+        "gid": identity.gid,
+        "additionalGids": list(identity.groups),
+    }
+    document["env"] = [os.fsdecode(item) for item in wanted.env]
+
+
+def _keep_mounts_here(path: str) -> None:
+    """Let what is mounted below ``path`` stay in this namespace; what others mount still comes in.
+
+    Only the mount that holds ``path`` changes: the bind sources of a container, which are elsewhere
+    as a rule, keep their peers, which ``rshared`` and ``rslave`` need.
+    """
+    root_fd = _mount_root(path)
+    mount.set_attributes(root_fd, propagation=mount.MS_SLAVE)
+    os.close(root_fd)
+
+
+def _mount_root(path: str) -> int:
+    """Return the top directory of the mount that holds ``path``."""
+    flags = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+    fd = os.open(path, flags)
+    while True:
+        parent_fd = os.open("..", flags, dir_fd=fd)
+        is_root = os.path.samestat(os.fstat(parent_fd), os.fstat(fd))
+        if is_root or _mount_id(parent_fd) != _mount_id(fd):
+            os.close(parent_fd)
+            return fd
+        os.close(fd)
+        fd = parent_fd
+
+
+def _mount_id(fd: int) -> bytes:
+    with open(f"/proc/self/fdinfo/{fd}", "rb") as file:
+        return next(line for line in file if line.startswith(b"mnt_id:"))
+
+
+def _load(path: str) -> Document:
+    with open(path, "rb") as file:
+        document: Document = json.load(file)
+    return document
+
+
+def _write(path: str, document: Document) -> None:
+    """Replace a document as a whole: who reads it meanwhile sees the old one or the new one."""
+    temporary = f"{path}.new"
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with open(fd, "wb") as file:
+        file.write(json.dumps(document).encode())
+    os.rename(temporary, path)

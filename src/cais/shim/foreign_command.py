@@ -1,0 +1,301 @@
+"""One run of a foreign runtime's command: a child watched by its pidfd, never waited for.
+
+A command has a desk, a directory of its own that goes when it ends:
+
+    <root>/commands/<n>/log            what the runtime says of itself, JSON lines
+                        pid            the process it made
+                        console.sock   where it sends the terminal of that process
+                        ...            what it is given
+
+Spec: runc(8): --log, --log-format, --pid-file, --console-socket.
+"""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import errno
+import json
+import os
+import select
+import socket
+from signal import SIGKILL, pidfd_send_signal
+
+from cais.errors import UnavailableError
+from cais.linux import process
+from cais.runtime import channel as channels
+from cais.runtime.launch import LaunchError
+from cais.shim import foreign_child
+from cais.shim.protocol import with_directory
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from cais.runtime.channel import Channel
+
+_ENVIRONMENT = [b"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"]
+_LOG_TAIL = 64 << 10
+_SOCKET_PATH_LIMIT = 107
+# What runtimes put before the reason; the engine has Docker's own words for it.
+_PREFIXES = (
+    *("runc create failed: ", "runc exec failed: ", "runc start failed: "),
+    *("unable to start container process: ", "container_linux.go:"),
+)
+_NOT_FOUND = ("executable file not found", "no such file or directory")
+_NOT_FOUND_CRUN = ("executable file `", "not found")
+
+
+class Desk:
+    """The directory of one command; a context manager."""
+
+    def __init__(self, path: str) -> None:
+        """Make it."""
+        os.makedirs(path, 0o700)
+        self.path = path
+        self._listener: socket.socket | None = None
+        self._directory_fd = -1
+
+    def __enter__(self) -> Desk:  # noqa: PYI034 - Self would import typing
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.clear()
+
+    def file(self, name: str) -> str:
+        """Return the path of a file here."""
+        return f"{self.path}/{name}"
+
+    def listen(self) -> str:
+        """Wait for a terminal; return the path of the socket as the runtime may name it."""
+        path = self.file("console.sock")
+        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        with_directory(path, self._listener.bind)
+        self._listener.listen(1)
+        self._listener.settimeout(0)
+        if len(os.fsencode(path)) <= _SOCKET_PATH_LIMIT:
+            return path
+        self._directory_fd = os.open(self.path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        return f"/proc/{os.getpid()}/fd/{self._directory_fd}/console.sock"
+
+    def take_terminal(self) -> int:
+        """Return the terminal that was sent (owned). LaunchError: none was."""
+        assert self._listener is not None
+        try:
+            with self._listener.accept()[0] as sender:
+                sender.settimeout(0)
+                space, flags = socket.CMSG_SPACE(4), socket.MSG_CMSG_CLOEXEC
+                _, ancillary, _, _ = sender.recvmsg(4096, space, flags)
+        except OSError as exc:
+            raise LaunchError(f"the runtime sent no terminal: {exc.strerror}") from exc
+        fds = array.array("i")
+        for level, kind, data in ancillary:
+            if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+                fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
+        if len(fds) == 1 and os.isatty(fds[0]):
+            return fds[0]
+        for fd in fds:
+            os.close(fd)
+        raise LaunchError("the runtime sent something that is no terminal")
+
+    def read_pid(self) -> int:
+        """Return the process the runtime made. LaunchError: it names none."""
+        try:
+            with open(self.file("pid"), encoding="ascii") as file:
+                return int(file.read(32))
+        except (OSError, ValueError) as exc:
+            raise LaunchError(f"the runtime names no process: {exc}") from exc
+
+    def explanation(self) -> str:
+        """Return the last error the runtime logged, "" if there is none."""
+        for name in ("log", "stderr"):
+            for line in reversed(_tail(self.file(name)).splitlines()):
+                if reason := _reason(line):
+                    return reason
+        return ""
+
+    def clear(self) -> None:
+        """Delete the directory; idempotent."""
+        if self._listener is not None:
+            self._listener.close()
+        if self._directory_fd >= 0:
+            os.close(self._directory_fd)
+            self._directory_fd = -1
+        try:
+            for name in os.listdir(self.path):
+                os.unlink(self.file(name))
+            os.rmdir(self.path)
+        except FileNotFoundError:
+            return
+
+
+class Command:
+    """A command under way. Its owner polls ``fileno()``, then calls ``finish()``; or ``abort()``.
+
+    ``ended`` is called once, when it has been reaped.
+    """
+
+    def __init__(
+        self,
+        child: tuple[int, int],
+        line: Channel,
+        desk: Desk,
+        name: str,
+        ended: Callable[[Command], None],
+    ) -> None:
+        self.pid, self._pidfd = child
+        self._line = line
+        self._desk = desk
+        self._name = name
+        self._ended = ended
+
+    def fileno(self) -> int:
+        """Return what becomes readable when the command has ended."""
+        return self._pidfd
+
+    def finish(self) -> None:
+        """Reap the command, which has ended.
+
+        Raises:
+            LaunchError: it failed; the text is the runtime's own.
+
+        """
+        code = process.reap(self._pidfd)
+        assert code is not None, "finish() is for a command that has ended"
+        try:
+            message = self._line.receive()[0]
+        except BlockingIOError:  # a descendant holds the other end: then it was executed
+            message = None
+        self._close()
+        if message is not None:
+            raise _error_of(message)
+        if code:
+            said = self._desk.explanation() or f"{self._name} ended with status {code}"
+            raise failure(said)
+
+    def abort(self) -> None:
+        """Kill and reap it; idempotent.
+
+        Blocks: for as long as the kernel needs to end a killed process.
+        """
+        if self._pidfd < 0:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            pidfd_send_signal(self._pidfd, SIGKILL)
+        os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED)
+        self._close()
+
+    def _close(self) -> None:
+        os.close(self._pidfd)
+        self._pidfd = -1
+        self._line.close()
+        self._ended(self)
+
+
+def spawn(
+    path: str,
+    arguments: Sequence[str],
+    desk: Desk,
+    ended: Callable[[Command], None],
+    *,
+    streams: Sequence[int] | None = None,
+    complete: Callable[[], None] | None = None,
+    flags: int = 0,
+) -> Command:
+    """Start ``path`` with ``arguments``.
+
+    Args:
+        path: of the runtime.
+        arguments: all but the first, which is the path.
+        desk: where its log goes.
+        ended: see ``Command``.
+        streams: the command's 0, 1 and 2 (borrowed), which become those of a container; without
+            them it has /dev/null, and what it says is kept on the desk.
+        complete: called in the child before the command is executed.
+        flags: CLONE_NEW* of the child.
+
+    Raises:
+        UnavailableError: no process or descriptor is left.
+
+    """
+    words = [os.fsencode(word) for word in (path, *arguments)]
+    program = (words[0], process.Program(words, _ENVIRONMENT))
+    ours, theirs = channels.open_channel()
+    own: list[int] = [] if streams else _open_quiet(desk)
+    try:
+        ignored = process.ignored_signals()
+        pid, pidfd = process.clone(flags)
+        if pid == 0:
+            foreign_child.run(theirs, program, streams or own, ignored, complete)
+    except OSError as exc:
+        ours.close()
+        raise UnavailableError(f"cannot start {path}: {exc}") from exc
+    finally:
+        theirs.close()
+        for fd in own:
+            os.close(fd)
+    return Command((pid, pidfd), ours, desk, os.path.basename(path), ended)
+
+
+def has_ended(pidfd: int) -> bool:
+    """Whether the process behind a pidfd has ended, reaped or not."""
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    return bool(poll.poll(0))
+
+
+def failure(said: str) -> LaunchError:
+    """Return the error for what a runtime says, with the fault where Docker sees it."""
+    for prefix in _PREFIXES:
+        said = said.removeprefix(prefix)
+    lower = said.lower()
+    if os.strerror(errno.EACCES).lower() in lower:
+        return LaunchError(said, errno=errno.EACCES, kind="not-permitted")
+    if os.strerror(errno.ENOTDIR).lower() in lower:
+        return LaunchError(said, errno=errno.ENOTDIR)
+    if "chdir to cwd" in lower:
+        return LaunchError(said, errno=errno.ENOENT, kind="workdir")
+    if any(text in lower for text in _NOT_FOUND) or all(text in lower for text in _NOT_FOUND_CRUN):
+        return LaunchError(said, errno=errno.ENOENT, kind="not-found")
+    return LaunchError(said)
+
+
+def _open_quiet(desk: Desk) -> list[int]:
+    null_fd = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+    try:
+        said_fd = os.open(desk.file("stderr"), flags, 0o600)
+    except OSError:
+        os.close(null_fd)
+        raise
+    return [null_fd, os.dup(null_fd), said_fd]
+
+
+def _error_of(message: dict[str, object]) -> LaunchError:
+    facts = message.get("error")
+    if not isinstance(facts, dict):
+        return LaunchError("the runtime's child sent a message nobody knows")
+    return LaunchError(str(facts["message"]), errno=int(facts["errno"]), kind=facts["kind"])
+
+
+def _reason(line: str) -> str:
+    """Return the text of a log line at the level of errors; a line that is no JSON is a text."""
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        return line.strip()
+    if not isinstance(entry, dict) or entry.get("level") not in ("error", "fatal", None):
+        return ""
+    return str(entry.get("msg", "")).strip()
+
+
+def _tail(path: str) -> str:
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return ""
+    try:
+        offset = max(0, os.fstat(fd).st_size - _LOG_TAIL)
+        return os.pread(fd, _LOG_TAIL, offset).decode(errors="replace")
+    finally:
+        os.close(fd)
