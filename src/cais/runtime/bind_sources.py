@@ -20,6 +20,11 @@ def open_bind(entry: MountPlan) -> None:
     entry.tree_fd = mount.clone_tree(entry.source, recursive=entry.recursive)
     if entry.idmap_fd >= 0:
         mount.map_identities(entry.tree_fd, entry.idmap_fd, recursive=entry.idmap_deep)
+    set_attributes(entry)
+
+
+def set_attributes(entry: MountPlan) -> None:
+    """Apply the options about a bind's mount(s) to what is open at ``entry.tree_fd``."""
     if entry.set or entry.clear:
         mount.set_attributes(entry.tree_fd, set_bits=entry.set, clear_bits=entry.clear)
     if entry.deep_set or entry.deep_clear:

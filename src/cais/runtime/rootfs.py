@@ -27,6 +27,7 @@ from cais.runtime import (
     pivot,
     placement,
     root_layers,
+    small_files,
     sysctls,
 )
 from cais.runtime.launch import LaunchError
@@ -82,7 +83,7 @@ def open_sources(plan: RootPlan, pid_namespace_fd: int = -1) -> None:
         with explained(entry):
             if entry.kind in cgroup_mounts.KINDS:
                 cgroup_mounts.open_mount(plan, entry)
-            elif entry.kind not in ("bind", "remount"):
+            elif entry.kind not in ("bind", "remount", small_files.KIND):
                 if entry.kind == "proc" and pid_namespace_fd >= 0:
                     entry.options.append(("pidns", f"/proc/self/fd/{pid_namespace_fd}"))
                 entry.tree_fd = _new_mount(entry)
@@ -92,9 +93,23 @@ def open_sources(plan: RootPlan, pid_namespace_fd: int = -1) -> None:
 
 def enter(plan: RootPlan) -> int:
     """Make the root "/" and return its descriptor (O_PATH semantics, owned)."""
+    small_files.open_trees([entry for entry in plan.mounts if entry.kind == small_files.KIND])
     root = plan.layers[0]
     with explained(root):
         pivot.enter(root.tree_fd)
+    for layer in plan.layers[1:]:
+        placement.place(layer, root.tree_fd)
+    return root.tree_fd
+
+
+def show(plan: RootPlan, place_fd: int) -> int:
+    """Put the root on the directory ``place_fd`` and return its descriptor, as ``enter`` does.
+
+    It is not "/" yet: ``assemble`` may follow, and ``pivot.enter_placed`` must.
+    """
+    root = plan.layers[0]
+    with explained(root):
+        mount.place(root.tree_fd, place_fd)
     for layer in plan.layers[1:]:
         placement.place(layer, root.tree_fd)
     return root.tree_fd
