@@ -103,6 +103,15 @@ def build_mounts(
     return defaults + asked
 
 
+def small_files(files: Mapping[str, str], points: Iterable[MountPoint]) -> list[str]:
+    """Return ``files`` of ``cais.json``: those of the engine's files no mount asked for replaces.
+
+    The container gets copies of bounded size, so that it cannot fill the host through them.
+    """
+    taken = {point.destination for point in points}
+    return [destination for destination in files if destination not in taken]
+
+
 def rootfs_propagation(points: Iterable[MountPoint]) -> str | None:
     """Return what the root must be so that mounts can come in and go out; None for private."""
     wanted = {point.propagation.removeprefix("r") for point in points}
