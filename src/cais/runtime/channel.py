@@ -6,8 +6,6 @@ and nothing of the container's configuration travels here: the child inherits th
 
 from __future__ import annotations
 
-import array
-import json
 import os
 import struct
 from _socket import (  # socket builds enums: 5 ms of start-up
@@ -30,6 +28,7 @@ from _socket import (  # socket builds enums: 5 ms of start-up
 )
 
 from cais.errors import InternalError
+from cais.spec import json_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,7 +40,7 @@ PACKET_LIMIT_BYTES = 65536
 TEXT_LIMIT = 8192  # of an error message: a path can be 4 KiB, a packet holds it twice
 CHILD_FD = 3  # where the child keeps its end
 _CREDENTIALS = struct.Struct("iII")  # struct ucred: pid, uid, gid
-_FD_BYTES = 4
+_FD = struct.Struct("i")
 
 
 class ChannelError(InternalError):
@@ -74,15 +73,15 @@ class Channel:
 
         Blocks: while the other side's buffer is full.
         """
-        data = json.dumps(message).encode()
+        data = json_text.encode(message).encode()
         if len(data) > PACKET_LIMIT_BYTES:
             raise ChannelError(f"message of {len(data)} bytes is over {PACKET_LIMIT_BYTES}")
-        rights = [(SOL_SOCKET, SCM_RIGHTS, array.array("i", [fd]))] if fd >= 0 else []
+        rights = [(SOL_SOCKET, SCM_RIGHTS, _FD.pack(fd))] if fd >= 0 else []
         self._socket.sendmsg([data], rights, MSG_NOSIGNAL)
 
     def say(self, message: dict[str, Any]) -> None:
         """Send one message with write(2), which the strictest system-call filter still allows."""
-        os.write(self._socket.fileno(), json.dumps(message).encode())
+        os.write(self._socket.fileno(), json_text.encode(message).encode())
 
     def wait_for_word(self) -> None:
         """Wait until the parent has said something, with read(2); exit when it is gone."""
@@ -100,14 +99,16 @@ class Channel:
         flags = MSG_CMSG_CLOEXEC | (0 if wait else MSG_DONTWAIT)
         try:
             data, ancillary, state, _ = self._socket.recvmsg(
-                PACKET_LIMIT_BYTES, CMSG_SPACE(_CREDENTIALS.size) + CMSG_LEN(_FD_BYTES), flags
+                PACKET_LIMIT_BYTES, CMSG_SPACE(_CREDENTIALS.size) + CMSG_LEN(_FD.size), flags
             )
         except ConnectionResetError:
             return None, -1
-        fds = array.array("i")
+        fds: list[int] = []
         for level, kind, content in ancillary:
             if (level, kind) == (SOL_SOCKET, SCM_RIGHTS):
-                fds.frombytes(content[: len(content) - len(content) % fds.itemsize])
+                fds += (
+                    fd for (fd,) in _FD.iter_unpack(content[: len(content) // _FD.size * _FD.size])
+                )
             elif (level, kind) == (SOL_SOCKET, SCM_CREDENTIALS):
                 self.sender = _CREDENTIALS.unpack(content)[0]
         if not data and not fds:
@@ -133,7 +134,7 @@ def adopt(fd: int) -> Channel:
 
 def _decode(data: bytes) -> dict[str, Any]:
     try:
-        message = json.loads(data)
+        message = json_text.decode(data)
     except (ValueError, RecursionError) as error:
         raise ChannelError(f"not a message: {error}") from None
     if not isinstance(message, dict):

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from signal import pidfd_send_signal
 
 from cais.errors import ConflictError, InvalidArgumentError
 from cais.linux import namespaces, process
+from cais.linux.signals import pidfd_send_signal
 from cais.runtime import channel, child, groups, joiner, plan
 from cais.runtime.launch import Launch, LaunchError
 

@@ -5,8 +5,6 @@ Spec: seccomp(2); docs/architecture.md 3.2 (``cais.json`` "seccomp") and 4.
 
 from __future__ import annotations
 
-import json
-
 from cais.errors import InvalidArgumentError
 from cais.linux import seccomp
 
@@ -52,7 +50,7 @@ def load(config: Config, extras: Mapping[str, Any]) -> Filter | None:
     document = config.get("linux", {}).get("seccomp")
     if document is None:
         return None
-    text = json.dumps(document, sort_keys=True)
+    text = repr(document)
     if text not in _programs:
         # Only here: a container that comes with a compiled program never pays for this import.
         from cais.linux.seccomp import compiler

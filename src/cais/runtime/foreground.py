@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import os
 import select
-import signal
 import termios
 from _socket import AF_UNIX, SCM_RIGHTS, SOCK_CLOEXEC, SOCK_STREAM, SOL_SOCKET, socket
 from fcntl import ioctl
 from struct import pack
 
-from cais.linux import process, terminal
+from cais.linux import process, signals, terminal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,9 +33,9 @@ class Front:
     def __init__(self) -> None:
         self._read_fd, write_fd = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._write_fd = write_fd
-        signal.set_wakeup_fd(write_fd, warn_on_full_buffer=False)
+        signals.set_wakeup_fd(write_fd, warn_on_full_buffer=False)
         for name in (*_FORWARDED, "SIGWINCH"):
-            signal.signal(getattr(signal, name), lambda *_: None)
+            signals.signal(signals.find_number(name), lambda *_: None)
 
     def stay(self, running: Running) -> int:
         """Serve the process until it ends; return its exit code.
@@ -77,12 +76,12 @@ class Front:
 
     def _pass_signals(self, running: Running) -> None:
         for number in os.read(self._read_fd, 512):
-            if number == signal.SIGWINCH:
+            if number == signals.SIGWINCH:
                 if running.terminal_fd is not None:
                     _copy_size(running.terminal_fd)
                 continue
             try:
-                signal.pidfd_send_signal(running.pidfd, number)
+                signals.pidfd_send_signal(running.pidfd, number)
             except ProcessLookupError:
                 return
 

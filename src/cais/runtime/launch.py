@@ -17,10 +17,10 @@ stuck (a dead network file system) stalls nobody else.
 from __future__ import annotations
 
 import os
-from signal import SIGKILL, pidfd_send_signal
 
 from cais.errors import InternalError
 from cais.linux.process import start_ticks
+from cais.linux.signals import SIGKILL, pidfd_send_signal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

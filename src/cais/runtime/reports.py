@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
-import signal
 import sys
 import time
 
 from cais.errors import InvalidArgumentError
-from cais.linux import credentials, namespaces
+from cais.linux import credentials, namespaces, signals
 from cais.runtime.mounts import known_options
+from cais.spec import json_text
 from cais.spec.runtime import OCI_VERSION
 
 TYPE_CHECKING = False
@@ -66,9 +65,9 @@ class Log:
             return
         now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         if self._json:
-            line = json.dumps({"level": level, "msg": text, "time": now})
+            line = json_text.encode({"level": level, "msg": text, "time": now})
         else:
-            line = f'time="{now}" level={level} msg={json.dumps(text)}'
+            line = f'time="{now}" level={level} msg={json_text.encode(text)}'
         with open(self._path, "a") as file:
             file.write(line + "\n")
 
@@ -90,20 +89,20 @@ def parse_signal(text: str) -> int:
     """
     if text.isascii() and text.isdigit():
         number = int(text)
-        if 0 < number < signal.NSIG:
+        if 0 < number < signals.NSIG:
             return number
     name = text.upper()
-    found = getattr(signal, name if name.startswith("SIG") else f"SIG{name}", None)
-    if not isinstance(found, signal.Signals):
+    found = signals.find_number(name if name.startswith("SIG") else f"SIG{name}")
+    if found is None:
         raise InvalidArgumentError(f'unknown signal "{text}"')
-    return int(found)
+    return found
 
 
 def exec_document(given: Arguments, process: Process) -> dict[str, Any]:
     """Return the document of an exec from its flags and the container's process."""
     if given.has("process"):
         with open(given.text("process"), "rb") as file:
-            return {"process": json.loads(file.read())}
+            return {"process": json_text.decode(file.read())}
     if len(given.rest) < 2:
         raise InvalidArgumentError("process args cannot be empty")
     wanted: dict[str, Any] = {**process, "args": given.rest[1:], "terminal": given.has("tty")}
@@ -131,7 +130,7 @@ def resources(given: Arguments) -> Resources:
         path = given.text("resources")
         text = sys.stdin.read() if path == "-" else _read(path)
         try:
-            document: Resources = json.loads(text)
+            document: Resources = json_text.decode(text)
         except ValueError as error:
             raise InvalidArgumentError(f"invalid resources: {error}") from error
         return document

@@ -12,9 +12,9 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-from signal import SIG_SETMASK, pthread_sigmask
 
 from cais.linux import credentials, paths, process, rlimits, terminal
+from cais.linux.signals import SIG_SETMASK, pthread_sigmask
 from cais.linux.syscalls import KernelError
 from cais.runtime import devices, executable, users
 from cais.runtime.launch import LaunchError

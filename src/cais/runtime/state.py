@@ -9,7 +9,6 @@ The directory is made with O_EXCL semantics: who makes it owns the name.
 
 from __future__ import annotations
 
-import json
 import os
 import time
 
@@ -17,6 +16,7 @@ from cais.errors import AlreadyExistsError, InvalidArgumentError, NotFoundError
 from cais.linux import process
 from cais.runtime import container
 from cais.runtime.plan import load_config
+from cais.spec import json_text
 from cais.spec.runtime import OCI_VERSION
 
 TYPE_CHECKING = False
@@ -129,7 +129,7 @@ def save(directory: str, container_id: str, bundle: str, pid: int, start_ticks: 
         "owner": os.getuid(),
     }
     with open(f"{directory}/state.json.new", "w") as file:
-        json.dump(facts, file)
+        file.write(json_text.encode(facts))
     os.rename(f"{directory}/state.json.new", f"{directory}/state.json")
     return Record(directory, facts)
 
@@ -146,7 +146,7 @@ def load(root: str, container_id: str) -> Record:
     directory = f"{root}/{container_id}"
     try:
         with open(f"{directory}/state.json", "rb") as file:
-            return Record(directory, json.loads(file.read()))
+            return Record(directory, json_text.decode(file.read()))
     except FileNotFoundError:
         raise NotFoundError("container does not exist") from None
 

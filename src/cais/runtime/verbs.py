@@ -5,10 +5,8 @@ Spec: OCI runtime-spec 1.2, runtime.md; the command line is runc's.
 
 from __future__ import annotations
 
-import json
 import os
 import select
-import signal
 import sys
 import time
 
@@ -20,9 +18,11 @@ from cais.errors import (
     UnsupportedError,
 )
 from cais.linux import process
+from cais.linux.signals import SIGKILL
 from cais.runtime import arguments, container, foreground, reports, state
 from cais.runtime.launch import LaunchError, Stdio
 from cais.runtime.plan import load_config
+from cais.spec import json_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -163,7 +163,7 @@ def _exec(root: str, words: list[str], log: reports.Log) -> int:
     front = None if given.has("detach") else foreground.Front()
     path = f"{record.directory}/exec-{os.getpid()}.json"
     with open(path, "w") as file:
-        json.dump(document, file)
+        file.write(json_text.encode(document))
     pidfd = os.pidfd_open(record.pid)
     try:
         stdio = None if needs_terminal else Stdio(0, 1, 2)
@@ -176,7 +176,7 @@ def _exec(root: str, words: list[str], log: reports.Log) -> int:
 
 
 def _state(root: str, words: list[str], _: reports.Log) -> int:
-    sys.stdout.write(json.dumps(_one(root, words).document(), indent=2) + "\n")
+    sys.stdout.write(json_text.encode(_one(root, words).document(), indent=2) + "\n")
     return 0
 
 
@@ -209,7 +209,7 @@ def _delete(root: str, words: list[str], _: reports.Log) -> int:
     if status == "running" and not given.has("force"):
         raise ConflictError(f"cannot delete container {container_id} that is not stopped: {status}")
     if status != "stopped":
-        _send(record.pid, signal.SIGKILL)
+        _send(record.pid, SIGKILL)
         _wait_until_stopped(record)
     container.destroy(record.id, record.bundle)
     record.remove()
@@ -224,7 +224,7 @@ def _list(root: str, words: list[str], _: reports.Log) -> int:
     if given.has("quiet"):
         sys.stdout.writelines(f"{record.id}\n" for record in records)
     elif given.text("format") == "json":
-        sys.stdout.write(json.dumps([record.document() for record in records]) + "\n")
+        sys.stdout.write(json_text.encode([record.document() for record in records]) + "\n")
     else:
         sys.stdout.write(reports.table([record.document() for record in records]))
     return 0
@@ -237,7 +237,7 @@ def _ps(root: str, words: list[str], _: reports.Log) -> int:
     record = state.load(root, given.rest[0])
     pids = container.cgroup_of(record.id, record.bundle).pids()
     if given.text("format", "table") == "json":
-        sys.stdout.write(json.dumps(pids) + "\n")
+        sys.stdout.write(json_text.encode(pids) + "\n")
     else:
         sys.stdout.write(reports.processes(pids))
     return 0
@@ -276,14 +276,14 @@ def _spec(_: str, words: list[str], __: reports.Log) -> int:
     path = os.path.join(given.text("bundle", "."), "config.json")
     try:
         with open(path, "x") as file:
-            file.write(json.dumps(reports.example_config(), indent="\t") + "\n")
+            file.write(json_text.encode(reports.example_config(), indent="\t") + "\n")
     except FileExistsError:
         raise ConflictError("File config.json exists. Remove it first") from None
     return 0
 
 
 def _features(_: str, __: list[str], ___: reports.Log) -> int:
-    sys.stdout.write(json.dumps(reports.features(), indent=4) + "\n")
+    sys.stdout.write(json_text.encode(reports.features(), indent=4) + "\n")
     return 0
 
 

@@ -6,13 +6,34 @@ rules between members (``check_rules``).
 
 from __future__ import annotations
 
-import re
-
-from cais.spec.schema import array, boolean, integer, mapping, record, string
+from cais.spec.schema import (
+    array,
+    boolean,
+    filled,
+    integer,
+    made_of,
+    mapping,
+    matching,
+    record,
+    string,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cais.spec.runtime import Config, Linux, Process
+
+_NAME = "ABCDEFGHIJKLMNOPQRSTUVWXYZ_0123456789"
+_SUFFIX = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789.+-")
+
+
+def _is_version(text: str) -> bool:
+    """Test for a version 1 of the specification, such as ``1.2.0`` and ``1.0.2-dev``."""
+    numbers, mark, suffix = text.replace("+", "-", 1).partition("-")
+    major, *rest = numbers.split(".")
+    if mark and not (suffix and _SUFFIX.issuperset(suffix)):
+        return False
+    return major == "1" and len(rest) == 2 and all(n.isascii() and n.isdigit() for n in rest)
+
 
 INT32 = integer(-(2**31), 2**31 - 1)
 INT64 = integer(-(2**63), 2**63 - 1)
@@ -21,8 +42,9 @@ UINT32 = integer(0, 2**32 - 1)
 UINT64 = integer(0, 2**64 - 1)
 TEXT = string()
 TEXTS = array(TEXT)
-PATH = string(pattern=r"(?s).+")
-ABSOLUTE = string(pattern=r"(?s)/.*")
+_CPU_LIST = string(lambda text: not text.strip("0123456789, -"))
+PATH = string(filled)
+ABSOLUTE = string(lambda text: text.startswith("/"))
 
 _ID_MAPPINGS = array(record({"containerID": UINT32, "hostID": UINT32, "size": UINT32}, {}))
 _ACTION = string(
@@ -42,10 +64,10 @@ SECCOMP = record(
     {"defaultAction": _ACTION},
     {
         "defaultErrnoRet": UINT32,
-        "flags": array(string(pattern=r"SECCOMP_FILTER_FLAG_[A-Z_]+")),
+        "flags": array(string(made_of(_NAME, prefix="SECCOMP_FILTER_FLAG_"))),
         "listenerPath": TEXT,
         "listenerMetadata": TEXT,
-        "architectures": array(string(pattern=r"SCMP_ARCH_[A-Z0-9_]+")),
+        "architectures": array(string(made_of(_NAME, prefix="SCMP_ARCH_"))),
         "syscalls": array(
             record(
                 {"names": array(TEXT, at_least=1), "action": _ACTION},
@@ -99,7 +121,11 @@ _MEMORY = record(
 )
 _DEVICE_RULE = record(
     {"allow": boolean},
-    {"type": string(pattern="[abc]?"), **_DEVICE_NUMBERS, "access": string(pattern="[rwm]*")},
+    {
+        "type": string(choices=("", "a", "b", "c")),
+        **_DEVICE_NUMBERS,
+        "access": string(lambda text: not text.strip("rwm")),
+    },
 )
 RESOURCES = record(
     {},
@@ -110,7 +136,7 @@ RESOURCES = record(
         "pids": record({"limit": INT64}, {}),
         "blockIO": _BLOCK_IO,
         "hugepageLimits": array(
-            record({"pageSize": string(pattern="[1-9][0-9]*[KMG]B"), "limit": UINT64}, {})
+            record({"pageSize": string(matching("[1-9][0-9]*[KMG]B")), "limit": UINT64}, {})
         ),
         "network": record(
             {},
@@ -135,7 +161,7 @@ LINUX = record(
         "timeOffsets": record({}, {"boottime": _TIME_OFFSET, "monotonic": _TIME_OFFSET}),
         "devices": array(
             record(
-                {"type": string(pattern="[cbup]"), "path": PATH},
+                {"type": string(choices=("c", "b", "u", "p")), "path": PATH},
                 {"fileMode": UINT32, **_DEVICE_NUMBERS, "uid": UINT32, "gid": UINT32},
             )
         ),
@@ -193,25 +219,31 @@ PROCESS = record(
         "oomScoreAdj": integer(-1000, 1000),
         "noNewPrivileges": boolean,
         "rlimits": array(
-            record({"type": string(pattern="RLIMIT_[A-Z]+"), "soft": UINT64, "hard": UINT64}, {})
+            record(
+                {"type": string(made_of(_NAME, prefix="RLIMIT_")), "soft": UINT64, "hard": UINT64},
+                {},
+            )
         ),
         "scheduler": record(
-            {"policy": string(pattern="SCHED_[A-Z]+")},
+            {"policy": string(made_of(_NAME, prefix="SCHED_"))},
             {
                 "nice": INT32,
                 "priority": INT32,
-                "flags": array(string(pattern="SCHED_FLAG_[A-Z_]+")),
+                "flags": array(string(made_of(_NAME, prefix="SCHED_FLAG_"))),
                 "runtime": UINT64,
                 "deadline": UINT64,
                 "period": UINT64,
             },
         ),
         "ioPriority": record(
-            {"class": string(pattern="IOPRIO_CLASS_(RT|BE|IDLE)")}, {"priority": INT32}
+            {
+                "class": string(
+                    choices=tuple(f"IOPRIO_CLASS_{name}" for name in ("RT", "BE", "IDLE"))
+                )
+            },
+            {"priority": INT32},
         ),
-        "execCPUAffinity": record(
-            {}, {"initial": string(pattern="[0-9, -]*"), "final": string(pattern="[0-9, -]*")}
-        ),
+        "execCPUAffinity": record({}, {"initial": _CPU_LIST, "final": _CPU_LIST}),
     },
 )
 
@@ -223,7 +255,7 @@ _HOOK_POINTS = (
     *("startContainer", "poststart", "poststop"),
 )
 CONFIG = record(
-    {"ociVersion": string(pattern=r"1\.\d+\.\d+(?:[-+][0-9A-Za-z.+-]+)?")},
+    {"ociVersion": string(_is_version)},
     {
         "process": PROCESS,
         "root": record({"path": PATH}, {"readonly": boolean}),
@@ -247,10 +279,10 @@ CONFIG = record(
     },
 )
 
-_IPC_SYSCTLS = re.compile(r"kernel\.(?:msgmax|msgmnb|msgmni|sem|shm\w+)|fs\.mqueue\.[\w.]+")
+_is_ipc_sysctl = matching(r"kernel\.(?:msgmax|msgmnb|msgmni|sem|shm\w+)|fs\.mqueue\.[\w.]+")
 _UTS_SYSCTLS = ("kernel.hostname", "kernel.domainname")
-_NET_SYSCTL = re.compile(r"net(?:\.[\w:-]+(?:[./][\w:-]+)*)+")
-_USER_SYSCTL = re.compile(r"user\.[\w.]+")
+_is_net_sysctl = matching(r"net(?:\.[\w:-]+(?:[./][\w:-]+)*)+")
+_is_user_sysctl = matching(r"user\.[\w.]+")
 
 
 def check_rules(document: Config, faults: list[str]) -> None:
@@ -294,13 +326,13 @@ def sysctl_fault(name: str, owned: frozenset[str] | set[str]) -> str | None:
     dotted = name.replace("/", ".") if "/" in name.split(".", 1)[0] else name
     if "" in dotted.replace("/", ".").split("."):  # ".." leaves empty parts, too
         return "is malformed"
-    if _IPC_SYSCTLS.fullmatch(dotted):
+    if _is_ipc_sysctl(dotted):
         return None if "ipc" in owned else "needs an ipc namespace"
-    if _NET_SYSCTL.fullmatch(dotted):
+    if _is_net_sysctl(dotted):
         return None if "network" in owned else "needs a network namespace"
     if dotted in _UTS_SYSCTLS:
         return None if "uts" in owned else "needs a uts namespace"
-    if _USER_SYSCTL.fullmatch(dotted):
+    if _is_user_sysctl(dotted):
         return None if "user" in owned else "needs a user namespace"
     return "is not in a separate kernel namespace"
 

@@ -11,9 +11,8 @@ Spec: RFC 8259; sections 4 (unique names), 6 (no NaN), 8.1 (UTF-8, no byte order
 
 from __future__ import annotations
 
-import json
-
 from cais.errors import InvalidArgumentError
+from cais.spec import json_text
 
 TYPE_CHECKING = False  # mypy knows the name; importing typing costs 8 ms
 if TYPE_CHECKING:
@@ -49,32 +48,23 @@ def loads(text: bytes | str, limit_bytes: int = DEFAULT_LIMIT_BYTES) -> Any:  # 
         if isinstance(text, bytes | bytearray | memoryview):
             text = bytes(text).decode("utf-8")
         return _decode(text)
-    except json.JSONDecodeError as exc:
-        raise InvalidJsonError(
-            f"invalid JSON: {exc.msg} at line {exc.lineno} column {exc.colno}"
-        ) from exc
     except UnicodeDecodeError as exc:
         raise InvalidJsonError(f"invalid JSON: not UTF-8 at byte {exc.start}") from exc
     except RecursionError as exc:
         raise InvalidJsonError(_TOO_DEEP) from exc
     except UnicodeEncodeError as exc:
         raise InvalidJsonError("invalid JSON: half of a surrogate pair") from exc
-    except ValueError as exc:  # an integer of more than 4300 digits
-        raise InvalidJsonError("invalid JSON: number out of range") from exc
+    except ValueError as exc:
+        raise InvalidJsonError(f"invalid JSON: {_fault(exc)}") from exc
 
 
 def dumps(document: object) -> bytes:
     """Encode compactly, as UTF-8; NaN and Infinity are a ValueError."""
-    return json.dumps(document, allow_nan=False, ensure_ascii=False, separators=(",", ":")).encode()
+    return json_text.encode(document, ascii_only=False, compact=True).encode()
 
 
 def _decode(text: str) -> Any:  # noqa: ANN401 - any JSON value
-    document = json.loads(
-        text,
-        object_pairs_hook=_unique_members,
-        parse_constant=_refuse_constant,
-        parse_float=_finite,
-    )
+    document = json_text.decode(text, _RULES)
     _check_depth(document)
     if "\\ud" in text.lower():  # an escaped surrogate: alone it is text nobody can encode
         dumps(document)
@@ -116,3 +106,15 @@ def _finite(text: str) -> float:
     if number - number != 0:  # infinity minus itself is NaN
         raise InvalidJsonError("invalid JSON: number out of range")
     return number
+
+
+def _fault(error: ValueError) -> str:
+    line, column = getattr(error, "lineno", 0), getattr(error, "colno", 0)
+    if line:
+        return f"{error.msg} at line {line} column {column}"  # type: ignore[attr-defined] # json's
+    return "number out of range"  # an integer of more than 4300 digits
+
+
+_RULES = json_text.Rules(
+    object_pairs_hook=_unique_members, parse_constant=_refuse_constant, parse_float=_finite
+)
