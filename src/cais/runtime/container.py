@@ -7,9 +7,8 @@ do nothing of weight: one that was pending at the clone runs in the child too.
 
 from __future__ import annotations
 
-from signal import pidfd_send_signal
-
 from cais.errors import ConflictError
+from cais.linux.signals import pidfd_send_signal
 from cais.runtime import groups
 from cais.runtime.execution import begin_exec
 from cais.runtime.launch import Launch, LaunchError, Running, Stdio
