@@ -23,6 +23,7 @@ from cais.engine.core import Core
 from cais.engine.creation import Creator
 from cais.engine.execs import Execs
 from cais.engine.exits import Exits
+from cais.engine.guard import guard_packet_filter
 from cais.engine.images import Images
 from cais.engine.killing import Killer
 from cais.engine.launch import Launcher
@@ -118,6 +119,7 @@ class Engine:
         core.shim.on_replaced = self._reconciler.match
         hello = await core.shim.open()
         await core.threads.run_network(core.network.setup)
+        core.background.spawn(guard_packet_filter(core), "packet-filter-guard")
         await self._reconciler.fill_table(loaded)
         may_delete = not (loaded.is_damaged or loaded.quarantined)
         await self._reconciler.reconcile(hello, may_delete=may_delete)

@@ -111,7 +111,7 @@ class BridgeNetwork:
 
         """
         try:
-            self._restore()
+            self.restore()
             return self._connect(container_id, sandbox, mac)
         except NetlinkError as exc:
             raise _translate(exc, self.bridge.name) from exc
@@ -125,8 +125,13 @@ class BridgeNetwork:
             if len(self._previous) > _REMEMBERED:
                 del self._previous[next(iter(self._previous))]
 
-    def _restore(self) -> None:
-        """Put back what another hand took away since the last time; a tenth of a millisecond."""
+    def restore(self) -> None:
+        """Put back what another hand took away since the last time; a tenth of a millisecond.
+
+        Raises:
+            NetworkUnavailableError, NetlinkError: the kernel refuses.
+
+        """
         if not bridges.is_intact(self._netlink, self.bridge):
             changed = f"bridge {self.bridge.name}"
         elif not self._firewall.is_intact():

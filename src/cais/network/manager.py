@@ -19,6 +19,7 @@ from typing import Any
 
 from cais.errors import ConflictError, InvalidArgumentError
 from cais.linux.netlink.route import RouteSocket
+from cais.linux.nftables_changes import NftablesChanges
 from cais.network.alias import owner_of
 from cais.network.bridge import NetworkOptions, check_options
 from cais.network.bridge_network import BridgeNetwork
@@ -90,6 +91,25 @@ class NetworkManager:
                 warn=self._warn,
             )
         self._bridge.setup()
+
+    def restore(self) -> None:
+        """Put back what another hand took from our bridge or our packet filter table.
+
+        Raises:
+            NetworkUnavailableError, OSError: the kernel refuses.
+
+        """
+        if self._bridge is not None:
+            self._bridge.restore()
+
+    def subscribe(self) -> NftablesChanges:
+        """Return what tells of changes of the packet filter, for ``restore``; the caller closes it.
+
+        Raises:
+            OSError: not to be had on this host.
+
+        """
+        return NftablesChanges()
 
     def reconcile(self, live: Mapping[str, Attachment]) -> None:
         """After a restart: adopt the attachments in ``live``, remove every other of ours."""

@@ -13,15 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from cais.errors import ConflictError, NotFoundError
 from cais.images.store import ImageNotFoundError, ImageRecord
-from cais.network.endpoint import (
-    Attachment,
-    Endpoint,
-    EndpointId,
-    NetworkId,
-    ReadyNamespace,
-    SandboxId,
-)
-from cais.network.errors import NetworkNotFoundError
 from cais.shim.values import ContainerStatus, ExitEvent, OomEvent, ShimHello, Started
 from cais.snapshots.snapshotter import (
     Kind,
@@ -36,10 +27,9 @@ from cais.spec.digest import Digest, ImageId
 from cais.spec.image import ContainerConfig, ImageConfig, RootFs
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+    from collections.abc import Awaitable, Callable, Iterator, Mapping
 
 IMAGE_ID = ImageId(Digest("sha256:" + "1" * 64))
-_NETWORK_ID = NetworkId("a" * 64)
 
 
 @dataclass
@@ -331,68 +321,3 @@ class FakeSnapshots:
         """Yield the snapshots."""
         for key in tuple(self.active):
             yield Snapshot(SnapshotKey(key), Kind.ACTIVE, None, 1)
-
-
-class FakeNetwork:
-    """Addresses without interfaces."""
-
-    def __init__(self) -> None:
-        self.attached: dict[str, Attachment] = {}
-        self._hosts = itertools.count(2)
-
-    def setup(self) -> None:
-        """Nothing to set up."""
-
-    def teardown(self) -> None:
-        """Nothing to take down."""
-
-    def reconcile(self, live: Mapping[str, Attachment]) -> None:
-        """Keep what lives."""
-        self.attached = dict(live)
-
-    def shortage(self) -> int:
-        """Return 0: there is always one."""
-        return 0
-
-    def offer(self, namespace: ReadyNamespace) -> None:
-        """Drop it."""
-        del namespace
-
-    def host_gateway(self) -> str:
-        """Return the bridge's address."""
-        return "172.17.0.1"
-
-    def attach(self, container_id: str, mode: str, **_rest: Any) -> Attachment:  # noqa: ANN401
-        """Give the next address on the bridge, none elsewhere."""
-        if mode not in ("bridge", "none", "host") and not mode.startswith("container:"):
-            raise NetworkNotFoundError(mode)
-        endpoint = None
-        if not mode.startswith("container:"):
-            endpoint = Endpoint(
-                _NETWORK_ID,
-                mode,
-                EndpointId("b" * 64),
-                address=f"172.17.0.{next(self._hosts)}" if mode == "bridge" else "",
-                prefix_len=16,
-            )
-        path = None if mode == "host" else f"/netns/{container_id[:12]}"
-        attachment = Attachment(mode, path, SandboxId("c" * 64), endpoint)
-        self.attached[container_id] = attachment
-        return attachment
-
-    def release(self, container_id: str) -> None:
-        """Forget it."""
-        self.attached.pop(container_id, None)
-
-    def list(self, **_rest: Any) -> Iterable[dict[str, Any]]:  # noqa: ANN401
-        """Return the bridge."""
-        return [
-            {
-                "Name": "bridge",
-                "Id": _NETWORK_ID,
-                "Driver": "bridge",
-                "Scope": "local",
-                "Labels": {},
-                "Containers": {},
-            }
-        ]

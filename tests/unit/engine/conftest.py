@@ -20,7 +20,8 @@ from cais.engine.paths import Paths
 from cais.engine.state import State
 from cais.spec.container import ContainerConfig as Config
 from cais.spec.container import CreateBody, HostConfig, NetworkingConfig
-from cais.testing.engine_parts import FakeImages, FakeNetwork, FakeShim, FakeSnapshots
+from cais.testing.engine_network import FakeNetwork
+from cais.testing.engine_parts import FakeImages, FakeShim, FakeSnapshots
 from cais.volumes.store import VolumeStore
 
 if TYPE_CHECKING:
