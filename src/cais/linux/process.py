@@ -68,6 +68,7 @@ _execveat = system_call("execveat", Long, Bytes, Pointer, Pointer, Long)
 _personality = system_call("personality", ULong)
 _rt_sigaction = system_call("rt_sigaction", ULong, Bytes, Pointer, ULong)
 _ioprio_set = system_call("ioprio_set", Long, Long, Long)
+_pidfd_getfd = system_call("pidfd_getfd", Long, Long, ULong)
 
 
 def clone(flags: int, *, cgroup_fd: int = -1) -> tuple[int, int]:
@@ -95,14 +96,40 @@ def clone(flags: int, *, cgroup_fd: int = -1) -> tuple[int, int]:
     return pid, (pidfd.value if pid else -1)
 
 
-def clone_sibling() -> int:
+def fork() -> tuple[int, int]:
+    """Clone this process with clone(2), for one that may be under a filter that refuses clone3.
+
+    Returns:
+        (0, -1) in the child; in the caller the pid and a pidfd (owned, close-on-exec).
+
+    """
+    pidfd = ctypes.c_int(-1)
+    pid = _clone(CLONE_PIDFD | SIGCHLD, None, ctypes.addressof(pidfd), None, 0)
+    return pid, (pidfd.value if pid else -1)
+
+
+def clone_sibling(flags: int = 0) -> int:
     """Clone this process as a sibling, with clone(2): filters refuse clone3.
+
+    Args:
+        flags: CLONE_NEW* of the new process.
 
     Returns:
         0 in the new process, its pid in the caller.
 
     """
-    return _clone(CLONE_PARENT, 0, 0, 0, 0)
+    return _clone(CLONE_PARENT | flags, 0, 0, 0, 0)
+
+
+def copy_descriptor(pidfd: int, number: int) -> int:
+    """Copy the descriptor ``number`` of another process; the result is owned, close-on-exec.
+
+    Raises:
+        KernelError: EPERM, no right to ptrace it; EBADF, it has no such descriptor; ESRCH, it
+            has ended; ENOSYS before Linux 5.6.
+
+    """
+    return _pidfd_getfd(pidfd, number, 0)
 
 
 def ignored_signals() -> list[int]:
@@ -205,6 +232,13 @@ def start_ticks(pid: int) -> int:
     with open(f"/proc/{pid}/stat", "rb") as file:
         stat = file.read()
     return int(stat[stat.rindex(b")") + 2 :].split()[19])
+
+
+def pid_of(pidfd: int) -> int:
+    """Return the pid of the process a pidfd stands for, as this process sees it; -1: it ended."""
+    with open(f"/proc/self/fdinfo/{pidfd}", "rb") as file:
+        lines = dict(line.split(b":", 1) for line in file)
+    return int(lines[b"Pid"])
 
 
 def reap(pidfd: int) -> int | None:

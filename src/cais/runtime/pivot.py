@@ -29,8 +29,25 @@ def cut_propagation() -> None:
         os.close(engine_fd)
 
 
-def enter(root_fd: int) -> None:
-    """Make the detached mount at ``root_fd`` the root of the namespace and of this process."""
+def enter(root_fd: int, *, pivots: bool = True) -> None:
+    """Make the detached mount at ``root_fd`` the root of the namespace and of this process.
+
+    Args:
+        root_fd: borrowed.
+        pivots: false where the root is an initramfs, which pivot_root(2) refuses: the mount then
+            covers it, and who may chroot can climb out to it.
+
+    """
     namespaces.leave_chroot()
     mount.place_at(root_fd, "/")
+    if pivots:
+        mount.enter_root(root_fd)
+    else:
+        os.fchdir(root_fd)
+        os.chroot(".")
+
+
+def enter_placed(root_fd: int) -> None:
+    """Make the mount at ``root_fd``, which is somewhere in the tree already, that root."""
+    namespaces.leave_chroot()
     mount.enter_root(root_fd)

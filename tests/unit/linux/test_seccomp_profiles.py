@@ -139,28 +139,53 @@ def test_an_unknown_architecture_kills_the_process() -> None:
     assert kill_thread not in instructions
 
 
-def test_flags_travel_with_the_program() -> None:
-    profile = {
+def flags_of(*names: str, action: str = "SCMP_ACT_LOG") -> int:
+    profile: Any = {
         "defaultAction": "SCMP_ACT_ALLOW",
-        "flags": ["SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_TSYNC"],
+        "flags": [f"SECCOMP_FILTER_FLAG_{name}" for name in names],
+        "syscalls": [{"names": ["mkdir"], "action": action}],
     }
-    flags, _ = loader.unpack(compiler.compile_profile(profile))  # type: ignore[arg-type]
-    assert flags == 2
+    return loader.unpack(compiler.compile_profile(profile))[0]
+
+
+def test_flags_travel_with_the_program() -> None:
+    # oci: linux.seccomp.flags[TSYNC, LOG, SPEC_ALLOW, WAIT_KILLABLE_RECV]
+    assert flags_of("LOG", "TSYNC") == 2
+    assert flags_of("SPEC_ALLOW") == 4
+    assert flags_of(action="SCMP_ACT_NOTIFY") == 8
+    assert flags_of("WAIT_KILLABLE_RECV", action="SCMP_ACT_NOTIFY") == 40
+    assert flags_of("WAIT_KILLABLE_RECV") == 0  # nobody receives: the kernel would refuse it
+
+
+def test_a_flag_that_is_not_supported_is_named() -> None:
+    with pytest.raises(UnsupportedError, match="SECCOMP_FILTER_FLAG_NEW is not supported"):
+        flags_of("NEW")
 
 
 @pytest.mark.parametrize(
-    ("profile", "text"),
+    ("changes", "text"),
     [
-        ({"defaultAction": "SCMP_ACT_NOTIFY"}, "SCMP_ACT_NOTIFY is not supported"),
+        ({"defaultAction": "SCMP_ACT_NOTIFY"}, "cannot be used as default action"),
         (
-            {"defaultAction": "SCMP_ACT_ALLOW", "flags": ["SECCOMP_FILTER_FLAG_NEW"]},
-            "SECCOMP_FILTER_FLAG_NEW is not supported",
+            {"syscalls": [{"names": ["read", "write"], "action": "SCMP_ACT_NOTIFY"}]},
+            "cannot be used for the write syscall",
+        ),
+        ({"defaultErrnoRet": 1}, "SCMP_ACT_ALLOW takes no errno"),
+        (
+            {"syscalls": [{"names": ["read"], "action": "SCMP_ACT_LOG", "errnoRet": 1}]},
+            "SCMP_ACT_LOG takes no errno",
         ),
     ],
 )
-def test_what_is_not_supported_is_named(profile: Any, text: str) -> None:
-    with pytest.raises(UnsupportedError, match=text):
+def test_contradictions_are_refused(changes: dict[str, Any], text: str) -> None:
+    profile: Any = {"defaultAction": "SCMP_ACT_ALLOW", **changes}
+    with pytest.raises(InvalidArgumentError, match=text):
         compiler.compile_profile(profile)
+
+
+def test_the_listener_of_a_docker_profile_is_kept() -> None:
+    address = {"listenerPath": "/run/agent", "listenerMetadata": "m"}
+    assert resolve({**PROFILE, **address}).items() >= address.items()
 
 
 def test_an_unknown_architecture_is_named() -> None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from cais.spec.runtime import Seccomp, SeccompArg, SeccompRule
 
-COMPILER_VERSION = 1  # part of the digest: raise it when a compiled program would change
+COMPILER_VERSION = 2  # part of the digest: raise it when a compiled program would change
 _ACTIONS = {
     "SCMP_ACT_KILL": library.KILL_THREAD,
     "SCMP_ACT_KILL_THREAD": library.KILL_THREAD,
@@ -32,11 +32,13 @@ _ACTIONS = {
     "SCMP_ACT_TRACE": library.TRACE,
     "SCMP_ACT_ALLOW": library.ALLOW,
     "SCMP_ACT_LOG": library.LOG,
+    profiles.NOTIFY: library.NOTIFY,
 }
 _FLAGS = {
     "SECCOMP_FILTER_FLAG_TSYNC": 0,  # a container starts with one thread
-    "SECCOMP_FILTER_FLAG_LOG": 2,
-    "SECCOMP_FILTER_FLAG_SPEC_ALLOW": 4,
+    "SECCOMP_FILTER_FLAG_LOG": loader.LOG,
+    "SECCOMP_FILTER_FLAG_SPEC_ALLOW": loader.SPEC_ALLOW,
+    "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV": loader.WAIT_KILLABLE,
 }
 _OPERATORS = {
     name: value
@@ -74,7 +76,7 @@ def ensure_compiled(seccomp: Seccomp, directory: str) -> str:
 
 
 def compile_profile(seccomp: Seccomp) -> bytes:
-    """Return the program for ``load``.
+    """Return the program for ``load``, which returns a listener if a rule notifies.
 
     An unknown architecture is killed as a whole process. Names no part of the filter knows are
     left to the default action.
@@ -86,7 +88,7 @@ def compile_profile(seccomp: Seccomp) -> bytes:
     """
     seccomp = profiles.check(seccomp)
     default = _action(seccomp["defaultAction"], seccomp.get("defaultErrnoRet"))
-    flags = _flags(seccomp.get("flags", []))
+    flags = _flags(seccomp.get("flags", []), notifies=bool(profiles.notified_calls(seccomp)))
     rules = [
         (rule, action)
         for rule in seccomp.get("syscalls", [])
@@ -111,14 +113,19 @@ def _action(name: str, errno_ret: int | None) -> int:
     action = _ACTIONS[name]
     if action in (library.ERRNO, library.TRACE):
         return action | ((errno.EPERM if errno_ret is None else errno_ret) & _ERRNO_MASK)
+    if errno_ret is not None:
+        raise InvalidArgumentError(f"invalid seccomp profile: {name} takes no errno")
     return action
 
 
-def _flags(names: Sequence[str]) -> int:
+def _flags(names: Sequence[str], *, notifies: bool) -> int:
     unknown = [name for name in names if name not in _FLAGS]
     if unknown:
         raise UnsupportedError(f"seccomp flag {unknown[0]} is not supported")
-    return sum({_FLAGS[name] for name in names})
+    flags = sum({_FLAGS[name] for name in names})
+    if notifies:
+        return flags | loader.NEW_LISTENER
+    return flags & ~loader.WAIT_KILLABLE  # it is about notifications; alone the kernel refuses it
 
 
 def _architectures(filter_: library.Filter, names: Sequence[str]) -> dict[str, int]:

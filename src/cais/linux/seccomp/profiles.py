@@ -32,8 +32,13 @@ ARCHITECTURES = {
     "loongarch64": ("loong64", "SCMP_ARCH_LOONGARCH64"),
     "mips64": ("mips64", "SCMP_ARCH_MIPS64"),
 }
+NOTIFY = "SCMP_ACT_NOTIFY"
 _KERNEL = re.compile(r"(\d{1,3})\.(\d{1,3})", re.ASCII)
 _RULE_MEMBERS = ("names", "action", "errnoRet", "args")
+_PROFILE_MEMBERS = (
+    *("defaultAction", "defaultErrnoRet", "flags"),
+    *("listenerPath", "listenerMetadata"),
+)
 
 
 def resolve(
@@ -57,11 +62,7 @@ def resolve(
         )
     docker_arch, native = ARCHITECTURES.get(machine, (machine, ""))
     facts = _Facts(frozenset(capabilities), docker_arch, kernel)
-    resolved: dict[str, Any] = {
-        name: profile[name]
-        for name in ("defaultAction", "defaultErrnoRet", "flags", "listenerPath")
-        if name in profile
-    }
+    resolved: dict[str, Any] = {name: profile[name] for name in _PROFILE_MEMBERS if name in profile}
     resolved["architectures"] = profile.get("architectures") or _with_relatives(profile, native)
     resolved["syscalls"] = _rules(profile.get("syscalls", []), facts)
     return check(resolved)
@@ -80,6 +81,23 @@ def check(seccomp: object) -> Seccomp:
     if faults:
         raise InvalidArgumentError("invalid seccomp profile: " + "; ".join(faults))
     return checked
+
+
+def notified_calls(seccomp: Seccomp) -> frozenset[str]:
+    """Return the names of the calls a listener is told about.
+
+    Raises:
+        InvalidArgumentError: ``write``, by which the process tells its parent of the listener, is
+            among them, or the default action notifies.
+
+    """
+    if seccomp["defaultAction"] == NOTIFY:
+        raise InvalidArgumentError(f"{NOTIFY} cannot be used as default action")
+    rules = [rule for rule in seccomp.get("syscalls", []) if rule["action"] == NOTIFY]
+    names = frozenset(name for rule in rules for name in rule["names"])
+    if "write" in names:
+        raise InvalidArgumentError(f"{NOTIFY} cannot be used for the write syscall")
+    return names
 
 
 class _Facts:
