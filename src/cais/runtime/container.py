@@ -11,6 +11,7 @@ from cais.errors import ConflictError
 from cais.linux.signals import pidfd_send_signal
 from cais.runtime import groups
 from cais.runtime.execution import begin_exec
+from cais.runtime.last_hooks import begin_poststart, begin_poststop
 from cais.runtime.launch import Launch, LaunchError, Running, Stdio
 from cais.runtime.starter import begin
 from cais.spec.runtime import validate_resources
@@ -27,6 +28,8 @@ __all__ = [
     "Stdio",
     "begin",
     "begin_exec",
+    "begin_poststart",
+    "begin_poststop",
     "cgroup_of",
     "destroy",
     "kill",

@@ -22,6 +22,7 @@ from cais.errors import (
 )
 from cais.shim.attachment import Attachment
 from cais.shim.foreign import ForeignRuntimes
+from cais.shim.last_hooks import LastHooks
 from cais.shim.logs import ContainerLog
 from cais.shim.oom import OomWatch
 from cais.shim.processes import Process
@@ -79,6 +80,7 @@ class Containers:
         self._loop = loop
         self._runtime = runtime
         self._foreign = ForeignRuntimes(loop, report)
+        self._last_hooks = LastHooks(loop, report)
         self._tell = tell
         self._report = report
         self._spill_directory = spill_directory
@@ -91,7 +93,8 @@ class Containers:
     @property
     def is_empty(self) -> bool:
         """Whether there is no container, running or starting, and none is being deleted."""
-        return not (self._containers or self._execs or self._foreign.is_busy)
+        busy = self._foreign.is_busy or self._last_hooks.is_busy
+        return not (self._containers or self._execs or busy)
 
     @property
     def exits(self) -> list[Document]:
@@ -120,7 +123,7 @@ class Containers:
         id_, bundle, tty = fields.id(), fields.path("bundle"), fields.flag("tty")
         open_stdin, size = fields.flag("open_stdin"), fields.size("size")
         close_on_end = fields.flag("stdin_once") and not tty
-        if id_ in self._containers:
+        if id_ in self._containers or self._last_hooks.has(id_):
             raise ConflictError(f"container {id_} is already running")
         runtime = self._runtime_of(fields)
         log = _open_log(fields.nested("log"))
@@ -134,7 +137,7 @@ class Containers:
         def failed(error: BaseException) -> None:
             del self._containers[id_]
             streams.finish()
-            reply.fail(error)
+            self._last_hooks.then(runtime, id_, bundle, lambda: reply.fail(error))
 
         def begin(stdio: Stdio | None) -> Launch:
             return runtime.begin(id_, bundle, stdio=stdio, size=size)
@@ -319,7 +322,11 @@ class Containers:
             oom_killed = container.runtime.destroy(id_, container.bundle)
         except Exception as exc:  # noqa: BLE001 - the exit must be told whatever is left behind
             self._report(exc)
-        self._tell_exit((id_, None), container.process, how, oom_killed=oom_killed)
+
+        def tell() -> None:
+            self._tell_exit((id_, None), container.process, how, oom_killed=oom_killed)
+
+        self._last_hooks.then(container.runtime, id_, container.bundle, tell)
 
     def _exec_exited(self, key: Key, how: Exit) -> None:
         self._tell_exit(key, self._execs.pop(key), how, oom_killed=False)

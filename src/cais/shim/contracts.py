@@ -40,6 +40,18 @@ class Pending(Protocol):
         """Have one of both called, once, when it is over."""
 
 
+class HookRun(Protocol):
+    """Hooks under way; see ``cais.runtime.hook_runner.HookRun``."""
+
+    warnings: list[str]
+
+    def fileno(self) -> int:
+        """Return the descriptor that is readable when ``advance`` can make progress."""
+
+    def advance(self) -> bool:
+        """Say whether all have been run."""
+
+
 class Runtime(Protocol):
     """The module ``cais.runtime.container``, another OCI runtime (``foreign``), or a stand-in.
 
@@ -85,6 +97,9 @@ class Runtime(Protocol):
 
     def destroy(self, container_id: str, bundle: str) -> bool:
         """Remove what is left of it; say whether the kernel killed any of it for memory."""
+
+    def begin_poststop(self, container_id: str, directory: str) -> HookRun | None:
+        """Begin the hooks of a container that is gone; None: it has none."""
 
     def cgroup_of(self, container_id: str, bundle: str) -> Cgroup:
         """Return its control group."""

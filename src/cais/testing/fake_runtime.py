@@ -86,6 +86,10 @@ class FakeRuntime:
         self.calls.append(("destroy", container_id))
         return os.path.exists(os.path.join(bundle, "oom"))
 
+    def begin_poststop(self, container_id: str, directory: str) -> None:
+        """As the runtime's for a container without hooks."""
+        del container_id, directory
+
     def cgroup_of(self, container_id: str, bundle: str) -> Cgroup:
         """As the runtime's for a container without control groups."""
         del container_id, bundle
