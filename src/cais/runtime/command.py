@@ -7,26 +7,32 @@ The process that becomes a container must run from a sealed copy of the interpre
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 
 from cais.linux import memfd
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
 _CODE = (
     "import sys; sys.path.insert(0, sys.argv.pop(1)); "
-    "from cais.runtime.command import main; sys.exit(main())"
+    "from cais.runtime.command import main; main()"
 )
 
 
-def main() -> int:
-    """Run the program; return its exit status."""
+def main() -> NoReturn:
+    """Run the program; ends the process."""
     if not memfd.runs_sealed():
         _execute_sealed(sys.argv[1:])
+    gc.disable()  # what a command leaves behind is gone when it ends
     os.environ.pop("LD_LIBRARY_PATH", None)
     # Only the sealed process pays for this import.
     from cais.runtime import verbs
 
-    return verbs.run(sys.argv[1:])
+    _end(verbs.run(sys.argv[1:]))
 
 
 def _execute_sealed(args: list[str]) -> None:
@@ -37,3 +43,12 @@ def _execute_sealed(args: list[str]) -> None:
     os.execve(  # noqa: S606
         f"/proc/self/fd/{program_fd}", command, memfd.library_environment()
     )
+
+
+def _end(code: int) -> NoReturn:
+    """Exit without taking the interpreter apart, which costs 3 ms."""
+    try:
+        sys.stdout.flush()
+    except OSError:  # nobody reads it
+        code = code or 1
+    os._exit(code)
