@@ -272,10 +272,6 @@ def test_a_killed_engine_is_replaced_and_a_killed_shim_is_succeeded(tmp_path: Pa
         await second.wait_lost()
         third = await engine.connect()
         assert third.hello.containers == ()
-        with pytest.raises(errors.NotFoundError, match="not the one"):
-            await third.adopt(
-                engine.bundle.id, pid=pid, start_ticks=1, bundle=engine.bundle.path, paused=False
-            )
         await third.adopt(
             engine.bundle.id,
             pid=pid,
@@ -289,6 +285,15 @@ def test_a_killed_engine_is_replaced_and_a_killed_shim_is_succeeded(tmp_path: Pa
         os.waitpid(pid, 0)  # the container came back to this process: it has to reap it
         ended = await engine.exited()
         assert ended.code == 7
+        somebody = os.getpid()  # as if the container's number had been given away
+        with pytest.raises(errors.NotFoundError, match="not the one"):
+            await third.adopt(
+                engine.bundle.id,
+                pid=somebody,
+                start_ticks=1,
+                bundle=engine.bundle.path,
+                paused=False,
+            )
 
     with_engine(tmp_path, body)
 
