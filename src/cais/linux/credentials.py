@@ -182,13 +182,23 @@ def set_ambient(mask: int) -> None:
             _prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, number, 0, 0, about=about)
 
 
-def become(uid: int, gid: int, groups: Sequence[int]) -> None:
+def become(uid: int, gid: int, groups: Sequence[int], *, in_user_namespace: bool = False) -> None:
     """Take the user, group and exactly these supplementary groups; keep the permitted set.
 
     The effective set is lost for a user other than root; ``set_capabilities`` gives it back.
+    A user namespace made by an ordinary user for itself alone denies setgroups(2): the caller's
+    own groups then stay, which mean nothing inside.
+
+    Raises:
+        KernelError: EPERM, groups that cannot be had; EINVAL, an id that is not mapped.
+
     """
     _prctl(_PR_SET_KEEPCAPS, 1, 0, 0, 0, about="PR_SET_KEEPCAPS")
-    _change("setgroups", os.setgroups, groups)
+    try:
+        _change("setgroups", os.setgroups, groups)
+    except KernelError as error:
+        if error.errno != errno.EPERM or not in_user_namespace or set(groups) - {gid}:
+            raise
     _change("setresgid", os.setresgid, gid, gid, gid)
     _change("setresuid", os.setresuid, uid, uid, uid)
     _prctl(_PR_SET_KEEPCAPS, 0, 0, 0, 0, about="PR_SET_KEEPCAPS")

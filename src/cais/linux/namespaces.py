@@ -1,6 +1,6 @@
-"""Namespaces: flags by OCI name, joining, identity maps, host names, the session keyring.
+"""Namespaces: flags by OCI name, joining, clocks, host names, the session keyring.
 
-Spec: namespaces(7), user_namespaces(7), setns(2) (a pidfd: Linux 5.8), keyctl(2).
+Spec: namespaces(7), time_namespaces(7), setns(2) (a pidfd: Linux 5.8), keyctl(2).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from cais.linux.syscalls import Bytes, KernelError, Long, ULong, system_call
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Mapping
 
 CLONE_NEWTIME = 0x00000080
 CLONE_NEWNS = 0x00020000
@@ -73,20 +73,30 @@ def unshare(flags: int) -> None:
     _unshare(flags, about=f"{flags:#x}")
 
 
-def write_identity_maps(
-    pid: int, uid_map: Iterable[tuple[int, int, int]], gid_map: Iterable[tuple[int, int, int]]
-) -> None:
-    """Write both maps of ``pid``'s new user namespace: (inside, outside, count) a line."""
-    for name, lines in (("uid_map", uid_map), ("gid_map", gid_map)):
-        text = "".join(f"{inside} {outside} {count}\n" for inside, outside, count in lines)
-        fd = os.open(f"/proc/{pid}/{name}", os.O_WRONLY)
-        try:
-            os.write(fd, text.encode())  # one write: the kernel takes no second
-        except OSError as error:
-            what = f"write {name} {text.rstrip()[:200]!r}"
-            raise KernelError(error.errno or 0, what) from None
-        finally:
-            os.close(fd)
+def enter_new_time(offsets: Mapping[str, tuple[int, int]]) -> None:
+    """Move the caller, single-threaded, into a new time namespace.
+
+    unshare(2) prepares the namespace for children alone, which is when its clocks can still be
+    set; joining it fixes them.
+
+    Args:
+        offsets: clock (``monotonic``, ``boottime``) -> seconds and nanoseconds.
+
+    Privileges: CAP_SYS_ADMIN, with offsets CAP_SYS_TIME; writes in the host's /proc.
+
+    Raises:
+        KernelError: ERANGE or EINVAL, an offset the kernel does not take.
+
+    """
+    unshare(CLONE_NEWTIME)
+    text = "".join(f"{clock} {secs} {nanosecs}\n" for clock, (secs, nanosecs) in offsets.items())
+    if text:
+        _write_own("timens_offsets", text)
+    fd = os.open("/proc/self/ns/time_for_children", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        join(fd, CLONE_NEWTIME)
+    finally:
+        os.close(fd)
 
 
 def set_host_name(name: str) -> None:
@@ -116,6 +126,17 @@ def join_session_keyring() -> bool:
             return False
         raise
     return True
+
+
+def _write_own(name: str, text: str) -> None:
+    fd = os.open(f"/proc/self/{name}", os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, text.encode())
+    except OSError as error:
+        what = f"write {name} {text.rstrip()!r}"
+        raise KernelError(error.errno or 0, what) from None
+    finally:
+        os.close(fd)
 
 
 def bring_loopback_up() -> None:

@@ -18,18 +18,18 @@ import os
 import select
 import sys
 
-from cais.linux import credentials, namespaces, process, terminal
-from cais.linux.cgroups import JOIN
+from cais.linux import credentials, process, terminal
 from cais.runtime import channel as channels
-from cais.runtime import restrictions, rootfs, settle
+from cais.runtime import isolation, pivot, restrictions, rootfs, settle
 from cais.runtime.launch import LaunchError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from typing import Any, NoReturn
 
     from cais.runtime.channel import Channel
+    from cais.runtime.hooks import Hooks
     from cais.runtime.launch import Stdio
     from cais.runtime.plan import ContainerPlan, ProcessPlan
 
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 # The import system of the child. The parent's lists stay referenced, because taking a Python
 # object apart here would copy every page it lies on: half a millisecond.
 _NOWHERE: tuple[list[str], list[Any], list[Any]] = ([], [], [])
+_PLACE = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 _KEPT = (sys.path, sys.meta_path, sys.path_hooks)
 
 
@@ -45,13 +46,19 @@ class Inheritance:
 
     __slots__ = (
         "cgroup_fds",
+        "has_own_keyring",
         "hold_fd",
         "init_fd",
         "namespace_fds",
         "own_program",
         "pid_namespace_fd",
+        "preserved",
+        "root_place_fd",
         "stdio",
+        "subgroups",
         "trees",
+        "user_fd",
+        "verdict_fd",
     )
 
     def __init__(self, stdio: Stdio | None, own_program: tuple[int, int]) -> None:
@@ -59,16 +66,23 @@ class Inheritance:
         self.own_program = own_program
         self.cgroup_fds: Sequence[int] = ()
         self.namespace_fds: list[tuple[int, int]] = []  # (descriptor, CLONE_NEW*)
+        self.preserved: Sequence[int] = ()  # for the program, by number
+        self.has_own_keyring = True
+        self.subgroups: Mapping[str, str] = {}  # below the container's group, by controller
+        self.user_fd = -1  # of the user namespace, when it is another's
         self.pid_namespace_fd = -1  # one of them, which only a new process enters
         self.trees: Sequence[int] = ()
         self.hold_fd = -1
+        self.verdict_fd = -1
         self.init_fd = -1
+        self.root_place_fd = -1  # opened by the child, see ``_open_root_place``
 
     def descriptors(self) -> list[int]:
         """Return all that must stay open at first."""
         streams = [self.stdio.stdin, self.stdio.stdout, self.stdio.stderr] if self.stdio else []
         joined = [fd for fd, _ in self.namespace_fds]
-        fds = [*streams, *joined, *self.cgroup_fds, *self.trees, self.hold_fd, self.init_fd]
+        single = (self.hold_fd, self.verdict_fd, self.init_fd, self.user_fd)
+        fds = [*streams, *joined, *self.cgroup_fds, *self.trees, *self.preserved, *single]
         return [fd for fd in fds if fd >= 0]
 
 
@@ -77,7 +91,9 @@ def run(plan: ContainerPlan, line: Channel, given: Inheritance, ignored: Sequenc
     try:
         isolate([line.fileno(), *given.descriptors()])
         settle.reset_signals(ignored)
-        _join(plan, line, given)
+        if plan.hooks is not None and plan.hooks.are_for_creation:
+            given.root_place_fd = os.open(plan.root.path, _PLACE)  # while we may walk there
+        isolation.enter(plan, line, given)
         _execute(plan, line, given)
     except BaseException as error:  # noqa: BLE001 - must not return into the parent's frames
         report(line, error)
@@ -108,47 +124,16 @@ def report(line: Channel, error: BaseException) -> None:
         return
 
 
-def _join(plan: ContainerPlan, line: Channel, given: Inheritance) -> None:
-    for fd in given.cgroup_fds:
-        os.write(fd, JOIN)
-        os.close(fd)
-    if plan.has_user_namespace:
-        line.wait_for_word()  # the parent has written the identity maps
-        _become_root()
-    else:
-        _warn(line, settle.adjust_oom_score(plan.process.oom_score_adj))
-    for fd, flag in given.namespace_fds:
-        namespaces.join(fd, flag)
-        if fd != given.pid_namespace_fd:
-            os.close(fd)
-    if plan.new & namespaces.CLONE_NEWCGROUP:  # only now: its root is the cgroup we are in
-        namespaces.unshare(namespaces.CLONE_NEWCGROUP)
-    os.setsid()
-    namespaces.join_session_keyring()
-    if plan.host_name:
-        namespaces.set_host_name(plan.host_name)
-    if plan.domain_name:
-        namespaces.set_domain_name(plan.domain_name)
-    if plan.new & namespaces.CLONE_NEWNET:
-        namespaces.bring_loopback_up()
-
-
-def _become_root() -> None:
-    try:
-        os.setresgid(0, 0, 0)
-        os.setresuid(0, 0, 0)
-    except OSError as error:
-        reason = "user namespace: the mappings have no user 0 or no group 0"
-        raise LaunchError(reason, errno=error.errno or 0, step="setresuid") from None
-
-
 def _execute(plan: ContainerPlan, line: Channel, given: Inheritance) -> None:
     user_program = plan.process
     os.umask(0)
     label = settle.open_exec_label(user_program)
     rootfs.open_sources(plan.root, given.pid_namespace_fd)
-    root_fd = rootfs.enter(plan.root)
-    rootfs.assemble(plan.root, root_fd)
+    if given.root_place_fd >= 0:
+        root_fd = _enter_after_hooks(plan, line, given.root_place_fd)
+    else:
+        root_fd = rootfs.enter(plan.root)
+        rootfs.assemble(plan.root, root_fd)
     if user_program.terminal:
         _take_terminal(plan, root_fd, line, controlling=given.pid_namespace_fd < 0)
     elif given.stdio is not None:
@@ -159,19 +144,52 @@ def _execute(plan: ContainerPlan, line: Channel, given: Inheritance) -> None:
     settle.own_streams(identity.uid)
     settle.enter_directory(user_program, root_fd)
     path, program = settle.prepare_program(user_program, given.own_program)
-    for text in settle.apply_limits(user_program):
+    for text in settle.apply_limits(user_program, born_inside=given.pid_namespace_fd >= 0):
         _warn(line, text)
     kept = user_program.capabilities.limited_to(credentials.permitted())
-    late = [fd for fd in (label, given.hold_fd, given.init_fd) if fd >= 0]
-    process.close_all_but([0, 1, 2, line.fileno(), *late])
+    state_fd = plan.hooks.open_state("startContainer", os.getpid()) if plan.hooks else -1
+    single = (label, given.hold_fd, given.verdict_fd, given.init_fd, state_fd)
+    late = [fd for fd in single if fd >= 0]
+    process.close_all_but([0, 1, 2, line.fileno(), *given.preserved, *late])
     settle.write_exec_label(user_program, label)
-    settle.drop_privileges(user_program, identity, kept)
+    settle.drop_privileges(user_program, identity, kept, line)
     if given.pid_namespace_fd >= 0:
         continue_inside(user_program, line)
     line.say({"ready": True})
     if given.hold_fd >= 0:
         _wait_for_start(given.hold_fd)
+    if plan.hooks is not None:
+        _run_last_hooks(plan.hooks, state_fd, given.verdict_fd)
     settle.execute(path, program, given.init_fd)
+
+
+def _enter_after_hooks(plan: ContainerPlan, line: Channel, place_fd: int) -> int:
+    """Assemble the root where the host's tree has its place, run hooks, then make it "/".
+
+    Hooks want to see and change the finished root by its path in the bundle, before the pivot.
+    """
+    assert plan.hooks is not None
+    root_fd = rootfs.show(plan.root, place_fd)
+    rootfs.assemble(plan.root, root_fd)
+    if plan.hooks.has("prestart", "createRuntime"):
+        line.send({"hooks": True})
+        line.wait_for_word()
+    os.fchdir(root_fd)
+    plan.hooks.run("createContainer", plan.hooks.open_state("createContainer", os.getpid()))
+    pivot.enter_placed(root_fd)
+    os.close(place_fd)
+    return root_fd
+
+
+def _run_last_hooks(hooks: Hooks, state_fd: int, verdict_fd: int) -> None:
+    """Run the startContainer hooks; a failure goes to who started the container, if it was held."""
+    try:
+        hooks.run("startContainer", state_fd)
+    except LaunchError as error:
+        if verdict_fd < 0:
+            raise
+        os.write(verdict_fd, os.fsencode(error.message))
+        os._exit(1)
 
 
 def continue_inside(plan: ProcessPlan, line: Channel) -> None:

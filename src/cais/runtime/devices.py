@@ -62,9 +62,21 @@ def parse_devices(entries: Iterable[Mapping[str, Any]]) -> list[Device]:
 
 
 def open_host_nodes(devices: Iterable[Device]) -> None:
-    """Take the host's nodes, for a container that may not make its own (user namespace)."""
+    """Take the host's nodes, for a container that may not make its own (user namespace).
+
+    Raises:
+        KernelError: ENOENT, the host has none; ENODEV, the host's is another device.
+
+    """
     for device in devices:
+        if stat.S_ISFIFO(device.mode):
+            continue  # which everybody may make
         device.tree_fd = mount.clone_tree(device.path)
+        status = os.fstat(device.tree_fd)
+        found = (stat.S_IFMT(status.st_mode), status.st_rdev)
+        if found != (stat.S_IFMT(device.mode), device.number):
+            what = f"it is not device {os.major(device.number)}:{os.minor(device.number)}"
+            raise KernelError(errno.ENODEV, f"bind {device.path}", what)
         mount.set_attributes(device.tree_fd, set_bits=mount.MOUNT_ATTR_RDONLY)
 
 

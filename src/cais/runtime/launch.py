@@ -6,12 +6,15 @@ stuck (a dead network file system) stalls nobody else.
 
     child  {"warning": text}                     any number
            {"terminal": true} + 1 descriptor     the master side of its terminal
+           {"hooks": true}, {"listener": n}      see ``errands``; it waits for the parent's word
            {"process": pid}                      exec, or a pid namespace joined: the process
                                                  inside, which waits for
     parent {"go": true}                          the parent's word (also in a user namespace)
            {"ready": true}                       the next step is execve
            {"error": {errno, step, message, kind}}
            end of file                           after ready: execve happened
+
+An error may come after ready, of a startContainer hook.
 """
 
 from __future__ import annotations
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
     from typing import Any, Literal
 
     from cais.runtime.channel import Channel
+    from cais.runtime.errands import Errands
 
     Kind = Literal["not-found", "not-permitted", "user", "workdir", "setup"]
 
@@ -90,18 +94,22 @@ class Launch:
     and a start in another's pid namespace, None and -1 until the process inside exists.
     ``helper_pid`` is then a child of the caller that only prepares and that ``advance`` and
     ``abort`` reap: a SIGCHLD loop must leave it alone, that is, wait for pids it knows and not
-    for any child.
+    for any child. ``entered`` is called once the process is known to be in its control group. ``helper_prepares`` is false where it only entered a user namespace, in which the
+    container's process then prepares itself.
     """
 
     __slots__ = (
         "_channel",
         "_clean_up",
+        "_errands",
         "_held",
         "_helper_pidfd",
         "_ready",
         "_terminal_fd",
         "_warnings",
+        "entered",
         "helper_pid",
+        "helper_prepares",
         "pid",
         "pidfd",
     )
@@ -114,6 +122,7 @@ class Launch:
         *,
         warnings: Sequence[str] = (),
         held: bool = False,
+        errands: Errands | None = None,
         clean_up: Callable[[], None] = lambda: None,
     ) -> None:
         self._channel = channel
@@ -121,15 +130,22 @@ class Launch:
         self.helper_pid: int | None
         self.pid, self.pidfd = process or (None, -1)
         self.helper_pid, self._helper_pidfd = helper or (None, -1)
+        self.helper_prepares = True
         self._warnings = list(warnings)
         self._held = held
+        self._errands = errands
         self._ready = False
         self._terminal_fd = -1
         self._clean_up = clean_up
+        self.entered: Callable[[], None] = lambda: None
 
     def fileno(self) -> int:
-        """Return the descriptor that is readable when ``advance`` can make progress."""
-        return self._channel.fileno()
+        """Return the descriptor that is readable when ``advance`` can make progress.
+
+        It may be another one after each ``advance``.
+        """
+        busy_fd = self._errands.fileno() if self._errands is not None else -1
+        return busy_fd if busy_fd >= 0 else self._channel.fileno()
 
     def warn(self, text: str) -> None:
         """Add a sentence for the user."""
@@ -143,11 +159,15 @@ class Launch:
 
         """
         try:
+            if self._errands is not None:
+                self._errands.advance()
             while not (self._ready and self._held):
                 message, fd = self._channel.receive()
                 if message is None:
                     break
                 self._take(message, fd)
+            if self._errands is not None and self._ready and self.pid and not self._held:
+                self._errands.finish(self.pid)
         except BlockingIOError:
             return None
         except BaseException:
@@ -171,6 +191,8 @@ class Launch:
             os.close(self._terminal_fd)
         self.pidfd = self._helper_pidfd = self._terminal_fd = -1
         self._channel.close()
+        if self._errands is not None:
+            self._errands.end()
         self._clean_up()
 
     def _take(self, message: dict[str, Any], fd: int) -> None:
@@ -180,7 +202,7 @@ class Launch:
         CAP_SYS_PTRACE could speak for it: it is heard only after the helper has named it, and
         then can do no more than fail.
         """
-        is_last = self.helper_pid is not None and self.pid is not None
+        is_last = self.helper_pid is not None and self.pid is not None and self.helper_prepares
         if not self._is_from_child():
             if fd >= 0:
                 os.close(fd)
@@ -193,13 +215,21 @@ class Launch:
         elif type(message.get("process")) is int and self.pidfd < 0:
             # Our own child, not yet reaped: the number cannot have been given to another.
             self.pid, self.pidfd = message["process"], os.pidfd_open(message["process"])
+            if self._errands is not None:
+                self._errands.process_known(self.pid)
             self._channel.send({"go": True})
         elif isinstance(message.get("warning"), str):
             self._warnings.append(message["warning"])
         elif message.get("ready") is True:
             self._ready = True
-        else:
-            raise _error_of(message.get("error"))
+        elif not self._is_errand(message):
+            raise error_of(message.get("error"))
+
+    def _is_errand(self, message: dict[str, Any]) -> bool:
+        if self._errands is None or self._ready or "error" in message:
+            return False
+        asking_fd = self._helper_pidfd if self.pid is None else self.pidfd
+        return self._errands.take(message, self.pid, asking_fd)
 
     def _is_from_child(self) -> bool:
         expected = self.helper_pid if self.pid is None else self.pid
@@ -221,6 +251,7 @@ class Launch:
             os.waitid(os.P_PIDFD, self._helper_pidfd, os.WEXITED)
             os.close(self._helper_pidfd)
         self._channel.close()
+        self.entered()
         terminal_fd = self._terminal_fd if self._terminal_fd >= 0 else None
         running = Running(pid, self.pidfd, start_ticks(pid), terminal_fd, self._warnings)
         self.pidfd = self._helper_pidfd = self._terminal_fd = -1
@@ -234,7 +265,8 @@ def _kill(pidfd: int) -> None:
         return
 
 
-def _error_of(facts: object) -> LaunchError:
+def error_of(facts: object) -> LaunchError:
+    """Return what a child reported as an error."""
     if not isinstance(facts, dict):
         return LaunchError("the child sent a message nobody knows")
     kind = facts.get("kind")

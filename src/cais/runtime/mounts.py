@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from typing import Any
 
+    from cais.spec.runtime import IdMapping
+
     IdentityMap = list[tuple[int, int, int]]
 
 # option -> (attributes set, attributes cleared)
@@ -184,7 +186,7 @@ def parse_root_mount(entry: Mapping[str, Any]) -> MountPlan:
     return plan
 
 
-def identity_map(entries: Iterable[Mapping[str, int]]) -> IdentityMap:
+def identity_map(entries: Iterable[IdMapping]) -> IdentityMap:
     """Return (inside, outside, count) of each line of ``uidMappings`` or ``gidMappings``."""
     return [(entry["containerID"], entry["hostID"], entry["size"]) for entry in entries]
 

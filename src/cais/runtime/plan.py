@@ -13,9 +13,9 @@ import os
 from cais.errors import InvalidArgumentError, NotFoundError, UnsupportedError
 from cais.linux import credentials, mount, namespaces, rlimits
 from cais.linux.credentials import Capabilities
-from cais.runtime import filters
+from cais.runtime import filters, small_files, standing
 from cais.runtime.devices import parse_devices
-from cais.runtime.mounts import parse_mount, parse_root_mount
+from cais.runtime.mounts import identity_map, label, parse_mount, parse_root_mount
 from cais.runtime.root_plan import RootPlan
 from cais.runtime.sysctls import parse_sysctls
 from cais.spec import runtime as documents
@@ -27,18 +27,21 @@ if TYPE_CHECKING:
     from typing import Any
 
     from cais.runtime.filters import Filter
-    from cais.spec.runtime import Config, IdMapping, Process
+    from cais.runtime.hooks import Hooks
+    from cais.runtime.seccomp_agent import Agent
+    from cais.runtime.tuning import Tuning
+    from cais.spec.runtime import Config, Process
 
 _IO_CLASSES = {"IOPRIO_CLASS_RT": 1, "IOPRIO_CLASS_BE": 2, "IOPRIO_CLASS_IDLE": 3}
-_PERSONALITIES = {"LINUX": 0, "LINUX32": 8}
+_IO_LEVELS = range(8)
 _PROPAGATION = {
     "private": mount.MS_PRIVATE,
     "shared": mount.MS_SHARED,
     "slave": mount.MS_SLAVE,
     "unbindable": mount.MS_UNBINDABLE,
 }
-_UNSUPPORTED_LINUX = ("timeOffsets", "netDevices", "intelRdt", "memoryPolicy", "mountLabel")
-_UNSUPPORTED_PROCESS = ("scheduler", "execCPUAffinity")
+_UNSUPPORTED_LINUX = ("netDevices",)
+_RESCTRL = "/sys/fs/resctrl/schemata"  # there when the host has it mounted
 
 
 class ProcessPlan:
@@ -54,6 +57,7 @@ class ProcessPlan:
         "filter",
         "gid",
         "groups",
+        "in_user_namespace",
         "init",
         "io_priority",
         "no_new_privileges",
@@ -63,6 +67,7 @@ class ProcessPlan:
         "selinux",
         "size",
         "terminal",
+        "tuning",
         "uid",
         "umask",
         "user",
@@ -70,9 +75,8 @@ class ProcessPlan:
     )
 
     def __init__(self, process: Process) -> None:
-        for name in _UNSUPPORTED_PROCESS:
-            if name in process:
-                raise UnsupportedError(f"process.{name} is not supported")
+        if process.get("commandLine"):
+            raise UnsupportedError("process.commandLine is not supported")
         user = process.get("user", {})
         self.args = list(process["args"])
         self.env = [os.fsencode(item) for item in process.get("env", ())]
@@ -81,7 +85,7 @@ class ProcessPlan:
         self.size = _size(process)
         self.uid, self.gid = user.get("uid", 0), user.get("gid", 0)
         self.groups: Sequence[int] = user.get("additionalGids", ())
-        self.umask = user.get("umask", 0o022)
+        self.umask = user.get("umask", 0o022) & 0o777
         self.user: str | None = None
         self.additional_groups: Sequence[str] = ()
         self.no_new_privileges = process.get("noNewPrivileges", False)
@@ -93,8 +97,10 @@ class ProcessPlan:
         self.rlimits = _rlimits(process)
         self.io_priority = _io_priority(process)
         self.personality: int | None = None
+        self.tuning: Tuning | None = None
         self.filter: Filter | None = None
         self.init = False
+        self.in_user_namespace = standing.is_nested()
         _check(self)
 
 
@@ -102,16 +108,20 @@ class ContainerPlan:
     """A container: its namespaces, root and first process."""
 
     __slots__ = (
+        "agent",
         "cgroup",
         "config",
         "domain_name",
         "gid_map",
+        "hooks",
         "host_name",
         "join",
         "new",
         "process",
         "root",
+        "time_offsets",
         "uid_map",
+        "user_path",
     )
 
     def __init__(
@@ -123,12 +133,20 @@ class ContainerPlan:
         self.host_name = config.get("hostname", "")
         self.domain_name = config.get("domainname", "")
         self.cgroup = linux.get("cgroupsPath") or default_cgroup(container_id)
-        self.uid_map = _identity_map(linux.get("uidMappings", ()))
-        self.gid_map = _identity_map(linux.get("gidMappings", ()))
+        self.user_path = self.join.pop("user", "")
+        self.uid_map = identity_map(linux.get("uidMappings", ()))
+        self.gid_map = identity_map(linux.get("gidMappings", ()))
+        self.time_offsets = {
+            clock: (offset.get("secs", 0), offset.get("nanosecs", 0))
+            for clock, offset in linux.get("timeOffsets", {}).items()
+        }
         self.process = ProcessPlan(config["process"])
         apply_extras(self.process, extras)
         self.process.init = extras.get("init") is True
+        self.process.tuning = _tuning(config["process"], config, is_exec=False)
         add_container_settings(self.process, config, extras)
+        self.hooks = load_hooks(container_id, bundle, config)
+        self.agent = load_agent(self.process, container_id, bundle, config)
         self.root = _root(config, extras, bundle, {*self.new_names(), *self.join})
         self._check()
 
@@ -141,9 +159,21 @@ class ContainerPlan:
         """Whether the container gets a user namespace of its own."""
         return bool(self.new & namespaces.CLONE_NEWUSER)
 
+    @property
+    def in_user_namespace(self) -> bool:
+        """Whether the container's root is not the runtime's."""
+        return self.has_user_namespace or bool(self.user_path)
+
     def _check(self) -> None:
-        if not self.new & namespaces.CLONE_NEWNS:
+        if not self._has("mount"):
             raise UnsupportedError("a container without a mount namespace of its own")
+        if self.has_user_namespace and "mount" in self.join:
+            text = "a mount namespace by path does not belong to a new user namespace"
+            raise InvalidArgumentError(text)
+        if standing.is_ordinary_user() and not self.in_user_namespace:
+            raise InvalidArgumentError("rootless container requires user namespaces")
+        if self.time_offsets and not self.new & namespaces.CLONE_NEWTIME:
+            raise InvalidArgumentError("linux.timeOffsets need a time namespace that is new")
         if self.has_user_namespace and not (self.uid_map and self.gid_map):
             raise InvalidArgumentError("a user namespace needs uidMappings and gidMappings")
         if self.host_name and not self._has("uts"):
@@ -175,9 +205,6 @@ def load_container(container_id: str, bundle: str) -> ContainerPlan:
 def load_config(bundle: str) -> Config:
     """Read ``config.json`` of a bundle."""
     config = documents.parse_config(_read(f"{bundle}/config.json"))
-    hooks = [name for name, entries in config.get("hooks", {}).items() if entries]
-    if hooks:
-        raise UnsupportedError(f"hooks are not supported: {', '.join(hooks)}")
     for part in ("process", "root"):
         if part not in config:
             raise InvalidArgumentError(f"config.json has no {part}")
@@ -200,11 +227,47 @@ def load_exec(document: str, bundle: str) -> tuple[ProcessPlan, Config]:
     extras = strict_json.loads(_read(document), documents.CONFIG_LIMIT_BYTES)
     if not isinstance(extras, dict) or not isinstance(extras.get("process"), dict):
         raise InvalidArgumentError("the exec document has no process")
-    plan = ProcessPlan(documents.parse_process(strict_json.dumps(extras["process"])))
+    process = documents.parse_process(strict_json.dumps(extras["process"]))
+    plan = ProcessPlan(process)
     apply_extras(plan, extras)
     config = load_config(bundle)
+    plan.tuning = _tuning(process, config, is_exec=True)
     add_container_settings(plan, config, load_extras(bundle))
     return plan, config
+
+
+def load_hooks(container_id: str, bundle: str, config: Config) -> Hooks | None:
+    """Return the hooks of a container, None when it has none."""
+    document = config.get("hooks")
+    if not document or not any(document.values()):
+        return None
+    # Only here: few documents have any.
+    from cais.runtime.hooks import Hooks
+    from cais.runtime.oci_state import StateFacts
+
+    return Hooks(document, StateFacts(container_id, bundle, config))
+
+
+def load_agent(
+    plan: ProcessPlan, container_id: str, bundle: str, config: Config, init_pid: int = 0
+) -> Agent | None:
+    """Return who gets the listener of a process's filter, None where there is none.
+
+    Args:
+        plan: the process.
+        container_id: of its container.
+        bundle: likewise.
+        config: likewise.
+        init_pid: the container's first process, for an exec.
+
+    """
+    if plan.filter is None or not plan.filter.has_listener:
+        return None
+    # Only here: few profiles notify.
+    from cais.runtime.oci_state import StateFacts
+    from cais.runtime.seccomp_agent import Agent
+
+    return Agent(plan.filter.profile, StateFacts(container_id, bundle, config), init_pid)
 
 
 def apply_extras(plan: ProcessPlan, extras: Mapping[str, Any]) -> None:
@@ -225,12 +288,15 @@ def add_container_settings(plan: ProcessPlan, config: Config, extras: Mapping[st
     Also for ``exec --privileged``: Docker gives it capabilities, not another filter.
     """
     linux = config.get("linux", {})
+    kinds = (entry["type"] for entry in linux.get("namespaces", ()))
+    plan.in_user_namespace = plan.in_user_namespace or "user" in kinds
     plan.filter = filters.load(config, extras)
     personality = linux.get("personality")
     if personality:
-        if personality.get("flags"):
-            raise UnsupportedError("personality flags are not supported")
-        plan.personality = _PERSONALITIES[personality["domain"]]
+        # Only here: few documents ask for one.
+        from cais.linux.personality import parse_personality
+
+        plan.personality = parse_personality(personality["domain"], personality.get("flags", ()))
 
 
 def _root(config: Config, extras: Mapping[str, Any], bundle: str, own: set[str]) -> RootPlan:
@@ -243,6 +309,12 @@ def _root(config: Config, extras: Mapping[str, Any], bundle: str, own: set[str])
     plan.path = os.path.join(bundle, config["root"]["path"])
     plan.read_only = config["root"].get("readonly", False)
     plan.mounts = [parse_mount(entry, bundle) for entry in config.get("mounts", ())]
+    if linux.get("intelRdt"):
+        _check_rdt()
+    if linux.get("mountLabel"):
+        _check_selinux()
+        label(plan.mounts, linux["mountLabel"])
+    small_files.load(plan.mounts, extras.get("files", []))
     plan.masked = linux.get("maskedPaths", ())
     plan.read_only_paths = linux.get("readonlyPaths", ())
     plan.devices = parse_devices(linux.get("devices", ()))
@@ -250,6 +322,19 @@ def _root(config: Config, extras: Mapping[str, Any], bundle: str, own: set[str])
     propagation = linux.get("rootfsPropagation", "rprivate")
     plan.propagation = (_PROPAGATION[propagation.removeprefix("r")], propagation[0] == "r")
     return plan
+
+
+def _check_rdt() -> None:
+    if not os.path.exists(_RESCTRL):
+        raise UnsupportedError(
+            "intelRdt is specified in config, but Intel RDT is not supported or enabled"
+        )
+    raise UnsupportedError("linux.intelRdt is not supported")
+
+
+def _check_selinux() -> None:
+    if not os.path.exists("/sys/fs/selinux/enforce"):
+        raise UnsupportedError("linux.mountLabel was given, but selinux is not enabled on the host")
 
 
 def _namespaces(config: Config) -> tuple[int, dict[str, str]]:
@@ -261,14 +346,7 @@ def _namespaces(config: Config) -> tuple[int, dict[str, str]]:
             join[kind] = path
         else:
             new |= namespaces.KINDS[kind][0]
-    unsupported = {"user", "mount", "time"} & set(join)
-    if unsupported:
-        raise UnsupportedError(f"joining a {unsupported.pop()} namespace at start")
     return new, join
-
-
-def _identity_map(entries: Sequence[IdMapping]) -> list[tuple[int, int, int]]:
-    return [(entry["containerID"], entry["hostID"], entry["size"]) for entry in entries]
 
 
 def _capabilities(process: Process, warnings: list[str]) -> Capabilities:
@@ -310,7 +388,22 @@ def _rlimits(process: Process) -> list[tuple[str, int, int]]:
 
 def _io_priority(process: Process) -> tuple[int, int] | None:
     entry = process.get("ioPriority")
-    return (_IO_CLASSES[entry["class"]], entry.get("priority", 0)) if entry else None
+    if entry is None:
+        return None
+    level = entry.get("priority", 0)
+    if level not in _IO_LEVELS:
+        raise InvalidArgumentError(f"invalid ioPriority.Priority: {level}")
+    return _IO_CLASSES[entry["class"]], level
+
+
+def _tuning(process: Process, config: Config, *, is_exec: bool) -> Tuning | None:
+    memory = config.get("linux", {}).get("memoryPolicy")
+    if not memory and "scheduler" not in process and "execCPUAffinity" not in process:
+        return None
+    # Only here: few documents ask for any of it.
+    from cais.runtime.tuning import Tuning
+
+    return Tuning(process, memory, is_exec=is_exec)
 
 
 def _size(process: Process) -> tuple[int, int] | None:

@@ -16,6 +16,7 @@ class RootPlan:
     """What the root file system shall be; descriptors appear in it as the steps run."""
 
     __slots__ = (
+        "binds_devices",
         "bundle",
         "cgroup_directories",
         "cgroup_links",
@@ -28,6 +29,7 @@ class RootPlan:
         "mounts",
         "null_fd",
         "path",
+        "pivots",
         "propagation",
         "read_only",
         "read_only_paths",
@@ -39,12 +41,14 @@ class RootPlan:
         self.bundle = bundle
         self.layers: list[MountPlan] = []
         self.path = ""
+        self.pivots = True
         self.mounts: list[MountPlan] = []
         self.masked: Sequence[str] = ()
         self.read_only_paths: Sequence[str] = ()
         self.read_only = False
         self.propagation = (mount.MS_PRIVATE, True)  # MS_*, and whether also of what is below
         self.devices: list[Device] = []
+        self.binds_devices = False  # a user namespace has no nodes of its own
         self.sysctls: list[tuple[str, str]] = []
         self.cgroup_directories: list[tuple[str, str]] = []  # (name in /sys/fs/cgroup, directory)
         self.cgroup_links: list[tuple[str, str]] = []  # (controller, name of its hierarchy)
@@ -53,6 +57,10 @@ class RootPlan:
         self.unified = False
         self.kcore = False
         self.null_fd = -1
+
+    def idmap_fds(self) -> list[int]:
+        """Return the user namespaces of ID-mapped mounts."""
+        return [entry.idmap_fd for entry in self.mounts if entry.idmap_fd >= 0]
 
     def find_mount(self, destination: str) -> MountPlan | None:
         """Return the last mount at ``destination``: the one that is visible."""

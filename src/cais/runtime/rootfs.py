@@ -74,6 +74,8 @@ def open_sources(plan: RootPlan, pid_namespace_fd: int = -1) -> None:
 
     """
     plan.null_fd = devices.clone_null()
+    if plan.binds_devices and plan.devices[0].tree_fd < 0:
+        devices.open_host_nodes(plan.devices)
     plan.kcore = os.path.exists("/proc/kcore")
     if not plan.layers or plan.layers[0].tree_fd < 0:
         open_host_trees(plan, alone=True)
@@ -96,7 +98,7 @@ def enter(plan: RootPlan) -> int:
     small_files.open_trees([entry for entry in plan.mounts if entry.kind == small_files.KIND])
     root = plan.layers[0]
     with explained(root):
-        pivot.enter(root.tree_fd)
+        pivot.enter(root.tree_fd, pivots=plan.pivots)
     for layer in plan.layers[1:]:
         placement.place(layer, root.tree_fd)
     return root.tree_fd

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from cais.linux.credentials import Capabilities
     from cais.linux.process import Program
+    from cais.runtime.channel import Channel
     from cais.runtime.launch import Stdio
     from cais.runtime.plan import ProcessPlan
 
@@ -80,13 +81,23 @@ def prepare_program(plan: ProcessPlan, own_program: tuple[int, int]) -> tuple[by
     return path, process.Program([os.fsencode(arg) for arg in args], plan.env)
 
 
-def apply_limits(plan: ProcessPlan) -> list[str]:
-    """Set resource limits, I/O priority and personality; return warnings."""
+def apply_limits(plan: ProcessPlan, *, born_inside: bool) -> list[str]:
+    """Set resource limits, I/O priority, personality and tuning; return warnings.
+
+    Args:
+        plan: the process to become.
+        born_inside: another process, born later, will be it, and the parent schedules that.
+
+    """
     texts = [rlimits.apply(*limit) for limit in plan.rlimits]
     if plan.io_priority:
         process.set_io_priority(*plan.io_priority)
     if plan.personality is not None:
         process.set_personality(plan.personality)
+    if plan.tuning is not None:
+        plan.tuning.set_memory_policy()
+        if not born_inside:
+            plan.tuning.set_scheduling()
     return [text for text in texts if text]
 
 
@@ -146,21 +157,24 @@ def own_streams(uid: int) -> None:
                 raise
 
 
-def drop_privileges(plan: ProcessPlan, identity: Identity, kept: Capabilities) -> None:
+def drop_privileges(
+    plan: ProcessPlan, identity: Identity, kept: Capabilities, line: Channel
+) -> None:
     """Become the user with exactly the capabilities ``kept``; load the filter on the way."""
     os.umask(plan.umask)
-    if plan.filter is not None and not plan.no_new_privileges:
-        plan.filter.install()
+    if not plan.no_new_privileges:
+        _install_filter(plan, line)
     credentials.drop_bounding(kept.bounding)
-    credentials.become(identity.uid, identity.gid, identity.groups)
+    credentials.become(
+        *(identity.uid, identity.gid, identity.groups), in_user_namespace=plan.in_user_namespace
+    )
     credentials.set_capabilities(
         permitted=kept.permitted, effective=kept.effective, inheritable=kept.inheritable
     )
     credentials.set_ambient(kept.ambient)
     if plan.no_new_privileges:
         process.set_no_new_privileges()
-        if plan.filter is not None:
-            plan.filter.install()
+        _install_filter(plan, line)
 
 
 def reset_signals(ignored: Sequence[int]) -> None:
@@ -214,6 +228,15 @@ def write_exec_label(plan: ProcessPlan, label_fd: int) -> None:
         text = f"exec {plan.apparmor}" if plan.apparmor else plan.selinux
         os.write(label_fd, text.encode())
         os.close(label_fd)
+
+
+def _install_filter(plan: ProcessPlan, line: Channel) -> None:
+    """Load the filter; have the parent take its listener before going on under it."""
+    listener_fd = plan.filter.install() if plan.filter is not None else -1
+    if listener_fd >= 0:
+        line.say({"listener": listener_fd})
+        line.wait_for_word()
+        os.close(listener_fd)
 
 
 def _copy_stream(number: int, fd: int, root_fd: int) -> int:

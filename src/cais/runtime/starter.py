@@ -5,17 +5,21 @@ from __future__ import annotations
 import os
 
 from cais.errors import InvalidArgumentError
-from cais.linux import cgroups, mount, namespaces, process
+from cais.linux import cgroups, mount, namespaces, process, user_namespaces
 from cais.runtime import (
     cgroup_mounts,
     channel,
     child,
     devices,
     groups,
+    id_mapped_mounts,
+    isolation,
+    last_hooks,
     plan,
     reaper,
     rootfs,
     settle,
+    standing,
 )
 from cais.runtime.child import Inheritance
 from cais.runtime.launch import Launch, LaunchError
@@ -24,6 +28,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cais.linux.cgroups import Cgroup
     from cais.runtime.channel import Channel
+    from cais.runtime.errands import Errands
+    from cais.runtime.habits import Habits
     from cais.runtime.launch import Stdio
     from cais.runtime.plan import ContainerPlan
 
@@ -35,6 +41,8 @@ def begin(
     stdio: Stdio | None,
     size: tuple[int, int] | None = None,
     hold_fd: int = -1,
+    verdict_fd: int = -1,
+    habits: Habits | None = None,
 ) -> Launch:
     """Start the container of ``bundle`` (``config.json`` and, if there, ``cais.json``).
 
@@ -45,6 +53,9 @@ def begin(
         size: (height, width) of the terminal; otherwise ``process.consoleSize``.
         hold_fd: when given, the read end of a FIFO: the child stops before execve until a byte
             arrives there (the ``created`` state). Borrowed.
+        verdict_fd: when given, where the child then writes why the container cannot be started;
+            at its end by execve. Borrowed.
+        habits: what a command line asked for besides.
 
     Raises:
         CaisError: the documents are wrong; nothing was started.
@@ -56,12 +67,15 @@ def begin(
     if not stdio and not container.process.terminal:
         raise InvalidArgumentError("a process without a terminal needs stdio")
     hierarchy = cgroups.detect()
-    group = cgroups.open_cgroup(hierarchy, container.cgroup)
+    group = groups.name_group(container_id, container.config)
     private = bool(container.new & namespaces.CLONE_NEWCGROUP)
     cgroup_mounts.describe(container.root, hierarchy, group.path, private=private)
     _make_group(group, container)
     given = Inheritance(stdio, groups.own_program())
-    given.hold_fd = hold_fd
+    given.hold_fd, given.verdict_fd = hold_fd, verdict_fd
+    if habits is not None:
+        habits.settle(container.process, given)
+        container.root.pivots = habits.pivots
     try:
         launch = _launch(container, group, given)
     except BaseException as error:
@@ -69,7 +83,9 @@ def begin(
         if isinstance(error, OSError):
             raise LaunchError(str(error.strerror), errno=error.errno or 0, step="clone") from error
         raise
+    launch.entered = group.entered
     groups.remember(container_id, group)
+    last_hooks.remember(container_id, container.hooks)
     return launch
 
 
@@ -90,21 +106,27 @@ def _prepare_host_trees(container: ContainerPlan, given: Inheritance) -> None:
 
 
 def _launch(container: ContainerPlan, group: Cgroup, given: Inheritance) -> Launch:
-    process.set_dumpable(dumpable=False)  # the child must never be, not even at its first step
+    # The child must never be dumpable, not even at its first step; unless this is an ordinary
+    # user, who could not write the maps of its user namespace then.
+    process.set_dumpable(dumpable=standing.is_ordinary_user())
     ours, theirs = channel.open_channel()
     owned: list[int] = []
     try:
+        errands = _errands(container, ours)
         cgroup_fd = groups.open_entry(group, given, owned)
         joins = _open_namespaces(container, given, owned)
         if container.process.init:
             given.init_fd = reaper.program_fd()
             owned.append(given.init_fd)
-        if container.has_user_namespace:
+        owned += id_mapped_mounts.open_namespaces(container)
+        container.root.binds_devices = container.in_user_namespace or standing.is_nested()
+        if container.in_user_namespace and not standing.is_ordinary_user():
             _prepare_host_trees(container, given)
             owned += given.trees
+        given.trees = [*given.trees, *container.root.idmap_fds()]
         ignored = process.ignored_signals()
         with _Visit(joins):
-            new = container.new & ~namespaces.CLONE_NEWCGROUP
+            new = isolation.flags_at_birth(container)
             pid, pidfd = process.clone(new, cgroup_fd=cgroup_fd)
             if pid == 0:
                 child.run(container, theirs, given, ignored)
@@ -117,18 +139,36 @@ def _launch(container: ContainerPlan, group: Cgroup, given: Inheritance) -> Laun
             os.close(fd)
     warnings = container.process.warnings
     held = given.hold_fd >= 0
-    made = (None, (pid, pidfd)) if given.pid_namespace_fd >= 0 else ((pid, pidfd), None)
-    launch = Launch(ours, *made, warnings=warnings, held=held, clean_up=group.remove)
+    born_twice = isolation.is_born_twice(container)
+    is_helper = born_twice or given.pid_namespace_fd >= 0
+    made = (None, (pid, pidfd)) if is_helper else ((pid, pidfd), None)
+    launch = Launch(
+        *(ours, *made), warnings=warnings, held=held, errands=errands, clean_up=group.remove
+    )
+    launch.helper_prepares = not born_twice
     if container.has_user_namespace:
         _admit(container, launch, ours)
     return launch
+
+
+def _errands(container: ContainerPlan, line: Channel) -> Errands | None:
+    """Return what is to be done for the child on its way; None in nearly every case."""
+    is_joined = "pid" in container.join and container.process.tuning is not None
+    if container.hooks is None and container.agent is None and not is_joined:
+        return None
+    # Only here: few documents ask for any of it.
+    from cais.runtime.errands import Errands
+
+    if container.hooks is not None and container.hooks.are_for_creation:
+        os.makedirs(container.root.path, 0o700, exist_ok=True)  # of cais.json it is not there
+    return Errands(line, container.hooks, container.agent, container.process.tuning)
 
 
 def _admit(container: ContainerPlan, launch: Launch, line: Channel) -> None:
     """Give a child in a new user namespace its identity maps, and let it go on."""
     assert launch.pid is not None
     try:
-        namespaces.write_identity_maps(launch.pid, container.uid_map, container.gid_map)
+        user_namespaces.write_identity_maps(launch.pid, container.uid_map, container.gid_map)
         warning = settle.adjust_oom_score(container.process.oom_score_adj, str(launch.pid))
         if warning:
             launch.warn(warning)
@@ -145,26 +185,35 @@ def _open_namespaces(
 
     A pid namespace is entered only by being born in it. Where the kernel can make a proc file
     system of a namespace from outside (Linux 6.18), that is the child's last step, and the
-    processes inside see nothing before it. One that belongs to the host cannot be joined any more
-    from inside a new user namespace.
+    processes inside see nothing before it; not with hooks or a listener, whose peers must be told
+    of the process before. One that belongs to the host cannot be joined any more from inside a
+    new user namespace.
     """
+    is_awaited = container.hooks is not None or container.agent is not None
     visited = []
+    if container.user_path:
+        given.user_fd = _open_namespace("user", container.user_path)
+        owned.append(given.user_fd)
     for kind, (flag, name) in namespaces.KINDS.items():
         if kind not in container.join:
             continue
-        path = container.join[kind]
-        try:
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError as error:
-            raise LaunchError(f"{kind} namespace {path}: {error.strerror}") from error
+        fd = _open_namespace(kind, container.join[kind])
         owned.append(fd)
-        if container.has_user_namespace or (kind == "pid" and not _makes_proc_from_outside()):
+        at_birth = kind == "pid" and (is_awaited or not _makes_proc_from_outside())
+        if container.has_user_namespace or at_birth:
             visited.append((fd, flag, name))
             continue
         given.namespace_fds.append((fd, flag))
         if kind == "pid":
             given.pid_namespace_fd = fd
     return visited
+
+
+def _open_namespace(kind: str, path: str) -> int:
+    try:
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise LaunchError(f"{kind} namespace {path}: {error.strerror}") from error
 
 
 def _makes_proc_from_outside() -> bool:
