@@ -18,8 +18,7 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
 _CODE = (
-    "import sys; sys.path.insert(0, sys.argv.pop(1)); "
-    "from cais.runtime.command import main; main()"
+    "import sys; sys.path.insert(0, sys.argv.pop(1)); from cais.runtime.command import main; main()"
 )
 
 
