@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from quiet_loop import settle, watch_threads
 
 from cais.engine.clock import Clock
 from cais.engine.config import EngineConfig
@@ -60,14 +61,6 @@ class FakeClock(Clock):
             await settle()
         self.now_s = end_s
         await settle()
-
-
-async def settle() -> None:
-    """Let the loop and the threads do what they can do without time passing."""
-    for _ in range(6):  # a busy machine needs them
-        for _ in range(20):
-            await asyncio.sleep(0)
-        await asyncio.sleep(0.005)  # the state's and the pool's threads
 
 
 class Bench:
@@ -158,6 +151,7 @@ def body(**options: Any) -> CreateBody:
 
 @asynccontextmanager
 async def opened(root: Path) -> AsyncIterator[Bench]:
+    watch_threads()
     bench = Bench(root)
     await bench.open()
     try:

@@ -2,8 +2,9 @@
 
 from typing import Any
 
+from quiet_loop import settle
+
 from cais.engine.guard import LOOK_EVERY_S
-from conftest import settle
 
 
 async def test_each_change_is_answered_at_once_but_not_too_often(bench: Any) -> None:

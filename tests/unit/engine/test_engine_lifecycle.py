@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
+from quiet_loop import settle
 
 from cais.engine.errors import (
     AlreadyStartedError,
@@ -17,11 +18,6 @@ from cais.engine.errors import (
 )
 from cais.errors import ConflictError, InvalidArgumentError
 from cais.runtime.launch import LaunchError
-
-
-async def settle() -> None:
-    for _ in range(3):
-        await asyncio.sleep(0.005)
 
 
 async def test_a_run_goes_through_created_running_exited(bench: Any) -> None:

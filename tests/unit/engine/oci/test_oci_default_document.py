@@ -133,6 +133,7 @@ def test_the_default_document() -> None:
     assert built.config == GOLDEN
     assert built.cais == {
         "rootfs": [],
+        "files": [],
         "user": "",
         "additional_groups": [],
         "init": False,
