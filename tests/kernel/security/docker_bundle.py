@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from typing import TYPE_CHECKING
 
 from cais.engine.oci import Target, adapt_host_config, build_document, detect_host
@@ -39,3 +40,12 @@ def docker_bundle(directory: Path, host_config: HostConfig | None = None) -> Bun
     built = build_document(config, adapted, target)
     bundle.config, bundle.extras = built.config, built.cais
     return bundle
+
+
+def give_user_namespace(bundle: Bundle, first_id: int = 100000) -> None:
+    """Give the container a user namespace in which 65536 ids of the host's are its own."""
+    subprocess.run(["chown", "-hR", f"{first_id}:{first_id}", bundle.rootfs], check=True)
+    bundle.linux["namespaces"].append({"type": "user"})
+    bundle.linux.pop("sysctl", None)  # of an own network namespace; Docker sets none here either
+    ids = [{"containerID": 0, "hostID": first_id, "size": 65536}]
+    bundle.linux["uidMappings"] = bundle.linux["gidMappings"] = ids

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
+from docker_bundle import give_user_namespace
 
 from cais.errors import InvalidArgumentError
 from cais.testing.bundles import Bundle, Capture, end
@@ -95,11 +95,8 @@ def test_an_exec_sees_the_same_file(tmp_path: Path) -> None:
 
 def test_root_of_a_user_namespace_owns_its_copies(tmp_path: Path) -> None:
     def body(bundle: Bundle) -> None:
-        subprocess.run(["chown", "-hR", "100000:100000", bundle.rootfs], check=True)
+        give_user_namespace(bundle)
         tmp_path.chmod(0o700)
-        bundle.linux["namespaces"].append({"type": "user"})
-        ids = [{"containerID": 0, "hostID": 100000, "size": 65536}]
-        bundle.linux["uidMappings"] = bundle.linux["gidMappings"] = ids
         script = "stat -c '%u %g' /etc/hosts; echo x >/etc/hosts && cat /etc/hosts"
         assert bundle.shell(script).stdout.splitlines() == ["0 0", "x"]
 
