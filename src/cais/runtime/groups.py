@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from cais.errors import ConflictError
+from cais.errors import ConflictError, InvalidArgumentError, UnsupportedError
 from cais.linux import cgroups
 from cais.runtime import plan
 
@@ -12,6 +12,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cais.linux.cgroups import Cgroup
     from cais.runtime.child import Inheritance
+    from cais.spec.runtime import Config
 
 _own_program: list[tuple[int, int]] = []
 _groups: dict[str, Cgroup] = {}  # of the containers begun here; others are read from their bundle
@@ -20,10 +21,49 @@ _groups: dict[str, Cgroup] = {}  # of the containers begun here; others are read
 def group_of(container_id: str, bundle: str) -> Cgroup:
     """Return the control group of a container; read from its bundle if it was begun elsewhere."""
     if container_id not in _groups:
-        config = plan.load_config(bundle)
-        path = config.get("linux", {}).get("cgroupsPath") or plan.default_cgroup(container_id)
-        _groups[container_id] = cgroups.open_cgroup(cgroups.detect(), path)
+        _groups[container_id] = _find(container_id, plan.load_config(bundle))
     return _groups[container_id]
+
+
+def name_group(container_id: str, config: Config, *, by_systemd: bool = False) -> Cgroup:
+    """Return the group a new container shall have.
+
+    Args:
+        container_id: names it when the document does not.
+        config: the document; ``slice:prefix:name`` is a unit of systemd in any case.
+        by_systemd: the group must be one (``--systemd-cgroup``).
+
+    Raises:
+        InvalidArgumentError: it must be systemd's, and the document names a directory.
+        UnsupportedError: it must be systemd's, which is not running here.
+
+    """
+    path = config.get("linux", {}).get("cgroupsPath") or ""
+    if by_systemd and path and not cgroups.is_systemd_path(path):
+        raise InvalidArgumentError(
+            'expected cgroupsPath to be of format "slice:prefix:name" for systemd cgroups, '
+            f"got {path[:128]!r} instead"
+        )
+    default = _systemd_default if by_systemd else plan.default_cgroup
+    path = path or default(container_id)
+    if cgroups.is_systemd_path(path) and not os.path.isdir("/run/systemd/system"):
+        raise UnsupportedError("systemd cgroup flag passed, but systemd is not running here")
+    return cgroups.open_cgroup(cgroups.detect(), path)
+
+
+def _find(container_id: str, config: Config) -> Cgroup:
+    """Return the group of a container begun elsewhere, by whichever driver."""
+    hierarchy = cgroups.detect()
+    path = config.get("linux", {}).get("cgroupsPath")
+    group = cgroups.open_cgroup(hierarchy, path or plan.default_cgroup(container_id))
+    if not path and hierarchy.version == 2 and not group.exists():
+        by_systemd = cgroups.open_cgroup(hierarchy, _systemd_default(container_id))
+        return by_systemd if by_systemd.exists() else group
+    return group
+
+
+def _systemd_default(container_id: str) -> str:
+    return f":cais:{container_id}"
 
 
 def existing_group(container_id: str, bundle: str) -> Cgroup:
@@ -52,12 +92,25 @@ def own_program() -> tuple[int, int]:
     return _own_program[0]
 
 
-def open_entry(group: Cgroup, given: Inheritance, owned: list[int]) -> int:
+def open_entry(
+    group: Cgroup, given: Inheritance, owned: list[int], *, by_clone: bool = True
+) -> int:
     """Return the directory for CLONE_INTO_CGROUP, or -1 and the files the child writes to.
 
     What was opened is added to ``owned``, for the caller to close after the clone.
+
+    Args:
+        group: to enter.
+        given: gets the files.
+        owned: see above.
+        by_clone: false for a child that has something to do before it enters.
+
     """
-    directory_fd = group.clone_fd()
+    if given.subgroups:
+        given.cgroup_fds = group.join_fds_below(given.subgroups)
+        owned += given.cgroup_fds
+        return -1
+    directory_fd = group.clone_fd() if by_clone else None
     if directory_fd is not None:
         owned.append(directory_fd)
         return directory_fd

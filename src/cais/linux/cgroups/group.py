@@ -15,11 +15,11 @@ import time
 from cais.errors import DeadlineError
 from cais.linux.cgroups import files
 from cais.linux.cgroups.files import CgroupError
-from cais.linux.cgroups.paths import clean_path
+from cais.linux.cgroups.paths import clean_path, is_systemd_path
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from typing import Any
 
     from cais.linux.cgroups.detect import Hierarchy
@@ -79,9 +79,24 @@ class Cgroup:
         """
         raise NotImplementedError
 
+    def join_fds_below(self, subgroups: Mapping[str, str]) -> Sequence[int]:
+        """Open what ``join_fds`` opens, for groups below this one.
+
+        Args:
+            subgroups: controller, or ``""`` for every one, to the path of an existing group.
+
+        Raises:
+            InvalidArgumentError: no such controller, or a path that leads out of this group.
+
+        """
+        raise NotImplementedError
+
     def clone_fd(self) -> int | None:
         """Open the directory for clone3's CLONE_INTO_CGROUP; None on v1. The caller closes it."""
         return None
+
+    def entered(self) -> None:
+        """Take note that the container's first process is in the group; call it once."""
 
     def exists(self) -> bool:
         """Whether the group's directory is there."""
@@ -151,6 +166,10 @@ class Cgroup:
         """
         raise NotImplementedError
 
+    def details(self) -> dict[str, Any]:
+        """Return every counter the kernel has, in the shape ``runc events`` prints."""
+        raise NotImplementedError
+
     def remove(self, timeout_s: float = REMOVE_TIMEOUT_S) -> None:
         """Remove the group and those below it; nothing happens if it is not there.
 
@@ -178,12 +197,18 @@ def open_cgroup(hierarchy: Hierarchy, path: str) -> Cgroup:
     Args:
         hierarchy: from ``detect()``.
         path: below every mount point of the hierarchy, such as ``/cais/<id>``; ``..`` cannot
-            climb out.
+            climb out. ``slice:prefix:name`` is a scope that systemd makes.
 
     Raises:
-        InvalidArgumentError: a path without a name in it.
+        InvalidArgumentError: a path without a name in it, or no names of units.
+        UnsupportedError: a scope, and this is not a host with cgroup v2 alone.
 
     """
+    if is_systemd_path(path):
+        # Here: most hosts' containers never need it.
+        from cais.linux.cgroups.systemd import SystemdCgroup
+
+        return SystemdCgroup(hierarchy, path)
     # Here, because both import this module for their base class.
     from cais.linux.cgroups.v1 import CgroupV1
     from cais.linux.cgroups.v2 import CgroupV2

@@ -5,6 +5,26 @@ from __future__ import annotations
 from cais.errors import InvalidArgumentError
 
 
+def below(path: str) -> str:
+    """Return the path of a group below another as ``/a/b``, or empty for the other itself.
+
+    Raises:
+        InvalidArgumentError: it leads out.
+
+    """
+    depth = 0
+    for part in path.split("/"):
+        depth += -1 if part == ".." else part not in ("", ".")
+        if depth < 0:
+            raise InvalidArgumentError(f"bad sub cgroup path: {path}")
+    return clean_path(path) if depth else ""
+
+
+def is_systemd_path(path: str) -> bool:
+    """Whether a ``cgroupsPath`` names a unit of systemd, ``slice:prefix:name``, not a directory."""
+    return path.count(":") == 2 and "/" not in path
+
+
 def clean_path(path: str) -> str:
     """Return ``path`` as ``/a/b``: ``..`` stays below the root, empty parts and dots go.
 
