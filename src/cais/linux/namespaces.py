@@ -68,6 +68,15 @@ def leave_chroot() -> None:
         os.close(own_pidfd)
 
 
+def is_own(kind: str, path: str) -> bool:
+    """Say whether the namespace at ``path``, of an OCI kind, is the one the caller is in."""
+    try:
+        there, here = os.stat(path), os.stat(f"/proc/self/ns/{KINDS[kind][1]}")
+    except OSError:  # joining it will say why
+        return False
+    return os.path.samestat(there, here)
+
+
 def unshare(flags: int) -> None:
     """Leave the caller's namespaces for new ones."""
     _unshare(flags, about=f"{flags:#x}")

@@ -1,8 +1,9 @@
 """What the parent does for a child on its way to execve, where a document asks for it.
 
-    child  {"hooks": true}     its root is assembled: the hooks of the runtime's namespaces may run
+    child  {"network": true}   it is in its namespaces: network devices of the host may come
+           {"hooks": true}     its root is assembled: the hooks of the runtime's namespaces may run
            {"listener": n}     it loaded a filter that notifies; n is its descriptor of the listener
-    parent {"go": true}        done, after either
+    parent {"go": true}        done, after each
 
 Imported only when one of these is asked for; ``launch.Launch`` does the rest.
 """
@@ -10,6 +11,7 @@ Imported only when one of these is asked for; ``launch.Launch`` does the rest.
 from __future__ import annotations
 
 from cais.runtime import hooks as points
+from cais.runtime import net_devices
 from cais.runtime.hook_runner import HookRun
 
 TYPE_CHECKING = False
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 
     from cais.runtime.channel import Channel
     from cais.runtime.hooks import Hooks
+    from cais.runtime.net_devices import Devices
     from cais.runtime.seccomp_agent import Agent
     from cais.runtime.tuning import Tuning
 
@@ -25,16 +28,22 @@ if TYPE_CHECKING:
 class Errands:
     """Of one launch; owns what is under way."""
 
-    __slots__ = ("_agent", "_hooks", "_is_over", "_line", "_run", "_tuning")
+    __slots__ = ("_agent", "_devices", "_hooks", "_is_over", "_line", "_run", "_tuning")
 
     def __init__(
-        self, line: Channel, hooks: Hooks | None, agent: Agent | None, tuning: Tuning | None
+        self,
+        line: Channel,
+        hooks: Hooks | None,
+        agent: Agent | None,
+        tuning: Tuning | None,
+        devices: Devices | None = None,
     ) -> None:
         """``line`` leads to the child. Borrowed."""
         self._line = line
         self._hooks = hooks
         self._agent = agent
         self._tuning = tuning
+        self._devices = devices
         self._run: HookRun | None = None
         self._is_over = False
 
@@ -53,6 +62,11 @@ class Errands:
         """
         if message.get("hooks") is True and self._hooks is not None and self._run is None:
             self._run = HookRun(self._hooks, points.IN_RUNTIME, pid or 0, tolerant=False)
+            return True
+        if message.get("network") is True and self._devices:
+            net_devices.give(self._devices, pidfd)
+            self._devices = None
+            self._line.send({"go": True})
             return True
         number = message.get("listener")
         if type(number) is not int or number < 0 or self._agent is None:

@@ -72,6 +72,9 @@ def enter(plan: ContainerPlan, line: Channel, given: Inheritance) -> None:
         namespaces.set_domain_name(plan.domain_name)
     if plan.new & namespaces.CLONE_NEWNET:
         namespaces.bring_loopback_up()
+    if plan.net_devices:
+        line.send({"network": True})
+        line.wait_for_word()
 
 
 def become_root() -> None:

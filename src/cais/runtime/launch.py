@@ -94,8 +94,9 @@ class Launch:
     and a start in another's pid namespace, None and -1 until the process inside exists.
     ``helper_pid`` is then a child of the caller that only prepares and that ``advance`` and
     ``abort`` reap: a SIGCHLD loop must leave it alone, that is, wait for pids it knows and not
-    for any child. ``entered`` is called once the process is known to be in its control group. ``helper_prepares`` is false where it only entered a user namespace, in which the
-    container's process then prepares itself.
+    for any child. ``entered`` is called once the process is known to be in its control group.
+    ``helper_prepares`` is false where it only entered a user namespace, in which the container's
+    process then prepares itself.
     """
 
     __slots__ = (

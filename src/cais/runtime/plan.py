@@ -13,6 +13,7 @@ import os
 from cais.errors import InvalidArgumentError, NotFoundError, UnsupportedError
 from cais.linux import credentials, mount, namespaces, rlimits
 from cais.linux.credentials import Capabilities
+from cais.linux.process import pid_of
 from cais.runtime import filters, small_files, standing
 from cais.runtime.devices import parse_devices
 from cais.runtime.mounts import identity_map, label, parse_mount, parse_root_mount
@@ -40,7 +41,6 @@ _PROPAGATION = {
     "slave": mount.MS_SLAVE,
     "unbindable": mount.MS_UNBINDABLE,
 }
-_UNSUPPORTED_LINUX = ("netDevices",)
 _RESCTRL = "/sys/fs/resctrl/schemata"  # there when the host has it mounted
 
 
@@ -116,6 +116,7 @@ class ContainerPlan:
         "hooks",
         "host_name",
         "join",
+        "net_devices",
         "new",
         "process",
         "root",
@@ -147,12 +148,27 @@ class ContainerPlan:
         add_container_settings(self.process, config, extras)
         self.hooks = load_hooks(container_id, bundle, config)
         self.agent = load_agent(self.process, container_id, bundle, config)
-        self.root = _root(config, extras, bundle, {*self.new_names(), *self.join})
+        self.net_devices = _net_devices(
+            linux.get("netDevices", {}),
+            has_network="network" in self._own_names(linux.get("netDevices")),
+        )
+        own = self._own_names(linux.get("sysctl"))
+        self.root = _root(config, extras, bundle, own)
         self._check()
 
     def new_names(self) -> list[str]:
         """Return the OCI names of the namespaces to be made."""
         return [name for name, (flag, _) in namespaces.KINDS.items() if self.new & flag]
+
+    def _own_names(self, wanted: object) -> set[str]:
+        """Return the OCI names of the namespaces that are not the runtime's; none if not wanted.
+
+        One by path may well be the runtime's own, whose parameters and devices are the host's.
+        """
+        if not wanted:
+            return set()
+        joined = {kind for kind, path in self.join.items() if not namespaces.is_own(kind, path)}
+        return {*self.new_names(), *joined}
 
     @property
     def has_user_namespace(self) -> bool:
@@ -249,7 +265,7 @@ def load_hooks(container_id: str, bundle: str, config: Config) -> Hooks | None:
 
 
 def load_agent(
-    plan: ProcessPlan, container_id: str, bundle: str, config: Config, init_pid: int = 0
+    plan: ProcessPlan, container_id: str, bundle: str, config: Config, *, init_pidfd: int = -1
 ) -> Agent | None:
     """Return who gets the listener of a process's filter, None where there is none.
 
@@ -258,7 +274,7 @@ def load_agent(
         container_id: of its container.
         bundle: likewise.
         config: likewise.
-        init_pid: the container's first process, for an exec.
+        init_pidfd: the container's first process, for an exec. Borrowed.
 
     """
     if plan.filter is None or not plan.filter.has_listener:
@@ -267,6 +283,7 @@ def load_agent(
     from cais.runtime.oci_state import StateFacts
     from cais.runtime.seccomp_agent import Agent
 
+    init_pid = pid_of(init_pidfd) if init_pidfd >= 0 else 0
     return Agent(plan.filter.profile, StateFacts(container_id, bundle, config), init_pid)
 
 
@@ -301,9 +318,6 @@ def add_container_settings(plan: ProcessPlan, config: Config, extras: Mapping[st
 
 def _root(config: Config, extras: Mapping[str, Any], bundle: str, own: set[str]) -> RootPlan:
     linux = config.get("linux", {})
-    for name in _UNSUPPORTED_LINUX:
-        if linux.get(name):
-            raise UnsupportedError(f"linux.{name} is not supported")
     plan = RootPlan(bundle)
     plan.layers = [parse_root_mount(entry) for entry in extras.get("rootfs") or ()]
     plan.path = os.path.join(bundle, config["root"]["path"])
@@ -330,6 +344,17 @@ def _check_rdt() -> None:
             "intelRdt is specified in config, but Intel RDT is not supported or enabled"
         )
     raise UnsupportedError("linux.intelRdt is not supported")
+
+
+def _net_devices(entries: Mapping[str, dict[str, str]], *, has_network: bool) -> Mapping[str, str]:
+    if not entries:
+        return {}
+    if not has_network:
+        raise InvalidArgumentError("linux.netDevices need a network namespace")
+    # Only here: few documents name any.
+    from cais.runtime import net_devices
+
+    return net_devices.parse_devices(entries)
 
 
 def _check_selinux() -> None:

@@ -67,7 +67,8 @@ def begin(
     if not stdio and not container.process.terminal:
         raise InvalidArgumentError("a process without a terminal needs stdio")
     hierarchy = cgroups.detect()
-    group = groups.name_group(container_id, container.config)
+    by_systemd = habits is not None and habits.by_systemd
+    group = groups.name_group(container_id, container.config, by_systemd=by_systemd)
     private = bool(container.new & namespaces.CLONE_NEWCGROUP)
     cgroup_mounts.describe(container.root, hierarchy, group.path, private=private)
     _make_group(group, container)
@@ -154,14 +155,16 @@ def _launch(container: ContainerPlan, group: Cgroup, given: Inheritance) -> Laun
 def _errands(container: ContainerPlan, line: Channel) -> Errands | None:
     """Return what is to be done for the child on its way; None in nearly every case."""
     is_joined = "pid" in container.join and container.process.tuning is not None
-    if container.hooks is None and container.agent is None and not is_joined:
+    asked = (container.hooks, container.agent, container.net_devices)
+    if not any(asked) and not is_joined:
         return None
     # Only here: few documents ask for any of it.
     from cais.runtime.errands import Errands
 
     if container.hooks is not None and container.hooks.are_for_creation:
         os.makedirs(container.root.path, 0o700, exist_ok=True)  # of cais.json it is not there
-    return Errands(line, container.hooks, container.agent, container.process.tuning)
+    hooks, agent, devices = asked
+    return Errands(line, hooks, agent, container.process.tuning, devices)
 
 
 def _admit(container: ContainerPlan, launch: Launch, line: Channel) -> None:

@@ -203,6 +203,19 @@ class RouteSocket:
                 found.append((owner, socket.inet_ntop(socket.AF_INET, local), prefix_len))
         return found
 
+    def kept_addresses(self, index: int) -> list[bytes]:
+        """Return the permanent global addresses of an interface, of every family, as the kernel's.
+
+        ``restore_address`` takes them.
+        """
+        payload = nl.ADDRESS.pack(socket.AF_UNSPEC, 0, 0, 0, index)
+        found = []
+        for entry in self._dump(nl.RTM_GETADDR, payload, "list addresses"):
+            _, _, flags, scope, owner = nl.ADDRESS.unpack_from(entry)
+            if owner == index and scope == nl.RT_SCOPE_UNIVERSE and flags & nl.IFA_F_PERMANENT:
+                found.append(bytes(entry))
+        return found
+
     def routes(self) -> list[tuple[str, int, int]]:
         """Return ``(destination, prefix length, interface index)`` of the main IPv4 table."""
         payload = nl.ROUTE.pack(socket.AF_INET, 0, 0, 0, 0, 0, 0, 0, 0)
@@ -269,6 +282,17 @@ def set_link(
     return nl.RTM_SETLINK, 0, payload, f"configure interface {index}"
 
 
+def move_link(index: int, netns_fd: int, name: str) -> Request:
+    """Move an interface to another network namespace under ``name``, where ``%d`` is a number.
+
+    It is down afterwards and has no address. EEXIST: the name is taken there.
+    """
+    payload = nl.LINK.pack(socket.AF_UNSPEC, 0, index, 0, 0)
+    payload += nl.attribute_u32(nl.IFLA_NET_NS_FD, netns_fd)
+    payload += nl.attribute_text(nl.IFLA_IFNAME, name)
+    return nl.RTM_NEWLINK, 0, payload, f"move interface {index}"
+
+
 def delete_link(index: int) -> Request:
     """Remove an interface; a veth's peer goes with it."""
     payload = nl.LINK.pack(socket.AF_UNSPEC, 0, index, 0, 0)
@@ -284,6 +308,17 @@ def new_address(index: int, address: str, prefix_len: int) -> Request:
     payload += nl.attribute(nl.IFA_LOCAL, packed) + nl.attribute(nl.IFA_ADDRESS, packed)
     payload += nl.attribute(nl.IFA_BROADCAST, broadcast)
     return nl.RTM_NEWADDR, _CREATE, payload, f"add address {address}/{prefix_len}"
+
+
+def restore_address(index: int, record: bytes) -> Request:
+    """Give an interface an address another one had, see ``RouteSocket.kept_addresses``."""
+    family, prefix_len, _, scope, _ = nl.ADDRESS.unpack_from(record)
+    attributes = nl.split_attributes(memoryview(record)[nl.ADDRESS.size :])
+    payload = nl.ADDRESS.pack(family, prefix_len, 0, scope, index)
+    for kind in (nl.IFA_LOCAL, nl.IFA_ADDRESS, nl.IFA_BROADCAST):
+        if kind in attributes:
+            payload += nl.attribute(kind, attributes[kind])
+    return nl.RTM_NEWADDR, _CREATE, payload, f"restore an address of interface {index}"
 
 
 def delete_address(index: int, address: str, prefix_len: int) -> Request:
