@@ -13,9 +13,13 @@ from cais.runtime.launch import Launch, LaunchError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cais.linux.cgroups import Cgroup
+    from cais.runtime.channel import Channel
     from cais.runtime.child import Inheritance
+    from cais.runtime.errands import Errands
+    from cais.runtime.habits import Habits
     from cais.runtime.launch import Stdio
     from cais.runtime.plan import ProcessPlan
+    from cais.runtime.seccomp_agent import Agent
     from cais.spec.runtime import Config
 
 
@@ -27,6 +31,8 @@ def begin_exec(
     *,
     stdio: Stdio | None,
     size: tuple[int, int] | None = None,
+    habits: Habits | None = None,
+    bundle_path: str = "",
 ) -> Launch:
     """Start a process in the container whose first process is ``init_pidfd``.
 
@@ -37,6 +43,8 @@ def begin_exec(
         init_pidfd: borrowed.
         stdio: None with a terminal.
         size: (height, width) of the terminal; otherwise ``process.consoleSize``.
+        habits: what a command line asked for besides.
+        bundle_path: where the bundle is, when ``bundle`` has only its documents.
 
     Raises:
         ConflictError: the container is not running.
@@ -52,19 +60,30 @@ def begin_exec(
     given = child.Inheritance(stdio, groups.own_program())
     try:
         group = groups.group_of(container_id, bundle)
-        return _launch(wanted, group, given, (init_pidfd, _flags(config)))
+        if habits is not None:
+            habits.settle(wanted, given)
+            given.subgroups = habits.subgroups
+        place = bundle_path or bundle
+        agent = plan.load_agent(wanted, container_id, place, config, init_pidfd=init_pidfd)
+        return _launch(wanted, group, given, (init_pidfd, _flags(config)), agent)
     except OSError as error:
         raise LaunchError(str(error.strerror), errno=error.errno or 0, step="clone") from error
 
 
 def _launch(
-    wanted: ProcessPlan, group: Cgroup, given: Inheritance, target: tuple[int, int]
+    wanted: ProcessPlan,
+    group: Cgroup,
+    given: Inheritance,
+    target: tuple[int, int],
+    agent: Agent | None,
 ) -> Launch:
     process.set_dumpable(dumpable=False)
     ours, theirs = channel.open_channel()
     owned: list[int] = []
     try:
-        cgroup_fd = groups.open_entry(group, given, owned)
+        errands = _errands(wanted, ours, agent)
+        runs_before = wanted.tuning is not None and wanted.tuning.has_initial_cpus
+        cgroup_fd = groups.open_entry(group, given, owned, by_clone=not runs_before)
         ignored = process.ignored_signals()
         pid, pidfd = process.clone(0, cgroup_fd=cgroup_fd)
         if pid == 0:
@@ -76,7 +95,16 @@ def _launch(
         theirs.close()
         for fd in owned:
             os.close(fd)
-    return Launch(ours, None, (pid, pidfd), warnings=wanted.warnings)
+    return Launch(ours, None, (pid, pidfd), warnings=wanted.warnings, errands=errands)
+
+
+def _errands(wanted: ProcessPlan, line: Channel, agent: Agent | None) -> Errands | None:
+    if agent is None and wanted.tuning is None:
+        return None
+    # Only here: few documents ask for any of it.
+    from cais.runtime.errands import Errands
+
+    return Errands(line, None, agent, wanted.tuning)
 
 
 def _check_running(container_id: str, init_pidfd: int) -> None:

@@ -7,31 +7,42 @@ from __future__ import annotations
 
 from cais.errors import InvalidArgumentError
 from cais.linux import seccomp
+from cais.linux.seccomp import loader
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-    from cais.spec.runtime import Config
+    from cais.spec.runtime import Config, Seccomp
 
 _programs: dict[str, bytes] = {}  # by the file's path or the document's text; both never change
 
 
 class Filter:
-    """A compiled filter."""
+    """A compiled filter, and the profile it was compiled from where that is known."""
 
-    __slots__ = ("_program",)
+    __slots__ = ("_program", "profile")
 
-    def __init__(self, program: bytes) -> None:
+    def __init__(self, program: bytes, profile: Seccomp | None = None) -> None:
         self._program = program
+        self.profile = profile
 
-    def install(self) -> None:
+    @property
+    def has_listener(self) -> bool:
+        """Whether somebody must be told of system calls."""
+        return loader.has_listener(self._program)
+
+    def install(self) -> int:
         """Put the calling process, and all it starts, under the filter for good.
 
+        Returns:
+            The listener (owned) if the filter has one, otherwise -1.
+
         Privileges: CAP_SYS_ADMIN or no_new_privs.
+
         """
-        seccomp.load(self._program)
+        return seccomp.load(self._program)
 
 
 def load(config: Config, extras: Mapping[str, Any]) -> Filter | None:
@@ -56,7 +67,7 @@ def load(config: Config, extras: Mapping[str, Any]) -> Filter | None:
         from cais.linux.seccomp import compiler
 
         _programs[text] = compiler.compile_profile(document)
-    return Filter(_programs[text])
+    return Filter(_programs[text], document)
 
 
 def _read(path: str) -> bytes:

@@ -59,14 +59,19 @@ def run(
 
 
 def _enter(plan: ProcessPlan, line: Channel, given: Inheritance, target: tuple[int, int]) -> int:
+    if plan.tuning is not None:
+        plan.tuning.use_initial_cpus()
     for fd in given.cgroup_fds:
         os.write(fd, JOIN)
         os.close(fd)
+    if plan.tuning is not None:
+        plan.tuning.use_final_cpus()
     warning = settle.adjust_oom_score(plan.oom_score_adj)
     if warning:
         line.send({"warning": warning})
     label_fd = settle.open_exec_label(plan)
-    namespaces.join_session_keyring()
+    if given.has_own_keyring:
+        namespaces.join_session_keyring()
     init_pidfd, flags = target
     namespaces.join(init_pidfd, flags)
     os.close(init_pidfd)
@@ -86,13 +91,13 @@ def _execute(plan: ProcessPlan, line: Channel, given: Inheritance, label_fd: int
     settle.own_streams(identity.uid)
     settle.enter_directory(plan, root_fd)
     path, program = settle.prepare_program(plan, given.own_program)
-    for text in settle.apply_limits(plan):
+    for text in settle.apply_limits(plan, born_inside=True):
         line.send({"warning": text})
     kept = plan.capabilities.limited_to(credentials.permitted())
     late = [label_fd] if label_fd >= 0 else []
-    process.close_all_but([0, 1, 2, line.fileno(), *late])
+    process.close_all_but([0, 1, 2, line.fileno(), *given.preserved, *late])
     settle.write_exec_label(plan, label_fd)
-    settle.drop_privileges(plan, identity, kept)
+    settle.drop_privileges(plan, identity, kept, line)
     continue_inside(plan, line)
     line.say({"ready": True})
     settle.execute(path, program, -1)

@@ -20,7 +20,7 @@ from cais.linux.namespaces import CLONE_NEWNS
 from cais.runtime import groups
 from cais.shim.foreign_child import Bundle, ExecDocument
 from cais.shim.foreign_command import Desk, has_ended, spawn
-from cais.shim.foreign_launch import Adopted, Ending, ForeignLaunch
+from cais.shim.foreign_launch import Adopted, Ending, ForeignLaunch, KeptStreams
 from cais.shim.loop import READ
 from cais.spec.runtime import validate_resources
 
@@ -117,10 +117,11 @@ class ForeignRuntime:
         size: tuple[int, int] | None = None,
     ) -> ForeignLaunch:
         """Start one more process in it."""
+        del bundle
         init_pid = _pid_of(init_pidfd)
         if init_pid <= 0:
             raise ConflictError(f"container {container_id} is not running")
-        wanted = ExecDocument(document, bundle, init_pid)
+        wanted = ExecDocument(document, init_pid)
         return ForeignLaunch(self._exec(container_id, wanted, stdio, size))
 
     def kill(
@@ -166,6 +167,10 @@ class ForeignRuntime:
         self._delete(container_id, group)
         return oom_killed
 
+    def begin_poststop(self, container_id: str, directory: str) -> None:
+        """Nothing: the runtime's ``delete`` has run them."""
+        del container_id, directory
+
     def cgroup_of(self, container_id: str, bundle: str) -> Cgroup:
         """Return its control group."""
         return groups.group_of(container_id, bundle)
@@ -174,18 +179,18 @@ class ForeignRuntime:
         self, id_: str, documents: Bundle, stdio: Stdio | None, size: tuple[int, int] | None
     ) -> Steps:
         adopted: Adopted | None = None
+        kept = KeptStreams(stdio)
         try:
             yield from self._wait_deleted(id_)
             with self._shared.open_desk(self._root) as desk:
                 words = ["create", "--bundle", documents.path, *_results(desk, stdio), id_]
-                yield self._spawn(
-                    words, desk, stdio=stdio, complete=documents.complete, flags=CLONE_NEWNS
-                )
+                yield self._spawn(words, desk, kept, documents.complete, flags=CLONE_NEWNS)
                 adopted = Adopted(desk, has_terminal=stdio is None, size=size)
             with self._shared.open_desk(self._root) as desk:
                 yield self._spawn(["start", id_], desk)
             return adopted.hand_over()
         except BaseException:
+            kept.close()
             if adopted is not None:
                 adopted.give_up()
             self._delete(id_, groups.group_of(id_, documents.path))
@@ -198,7 +203,7 @@ class ForeignRuntime:
         with self._shared.open_desk(self._root) as desk:
             wanted.path = desk.file("process")
             words = ["exec", "--detach", "--process", wanted.path, *_results(desk, stdio), id_]
-            yield self._spawn(words, desk, stdio=stdio, complete=wanted.complete)
+            yield self._spawn(words, desk, KeptStreams(stdio), wanted.complete)
             return Adopted(desk, has_terminal=stdio is None, size=size).hand_over()
 
     def _wait_deleted(self, id_: str) -> Waits:
@@ -246,21 +251,25 @@ class ForeignRuntime:
         self,
         words: Sequence[str],
         desk: Desk,
-        *,
-        stdio: Stdio | None = None,
+        kept: KeptStreams | None = None,
         complete: Callable[[], None] | None = None,
         flags: int = 0,
     ) -> Command:
+        """Start a command; ``kept`` streams are its own, and closed here."""
         log = ["--root", self._state, "--log", desk.file("log"), "--log-format", "json"]
-        command = spawn(
-            self._path,
-            [*self._arguments, *log, *words],
-            desk,
-            self._shared.ended,
-            streams=[stdio.stdin, stdio.stdout, stdio.stderr] if stdio else None,
-            complete=complete,
-            flags=flags,
-        )
+        kept = kept or KeptStreams(None)
+        try:
+            command = spawn(
+                self._path,
+                [*self._arguments, *log, *words],
+                desk,
+                self._shared.ended,
+                streams=kept.fds,
+                complete=complete,
+                flags=flags,
+            )
+        finally:
+            kept.close()
         return self._shared.began(command)
 
 
