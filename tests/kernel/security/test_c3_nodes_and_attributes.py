@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from cais.images.unpack import InvalidLayerError, apply_layer
+from cais.images.layer_names import InvalidLayerError
+from cais.images.unpack import apply_layer
 from cais.snapshots.snapshotter import Layer
 from cais.testing.isolation import isolated
 from cais.testing.raw_tar import Member, tar
