@@ -81,6 +81,8 @@ async def _open_engine(options: DaemonOptions) -> Engine:
             log_max_size_bytes=options.log_max_size_bytes,
             log_max_files=options.log_max_files,
             labels=options.labels,
+            runtimes=options.runtimes,
+            default_runtime=options.default_runtime,
             debug=options.debug,
         )
     )

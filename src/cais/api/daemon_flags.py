@@ -43,6 +43,8 @@ class Flag(NamedTuple):
 
 
 FLAGS = (
+    Flag("add-runtime", "list", "Register an additional OCI compatible runtime: name=path",
+         file_key="runtimes"),
     Flag("bip", "string", "Address and prefix length of the bridge"),
     Flag("bridge", "string", "Attach containers to an existing network bridge", short="b"),
     Flag("cgroup-parent", "string", "Set parent cgroup for all containers"),
@@ -52,6 +54,7 @@ FLAGS = (
     ),
     Flag("data-root", "string", 'Directory of persistent state (default "/var/lib/cais")'),
     Flag("debug", "bool", "Enable debug mode", short="D"),
+    Flag("default-runtime", "string", 'Default OCI runtime for containers (default "cais")'),
     Flag("exec-root", "string", 'Directory of execution state (default "/run/cais")'),
     Flag("group", "string", "Group for the unix socket", short="G"),
     Flag("help", "bool", "Print usage", file_key=""),
@@ -228,6 +231,8 @@ def invalid_value(name: str, text: str, why: str) -> InvalidFlagError:
 def _file_value(path: Path, flag: Flag, value: object) -> object:
     if flag.name == "log-opt" and isinstance(value, dict):
         return [f"{key}={item}" for key, item in value.items()]
+    if flag.name == "add-runtime" and isinstance(value, dict):
+        return value  # as it is: a runtime has arguments too here
     kinds: dict[str, type] = {"string": str, "bool": bool, "list": list, "int": int}
     wanted = kinds[flag.kind]
     if type(value) is not wanted or (
@@ -244,7 +249,7 @@ def _file_error(path: Path, why: str) -> InvalidFlagError:
 def _shown(value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
-    return "[" + " ".join(value) + "]" if isinstance(value, list) else str(value)
+    return "[" + " ".join(value) + "]" if isinstance(value, list | dict) else str(value)
 
 
 def _no_arguments(word: str) -> None:

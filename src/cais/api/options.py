@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from cais.api import daemon_flags
 from cais.api.daemon_flags import InvalidFlagError, invalid_value
 from cais.api.listeners import TcpAddress, UnixAddress, parse_host
+from cais.api.runtime_options import check_default, parse_runtimes
 from cais.errors import CaisError
 from cais.spec.units import from_human_size
 
@@ -59,6 +60,8 @@ class DaemonOptions:
     log_max_size_bytes: int
     log_max_files: int
     shutdown_timeout_s: int
+    runtimes: Mapping[str, tuple[str, ...]]
+    default_runtime: str
     tls: TlsFiles | None
 
 
@@ -82,6 +85,7 @@ def _checked(values: daemon_flags.Values) -> DaemonOptions:
         )
     max_size, max_files = _log_limits(values.get("log-opt", []))
     debug = bool(values.get("debug"))
+    runtimes = parse_runtimes(values.get("add-runtime", []))
     return DaemonOptions(
         hosts=_hosts(values, exec_root),
         data_root=_absolute(values, "data-root", "/var/lib/cais"),
@@ -97,6 +101,8 @@ def _checked(values: daemon_flags.Values) -> DaemonOptions:
         log_max_size_bytes=max_size,
         log_max_files=max_files,
         shutdown_timeout_s=max(0, values.get("shutdown-timeout", 15)),
+        runtimes=runtimes,
+        default_runtime=check_default(values.get("default-runtime", ""), runtimes),
         tls=_tls(values),
     )
 

@@ -10,17 +10,18 @@ import os
 import re
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 from msgspec.structs import replace
 
+from cais.engine.init_program import ensure_init_program
 from cais.engine.oci import Target, build_document, exec_document
 from cais.engine.oci.filters import prepare as prepare_filter
 from cais.engine.oci.modes import is_private_network, other_container
 from cais.errors import ConflictError, InvalidArgumentError, NotFoundError, UnsupportedError
 from cais.network.files import NameSettings, write_files
-from cais.shim.values import LogTarget
+from cais.shim.values import LogTarget, OciRuntime
 from cais.spec.units import ram_bytes
 from cais.volumes.mounts import make_sources
 
@@ -42,6 +43,13 @@ _LOG_OPTIONS = frozenset(
     )
 )
 _encode = msgspec.json.Encoder().encode
+
+
+class Bundle(NamedTuple):
+    """A written bundle's directory, and what it was written for; None: our own runtime."""
+
+    path: str
+    runtime: OciRuntime | None
 
 
 class BundleWriter:
@@ -70,14 +78,16 @@ class BundleWriter:
             joined=joined,
         )
 
-    def write(self, record: ContainerRecord) -> str:
-        """Write the bundle of a container about to start; return its directory.
+    def write(self, record: ContainerRecord) -> Bundle:
+        """Write the bundle of a container about to start.
 
         Raises:
             ConflictError: a container it shares something with does not run.
             InvalidArgumentError: what can only be seen now, such as a device that is gone.
+            LaunchError: the program of its runtime is gone.
 
         """
+        runtime = self._core.runtimes.find(record.host_config.runtime)
         bundle = self._core.paths.bundle(record.id)
         make_sources(record.mounts)
         os.makedirs(bundle, mode=0o700, exist_ok=True)  # noqa: PTH103 - hot path
@@ -91,6 +101,8 @@ class BundleWriter:
             namespaces=self._namespaces(record),
             shm_path=self._shm_path(record),
             cgroup_parent=self._core.config.cgroup_parent,
+            inlined=runtime is not None,
+            init_program=self._init_program(record) if runtime is not None else None,
         )
         built = build_document(self._config(record), record.host_config, target)
         sysctls = record.attachment.sysctls if record.attachment else {}
@@ -99,7 +111,10 @@ class BundleWriter:
             linux["sysctl"] = {**sysctls, **linux.get("sysctl", {})}
         _write(f"{bundle}/config.json", _encode(built.config))
         _write(f"{bundle}/cais.json", _encode(built.cais))
-        return bundle
+        return Bundle(bundle, runtime)
+
+    def _init_program(self, record: ContainerRecord) -> str | None:
+        return ensure_init_program(self._core.paths) if record.host_config.init else None
 
     def _config(self, record: ContainerRecord) -> ContainerConfig:
         """Return the configuration with the host name of whose network it shares."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 
@@ -27,6 +28,12 @@ class EngineConfig:
 
     bridge_address: str = ""
     """Address and prefix length of our bridge; "" for the first of Docker's that is free."""
+
+    runtimes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Other OCI runtimes by name: a program, by its path or its name on PATH, and arguments."""
+
+    default_runtime: str = ""
+    """Of containers that name none; "" for our own."""
 
     default_stop_timeout_s: int = 10
     log_max_size_bytes: int = 10 * 1024 * 1024

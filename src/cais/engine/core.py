@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from cais.engine.clock import Clock
 from cais.engine.events import Events
+from cais.engine.runtimes import Runtimes
 from cais.engine.table import Table
 from cais.engine.tasks import Background, Threads
 from cais.engine.watch import LogWatch
@@ -48,9 +49,13 @@ class Core:
     threads: Threads = field(default_factory=Threads)
     background: Background = field(default_factory=Background)
     watch: LogWatch = field(default_factory=LogWatch)
+    runtimes: Runtimes = field(init=False)
 
     creations: dict[str, set[str]] = field(default_factory=dict)
     """Volumes of containers that are being created, by container id."""
+
+    def __post_init__(self) -> None:
+        self.runtimes = Runtimes(self.config)
 
     def volume_users(self, name: str) -> list[str]:
         """Return the ids of the containers that mount a volume or are about to."""

@@ -170,6 +170,7 @@ class _Creation:
     def _adapt(self, config: ContainerConfig) -> HostConfig:
         asked = self._body.host_config
         check_log_config(asked.log_config)
+        asked = replace(asked, runtime=self._core.runtimes.check(asked.runtime))
         host_config, warnings = adapt_host_config(self._body.config, asked, self._host)
         self.warnings += warnings
         refuse_unsupported(config, host_config, self._body)

@@ -107,12 +107,13 @@ class Launcher:
         self._announce_network(container, record.attachment, "connect")
         return await self._core.shim.client.start(
             record.id,
-            bundle=bundle,
+            bundle=bundle.path,
             tty=record.tty,
             open_stdin=record.config.open_stdin,
             stdin_once=record.config.stdin_once,
             log=self._bundles.log_target(record),
             size=self._bundles.console_size(record),
+            runtime=bundle.runtime,
         )
 
     def _joined_attachment(self, container: Container) -> Attachment | None:

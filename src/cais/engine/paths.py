@@ -8,6 +8,8 @@
     <data-root>/containers/<id>/<id>-json.log  written by the shim; no directory without a log
     <exec-root>/bundles/<id>/                  config.json, cais.json, exec-<exec-id>.json, and
                                                hosts, hostname, resolv.conf; while it runs
+    <data-root>/docker-init                    the init of --init for runtimes that need a file
+    <exec-root>/runtimes/<name>/               of the shim: what other runtimes keep
     <exec-root>/netns/                         pinned network namespaces
     <exec-root>/shim.sock
 """
@@ -47,6 +49,11 @@ class Paths:
     def copies(self) -> Path:
         """The copies of the records."""
         return self.data_root / "copies.db"
+
+    @property
+    def init_program(self) -> Path:
+        """The init that is mounted into containers of other runtimes."""
+        return self.data_root / "docker-init"
 
     @property
     def bundles(self) -> Path:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from cais.engine.launch import Launcher
     from cais.engine.removal import Remover
     from cais.engine.state import Loaded
-    from cais.shim.values import ContainerStatus, ShimHello
+    from cais.shim.values import ContainerStatus, OciRuntime, ShimHello
 
 log = logging.getLogger(__name__)
 
@@ -195,6 +195,7 @@ class Reconciler:
                     start_ticks=state.start_ticks,
                     bundle=self._core.paths.bundle(container.id),
                     paused=state.paused,
+                    runtime=await self._core.threads.run(self._runtime_of, container),
                 )
             except NotFoundError:
                 log.warning("container %s has ended with its shim", container.id)
@@ -204,6 +205,14 @@ class Reconciler:
                 log.warning("container %s lost its shim: its streams are gone", container.id)
                 return
         await self._end_unseen(container)
+
+    def _runtime_of(self, container: Container) -> OciRuntime | None:
+        """Return what runs a container; one whose runtime is gone is as good as ours. Blocks."""
+        try:
+            return self._core.runtimes.find(container.record.host_config.runtime)
+        except CaisError as exc:
+            log.warning("container %s: %s", container.id, exc)
+            return None
 
     async def _end_unseen(self, container: Container) -> None:
         state = container.record.state

@@ -23,6 +23,11 @@ def program_fd() -> int:
         UnsupportedError: no program for this machine.
 
     """
+    return memfd.sealed_bytes(program(), "docker-init")
+
+
+def program() -> bytes:
+    """Return the init program. UnsupportedError: none for this machine."""
     if MACHINE not in PROGRAMS:
         raise UnsupportedError(f"--init is not supported on {MACHINE}")
-    return memfd.sealed_bytes(a2b_base64(PROGRAMS[MACHINE]), "docker-init")
+    return a2b_base64(PROGRAMS[MACHINE])

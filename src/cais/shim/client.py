@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 from cais import errors
 from cais.shim import launcher, protocol
 from cais.shim.exchange import Exchange
-from cais.shim.values import LogTarget, ShimEvent, ShimHello, Started, read_event
+from cais.shim.values import LogTarget, OciRuntime, ShimEvent, ShimHello, Started, read_event
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -65,6 +65,7 @@ class ShimClient:
         stdin_once: bool,
         log: LogTarget | None,
         size: tuple[int, int] | None = None,
+        runtime: OciRuntime | None = None,
     ) -> Started:
         """Start the container of ``bundle``; return once its program has been executed.
 
@@ -78,6 +79,7 @@ class ShimClient:
             stdin_once: close the program's stdin when the first stdin client goes away.
             log: None for no log.
             size: rows and columns of the terminal at the start.
+            runtime: None for our own.
 
         Raises:
             ConflictError: it is running already.
@@ -93,6 +95,7 @@ class ShimClient:
             stdin_once=stdin_once,
             log=None if log is None else log.document(),
             size=size,
+            runtime=None if runtime is None else runtime.document(),
         )
         return Started.read(answer)
 
@@ -219,6 +222,7 @@ class ShimClient:
         start_ticks: int,
         bundle: StrPath,
         paused: bool,
+        runtime: OciRuntime | None = None,
     ) -> None:
         """Watch a container whose shim died; its streams and log died with that shim.
 
@@ -232,6 +236,7 @@ class ShimClient:
             start_ticks=start_ticks,
             bundle=os.fspath(bundle),
             paused=paused,
+            runtime=None if runtime is None else runtime.document(),
         )
 
     async def create_netns(self, path: StrPath) -> tuple[int, int]:

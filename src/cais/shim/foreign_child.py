@@ -14,11 +14,14 @@ from __future__ import annotations
 import json
 import os
 
+from cais.errors import InvalidArgumentError
 from cais.linux import mount, process
 from cais.runtime import child, placement, plan, root_layers, settle
 from cais.runtime.mounts import parse_root_mount
 from cais.runtime.plan import ProcessPlan
 from cais.runtime.root_plan import RootPlan
+from cais.spec import strict_json
+from cais.spec.runtime import CONFIG_LIMIT_BYTES, parse_process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -70,10 +73,15 @@ class Bundle:
 class ExecDocument:
     """An exec's process document, read and checked before the copy is made."""
 
-    def __init__(self, document: str, bundle: str, init_pid: int) -> None:
-        """Read it. CaisError: as the runtime's own reading."""
-        self._plan, _ = plan.load_exec(document, bundle)
-        self._document = _load(document)["process"]
+    def __init__(self, path: str, init_pid: int) -> None:
+        """Read ``path``. CaisError: as the runtime's own reading."""
+        with open(path, "rb") as file:
+            extras = strict_json.loads(file.read(CONFIG_LIMIT_BYTES + 1), CONFIG_LIMIT_BYTES)
+        if not isinstance(extras, dict) or not isinstance(extras.get("process"), dict):
+            raise InvalidArgumentError("the exec document has no process")
+        self._document: Document = extras["process"]
+        self._plan = ProcessPlan(parse_process(strict_json.dumps(self._document)))
+        plan.apply_extras(self._plan, extras)
         self._init_pid = init_pid
         self.path = ""
         """Where ``complete`` writes it; set before the copy is made."""
@@ -152,12 +160,6 @@ def _mount_root(path: str) -> int:
 def _mount_id(fd: int) -> bytes:
     with open(f"/proc/self/fdinfo/{fd}", "rb") as file:
         return next(line for line in file if line.startswith(b"mnt_id:"))
-
-
-def _load(path: str) -> Document:
-    with open(path, "rb") as file:
-        document: Document = json.load(file)
-    return document
 
 
 def _write(path: str, document: Document) -> None:

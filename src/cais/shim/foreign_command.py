@@ -33,17 +33,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from cais.runtime.channel import Channel
+    from cais.runtime.launch import Kind
 
 _ENVIRONMENT = [b"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"]
 _LOG_TAIL = 64 << 10
 _SOCKET_PATH_LIMIT = 107
 # What runtimes put before the reason; the engine has Docker's own words for it.
 _PREFIXES = (
-    *("runc create failed: ", "runc exec failed: ", "runc start failed: "),
-    *("unable to start container process: ", "container_linux.go:"),
+    *("runc create failed: ", "runc start failed: ", "runc exec failed: ", "exec failed: "),
+    "unable to start container process: ",
 )
-_NOT_FOUND = ("executable file not found", "no such file or directory")
-_NOT_FOUND_CRUN = ("executable file `", "not found")
 
 
 class Desk:
@@ -198,7 +197,7 @@ def spawn(
     desk: Desk,
     ended: Callable[[Command], None],
     *,
-    streams: Sequence[int] | None = None,
+    streams: Sequence[int] = (),
     complete: Callable[[], None] | None = None,
     flags: int = 0,
 ) -> Command:
@@ -209,8 +208,8 @@ def spawn(
         arguments: all but the first, which is the path.
         desk: where its log goes.
         ended: see ``Command``.
-        streams: the command's 0, 1 and 2 (borrowed), which become those of a container; without
-            them it has /dev/null, and what it says is kept on the desk.
+        streams: the command's 0, 1 and 2 (borrowed), which become those of a container; with none
+            of them it has /dev/null, and what it says is kept on the desk.
         complete: called in the child before the command is executed.
         flags: CLONE_NEW* of the child.
 
@@ -248,16 +247,23 @@ def failure(said: str) -> LaunchError:
     """Return the error for what a runtime says, with the fault where Docker sees it."""
     for prefix in _PREFIXES:
         said = said.removeprefix(prefix)
-    lower = said.lower()
-    if os.strerror(errno.EACCES).lower() in lower:
-        return LaunchError(said, errno=errno.EACCES, kind="not-permitted")
-    if os.strerror(errno.ENOTDIR).lower() in lower:
-        return LaunchError(said, errno=errno.ENOTDIR)
-    if "chdir to cwd" in lower:
-        return LaunchError(said, errno=errno.ENOENT, kind="workdir")
-    if any(text in lower for text in _NOT_FOUND) or all(text in lower for text in _NOT_FOUND_CRUN):
+    for code in (errno.EACCES, errno.ENOTDIR, errno.ENOENT):
+        text = os.strerror(code)
+        # As Go spells it: clients look for these words, and runtimes in C begin with a capital.
+        said = said.replace(text, text.lower())
+        if text.lower() in said:
+            return LaunchError(said, errno=code, kind=_kind(code, said))
+    if "executable file not found" in said:
         return LaunchError(said, errno=errno.ENOENT, kind="not-found")
     return LaunchError(said)
+
+
+def _kind(code: int, said: str) -> Kind:
+    if code == errno.EACCES:
+        return "not-permitted"
+    if code == errno.ENOENT:
+        return "workdir" if said.startswith("chdir ") else "not-found"
+    return "setup"
 
 
 def _open_quiet(desk: Desk) -> list[int]:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
     from typing import Protocol
 
+    from cais.runtime.launch import Stdio
     from cais.shim.foreign_command import Desk
 
     class Step(Protocol):
@@ -99,6 +100,29 @@ class Ending:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+
+class KeptStreams:
+    """Copies of a process's streams, for a command that is started only after the start returned.
+
+    Empty without streams: for a terminal, and for a command that makes no process.
+    """
+
+    def __init__(self, stdio: Stdio | None) -> None:
+        """Borrow ``stdio`` for the length of this call."""
+        streams = [stdio.stdin, stdio.stdout, stdio.stderr] if stdio is not None else []
+        self.fds: list[int] = []
+        try:
+            for fd in streams:
+                self.fds.append(os.dup(fd))
+        except OSError:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Close them; idempotent."""
+        while self.fds:
+            os.close(self.fds.pop())
 
 
 class Adopted:

@@ -37,6 +37,19 @@ class LogTarget:
 
 
 @dataclass(frozen=True)
+class OciRuntime:
+    """Another OCI runtime: its program, arguments before the command, and a directory for it."""
+
+    path: str
+    arguments: tuple[str, ...]
+    root: str
+
+    def document(self) -> dict[str, Any]:
+        """Return it as a request carries it."""
+        return {"path": self.path, "args": list(self.arguments), "root": self.root}
+
+
+@dataclass(frozen=True)
 class Started:
     """The user's program has been executed. ``start_ticks`` tells a reused pid apart."""
 

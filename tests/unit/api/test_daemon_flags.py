@@ -152,3 +152,42 @@ def test_version_and_validate(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert main(["--validate", "--config-file", str(path)]) == 0
     path.write_text('{"x": 1}')
     assert main(["--validate", "--config-file", str(path)]) == 1
+
+
+def test_runtimes_of_the_command_line_and_of_the_file(tmp_path: Path) -> None:
+    flags = [
+        "--add-runtime",
+        "Mine=/opt/mine",
+        "--add-runtime=other=runc",
+        "--default-runtime=mine",
+    ]
+    loaded = load(flags, {}, tmp_path)
+    assert loaded.runtimes == {"mine": ("/opt/mine",), "other": ("runc",)}
+    assert loaded.default_runtime == "mine"
+    runtimes = {"mine": {"path": "/opt/mine", "runtimeArgs": ["--debug", "--x=1"]}}
+    loaded = load([], {"runtimes": runtimes, "default-runtime": "crun"}, tmp_path)
+    assert loaded.runtimes == {"mine": ("/opt/mine", "--debug", "--x=1")}
+    assert loaded.default_runtime == "crun"
+
+
+@pytest.mark.parametrize(
+    ("flags", "file", "text"),
+    [
+        (["--add-runtime=mine"], {}, "invalid runtime argument: mine"),
+        (["--add-runtime==/x"], {}, "invalid runtime argument: =/x"),
+        (["--add-runtime=a/b=/x"], {}, "invalid runtime argument: a/b=/x"),
+        (["--add-runtime=a=/x", "--add-runtime=A=/y"], {}, "runtime 'a' was already defined"),
+        (["--add-runtime=cais=/x"], {}, "runtime name 'cais' is reserved"),
+        (["--default-runtime=kata"], {}, "specified default runtime 'kata' does not exist"),
+        ([], {"runtimes": {"a": {}}}, "runtime a: either a runtimeType or a path must be"),
+        ([], {"runtimes": {"a": {"path": "x", "runtimeArgs": "y"}}}, "must be a list of strings"),
+        ([], {"runtimes": {"a": {"runtimeType": "io.containerd.kata.v2"}}}, "not supported by"),
+        ([], {"runtimes": {"a": {"path": "x", "more": 1}}}, "runtime a: unknown members: more"),
+        ([], {"runtimes": {"../a": {"path": "x"}}}, "not a name and an object"),
+        (["--add-runtime=a=/x"], {"runtimes": {"b": {"path": "x"}}},
+         r"runtimes: \(from flag: \[a=/x\], from file: \[b\]\)"),
+    ],
+)  # fmt: skip
+def test_bad_runtimes(flags: list[str], file: object, text: str, tmp_path: Path) -> None:
+    with pytest.raises(InvalidFlagError, match=text):
+        load(flags, file, tmp_path)

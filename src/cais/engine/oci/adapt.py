@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from cais.engine.oci.host import Host
     from cais.spec.container import ContainerConfig, HostConfig, UpdateBody
 
-RUNTIMES = ("", "cais", "runc", "io.containerd.runc.v2")
 _UNDEFINED = "be used with links. This would result in undefined behavior"
 _RESTART_POLICIES = ("", "no", "always", "on-failure", "unless-stopped")
 
@@ -82,7 +81,6 @@ def _fill_in(host_config: HostConfig, host: Host) -> HostConfig:
         ipc_mode=host_config.ipc_mode or "private",
         cgroupns_mode=cgroupns_mode,
         shm_size=host_config.shm_size or DEFAULT_SHM_BYTES,
-        runtime=host_config.runtime or "cais",
         oom_kill_disable=bool(host_config.oom_kill_disable),
         security_opt=_with_label(host_config),
     )
@@ -118,8 +116,6 @@ def _check_options(host_config: HostConfig, host: Host) -> None:
         )
     if host_config.cgroup_parent:
         clean_path(host_config.cgroup_parent)
-    if host_config.runtime not in RUNTIMES:
-        raise InvalidArgumentError(f"unknown or invalid runtime name: {host_config.runtime[:64]}")
     _check_restart(host_config)
     _check_annotations(host_config)
     if host_config.storage_opt:

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from cais.volumes.mounts import MountPoint
 
 CGROUP_PARENT = "/cais"
+_INIT = "/sbin/docker-init"
+# What our documents say has been in the specification since; crun before 1.8.2 takes no other.
+_INLINED_VERSION = "1.0.2"
 Document = dict[str, Any]
 
 
@@ -44,6 +47,8 @@ class Target:
         shm_path: the directory that is /dev/shm when it is shared.
         seccomp_dir: cache of compiled filters, of the daemon alone.
         cgroup_parent: where HostConfig.CgroupParent is empty.
+        inlined: the document says all, for a runtime that does not read ``cais.json``.
+        init_program: the file behind ``--init`` then.
 
     """
 
@@ -56,6 +61,8 @@ class Target:
     namespaces: Mapping[str, str] = field(default_factory=dict)
     shm_path: str | None = None
     cgroup_parent: str = CGROUP_PARENT
+    inlined: bool = False
+    init_program: str | None = None
 
 
 class Built(NamedTuple):
@@ -91,14 +98,18 @@ def build_document(config: ContainerConfig, host_config: HostConfig, target: Tar
             document["domainname"] = config.domainname
     if host_config.annotations:
         document["annotations"] = dict(host_config.annotations)
-    filtered = filters.compiled(
-        options,
-        target.host,
-        process["capabilities"]["bounding"],
-        target.seccomp_dir,
-        privileged=host_config.privileged,
-    )
-    return Built(document, _cais(config, host_config, target, filtered.path), filtered.warnings)
+    wanted = filters.wanted(options, target.host, privileged=host_config.privileged)
+    capabilities = process["capabilities"]["bounding"]
+    extras = _cais(config, host_config, target)
+    if not target.inlined:
+        extras["seccomp"] = filters.compiled(wanted, target.host, capabilities, target.seccomp_dir)
+    else:
+        if wanted.profile is not None:
+            rules = filters.resolved(wanted.profile, target.host, capabilities)
+            document["linux"]["seccomp"] = rules
+        _put_init_first(document, extras, target.init_program)
+        document["ociVersion"] = _INLINED_VERSION
+    return Built(document, extras, wanted.warnings)
 
 
 def cgroup_path(host_config: HostConfig, container_id: str, parent: str = CGROUP_PARENT) -> str:
@@ -126,9 +137,17 @@ def _linux(
     return linux
 
 
-def _cais(
-    config: ContainerConfig, host_config: HostConfig, target: Target, seccomp: str | None
-) -> Document:
+def _put_init_first(document: Document, extras: Document, program: str | None) -> None:
+    """Run the command under ``--init`` as Docker does it: a file of the host's, mounted."""
+    if extras.pop("init") and program is not None:
+        document["process"]["args"][:0] = (_INIT, "--")
+        options = ["bind", "ro"]
+        document["mounts"].append(
+            {"destination": _INIT, "type": "bind", "source": program, "options": options}
+        )
+
+
+def _cais(config: ContainerConfig, host_config: HostConfig, target: Target) -> Document:
     return {
         "rootfs": [
             {
@@ -139,10 +158,11 @@ def _cais(
             }
             for mount in target.rootfs
         ],
+        "files": mounts.small_files(target.files, target.mounts),
         "user": config.user,
         "additional_groups": list(host_config.group_add or ()),
         # In another's pid namespace there is an init already.
         "init": bool(host_config.init) and not host_config.pid_mode,
         "network": target.namespaces.get("network"),
-        "seccomp": seccomp,
+        "seccomp": None,
     }

@@ -17,64 +17,81 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cais.engine.oci.host import Host
+    from cais.spec.runtime import Seccomp
 
 # Programs of the default profile by capabilities: making out a digest costs more than the rest.
 _known: dict[tuple[frozenset[str], Path], str] = {}
 _NOT_ENABLED = "seccomp is not enabled in your kernel"
 
 
-class Filter(NamedTuple):
-    """A compiled program's file; None for no filter."""
+class Wanted(NamedTuple):
+    """A profile in Docker's form; None for no filter."""
 
-    path: str | None
+    profile: dict[str, Any] | None
     warnings: list[str]
 
 
-def compiled(
-    options: SecurityOptions,
-    host: Host,
-    capabilities: Sequence[str],
-    directory: Path,
-    *,
-    privileged: bool,
-) -> Filter:
-    """Return the program for these capabilities on this kernel, compiling it when it is new.
+def wanted(options: SecurityOptions, host: Host, *, privileged: bool) -> Wanted:
+    """Return the profile of a container.
 
     Privileged containers have none unless a profile was asked for.
 
     Raises:
-        InvalidArgumentError: a profile that is none; one was asked for and the kernel has no
-            filters.
+        InvalidArgumentError: one was asked for and the kernel has no filters.
 
     """
     if options.seccomp == "unconfined" or (privileged and not options.is_seccomp_asked_for):
-        return Filter(None, [])
+        return Wanted(None, [])
     if not host.seccomp:
         if options.is_seccomp_asked_for and options.seccomp != "builtin":
             raise InvalidArgumentError(f"{_NOT_ENABLED}, cannot run a custom seccomp profile")
-        return Filter(None, [f"{_NOT_ENABLED}, running container without default profile"])
-    if isinstance(options.seccomp, dict):
-        return Filter(_compile(options.seccomp, capabilities, host, directory), [])
+        return Wanted(None, [f"{_NOT_ENABLED}, running container without default profile"])
+    return Wanted(options.seccomp if isinstance(options.seccomp, dict) else default_profile(), [])
+
+
+def compiled(
+    wanted: Wanted, host: Host, capabilities: Sequence[str], directory: Path
+) -> str | None:
+    """Return the file of the program for these capabilities, compiling it when it is new.
+
+    Raises:
+        InvalidArgumentError: a profile that is none.
+
+    """
+    if wanted.profile is None:
+        return None
+    if wanted.profile is not default_profile():
+        return _compile(wanted.profile, capabilities, host, directory)
     key = (frozenset(capabilities), directory)
     path = _known.get(key)
     if path is None or not Path(path).exists():
-        path = _known[key] = _compile(default_profile(), capabilities, host, directory)
-    return Filter(path, [])
+        path = _known[key] = _compile(wanted.profile, capabilities, host, directory)
+    return path
+
+
+def resolved(profile: dict[str, Any], host: Host, capabilities: Sequence[str]) -> Seccomp:
+    """Return the rules of a profile that hold for these capabilities, as OCI documents have them.
+
+    Raises:
+        InvalidArgumentError: a profile that is none.
+
+    """
+    return profiles.resolve(
+        profile, capabilities=capabilities, machine=host.machine, kernel=host.kernel
+    )
 
 
 def prepare(host: Host, directory: Path) -> None:
     """Compile the program of an ordinary container before there is one. Blocks: 20 to 50 ms."""
     capabilities = granted((), (), host, privileged=False)
-    compiled(SecurityOptions(), host, capabilities, directory, privileged=False)
+    default = wanted(SecurityOptions(), host, privileged=False)
+    compiled(default, host, capabilities, directory)
 
 
 def _compile(
     profile: dict[str, Any], capabilities: Sequence[str], host: Host, directory: Path
 ) -> str:
-    resolved = profiles.resolve(
-        profile, capabilities=capabilities, machine=host.machine, kernel=host.kernel
-    )
-    return compiler.ensure_compiled(resolved, str(directory))
+    return compiler.ensure_compiled(resolved(profile, host, capabilities), str(directory))
 
 
 @cache
