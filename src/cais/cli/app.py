@@ -110,7 +110,7 @@ class LazyGroup(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the command, or fail in Docker's words."""
         if self.get_command(ctx, args[0]) is None:
-            raise UnknownCommandError(ctx.command_path, args[0])
+            raise _no_such_command(ctx.command_path, args[0])
         return super().resolve_command(ctx, args)
 
 
@@ -121,6 +121,13 @@ class UnknownCommandError(errors.InvalidArgumentError):
         super().__init__(
             f"unknown command: {group} {name}\n\nRun '{group} --help' for more information"
         )
+
+
+def _no_such_command(group: str, name: str) -> errors.CaisError:
+    from cais.cli.absent import AbsentCommandError, is_dockers
+
+    kind = AbsentCommandError if is_dockers(group, name) else UnknownCommandError
+    return kind(group, name)
 
 
 def _root() -> LazyGroup:

@@ -36,6 +36,11 @@ def test_every_command_exists_and_helps(
     [
         (["nosuch"], 1, "unknown command: cais nosuch"),
         (["network", "nosuch"], 1, "unknown command: cais network nosuch"),
+        (["push", "x"], 1, "'docker push' is not supported by cais yet"),
+        (["build", "."], 1, "'docker build' is not supported by cais yet"),
+        (["plugin", "ls"], 1, "'docker plugin' is not supported by cais yet"),
+        (["network", "create", "x"], 1, "'docker network create' is not supported by cais yet"),
+        (["network", "push"], 1, "unknown command: cais network push"),
         (["run"], 1, "'cais run' requires at least 1 argument"),
         (["rename", "a"], 1, "'cais rename' requires exactly 2 arguments"),
         (["ps", "x"], 1, "'cais ps' accepts no arguments"),
