@@ -13,6 +13,8 @@ from cais.linux import mount, paths
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from cais.linux.cgroups import Hierarchy
     from cais.runtime.mounts import MountPlan
     from cais.runtime.root_plan import RootPlan
@@ -22,9 +24,16 @@ _TMPFS_OPTIONS = (("mode", "755"), ("size", "65536k"))
 
 
 def describe(plan: RootPlan, hierarchy: Hierarchy, group: str, *, private: bool) -> None:
-    """Write into ``plan`` where the container's group is; in the parent."""
+    """Write into ``plan`` where the container's group is; in the parent.
+
+    Where it has none (``group`` is empty) it sees what its cgroup namespace shows of the
+    hierarchies, or without such a namespace an empty directory.
+    """
     plan.cgroup_private = private
     plan.unified = hierarchy.version == 2
+    if not group:
+        plan.cgroup_controllers = _controllers(hierarchy) if private else {}
+        return
     if plan.unified:
         plan.cgroup_directories = [("", f"{hierarchy.unified}{group}")]
         return
@@ -37,6 +46,22 @@ def describe(plan: RootPlan, hierarchy: Hierarchy, group: str, *, private: bool)
     ]
 
 
+def _controllers(hierarchy: Hierarchy) -> dict[str, list[str]]:
+    """Return the controllers of each v1 hierarchy by its directory's name."""
+    found: dict[str, list[str]] = {}
+    for controller, point in hierarchy.mounts.items():
+        found.setdefault(os.path.basename(point), []).append(controller)
+    return found
+
+
+def _new_hierarchy(controllers: Iterable[str]) -> int:
+    options: list[tuple[str, str | None]] = []
+    for controller in controllers:
+        key, equals, value = controller.partition("=")
+        options += [("none", None), (key, value)] if equals else [(key, None)]
+    return mount.new_mount("cgroup", options, 0, "cgroup")
+
+
 def open_mount(plan: RootPlan, entry: MountPlan) -> None:
     """Make the mount of ``entry``, detached, and open the hierarchies; before the pivot."""
     attributes = entry.set | entry.deep_set
@@ -44,9 +69,10 @@ def open_mount(plan: RootPlan, entry: MountPlan) -> None:
         entry.tree_fd = mount.new_mount("cgroup2", (), attributes, "cgroup")
         return
     trees = [(name, mount.clone_tree(path)) for name, path in plan.cgroup_directories]
+    trees += [(name, _new_hierarchy(wanted)) for name, wanted in plan.cgroup_controllers.items()]
     for _, tree_fd in trees:
         mount.set_attributes(tree_fd, set_bits=attributes, propagation=mount.MS_PRIVATE)
-    if plan.unified:
+    if plan.unified and trees:
         entry.tree_fd = trees[0][1]
         return
     plan.hierarchy_trees = trees

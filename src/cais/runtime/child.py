@@ -18,9 +18,9 @@ import os
 import select
 import sys
 
-from cais.linux import credentials, process, terminal
+from cais.linux import process, terminal
 from cais.runtime import channel as channels
-from cais.runtime import isolation, pivot, restrictions, rootfs, settle
+from cais.runtime import isolation, pivot, restrictions, rootfs, settle, standing
 from cais.runtime.launch import LaunchError
 
 TYPE_CHECKING = False
@@ -89,7 +89,9 @@ class Inheritance:
 def run(plan: ContainerPlan, line: Channel, given: Inheritance, ignored: Sequence[int]) -> NoReturn:
     """Become the container's first process; see the module."""
     try:
-        isolate([line.fileno(), *given.descriptors()])
+        # An ordinary user could not write the maps of one who is not.
+        waits_for_maps = plan.has_user_namespace and standing.is_ordinary_user()
+        isolate([line.fileno(), *given.descriptors()], dumpable=waits_for_maps)
         settle.reset_signals(ignored)
         if plan.hooks is not None and plan.hooks.are_for_creation:
             given.root_place_fd = os.open(plan.root.path, _PLACE)  # while we may walk there
@@ -100,9 +102,9 @@ def run(plan: ContainerPlan, line: Channel, given: Inheritance, ignored: Sequenc
     os._exit(1)
 
 
-def isolate(keep: Sequence[int]) -> None:
+def isolate(keep: Sequence[int], *, dumpable: bool = False) -> None:
     """Cut this copy off: no imports, no collector, no descriptors but ``keep`` and 0, 1, 2."""
-    process.set_dumpable(dumpable=False)
+    process.set_dumpable(dumpable=dumpable)
     gc.disable()
     sys.path, sys.meta_path, sys.path_hooks = _NOWHERE
     process.close_all_but([0, 1, 2, *keep])
@@ -146,7 +148,7 @@ def _execute(plan: ContainerPlan, line: Channel, given: Inheritance) -> None:
     path, program = settle.prepare_program(user_program, given.own_program)
     for text in settle.apply_limits(user_program, born_inside=given.pid_namespace_fd >= 0):
         _warn(line, text)
-    kept = user_program.capabilities.limited_to(credentials.permitted())
+    kept = settle.keep_capabilities(user_program, line)
     state_fd = plan.hooks.open_state("startContainer", os.getpid()) if plan.hooks else -1
     single = (label, given.hold_fd, given.verdict_fd, given.init_fd, state_fd)
     late = [fd for fd in single if fd >= 0]

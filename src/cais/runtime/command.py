@@ -39,9 +39,10 @@ def _execute_sealed(args: list[str]) -> None:
     program_fd = memfd.sealed_copy(sys.executable, "cais-runtime")
     os.set_inheritable(program_fd, True)  # noqa: FBT003 - it is the name of the program
     command = [sys.executable, "-I", "-S", "-B", "-c", _CODE, room, *args]
-    os.execve(  # noqa: S606
-        f"/proc/self/fd/{program_fd}", command, memfd.library_environment()
-    )
+    env = memfd.library_environment()
+    if "XDG_RUNTIME_DIR" in os.environ:  # where an ordinary user's containers are
+        env["XDG_RUNTIME_DIR"] = os.environ["XDG_RUNTIME_DIR"]
+    os.execve(f"/proc/self/fd/{program_fd}", command, env)  # noqa: S606
 
 
 def _end(code: int) -> NoReturn:

@@ -6,7 +6,9 @@ import os
 
 from cais.errors import ConflictError, InvalidArgumentError, UnsupportedError
 from cais.linux import cgroups
-from cais.runtime import plan
+from cais.runtime import no_group, plan, standing
+from cais.runtime.launch import LaunchError
+from cais.runtime.no_group import NoGroup
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,7 +23,9 @@ _groups: dict[str, Cgroup] = {}  # of the containers begun here; others are read
 def group_of(container_id: str, bundle: str) -> Cgroup:
     """Return the control group of a container; read from its bundle if it was begun elsewhere."""
     if container_id not in _groups:
-        _groups[container_id] = _find(container_id, plan.load_config(bundle))
+        group = _find(container_id, plan.load_config(bundle))
+        has_none = standing.is_rootless() and not group.exists()
+        _groups[container_id] = NoGroup() if has_none else group
     return _groups[container_id]
 
 
@@ -49,6 +53,25 @@ def name_group(container_id: str, config: Config, *, by_systemd: bool = False) -
     if cgroups.is_systemd_path(path) and not os.path.isdir("/run/systemd/system"):
         raise UnsupportedError("systemd cgroup flag passed, but systemd is not running here")
     return cgroups.open_cgroup(cgroups.detect(), path)
+
+
+def make_group(container_id: str, config: Config, *, by_systemd: bool = False) -> Cgroup:
+    """Make a new container's group with its limits; a rootless one may have to go without.
+
+    Raises:
+        CaisError: as ``name_group`` and ``Cgroup.create``.
+        LaunchError: the kernel refuses a value, or a group with limits to a rootless container.
+
+    """
+    group = name_group(container_id, config, by_systemd=by_systemd)
+    resources = config.get("linux", {}).get("resources", {})
+    try:
+        group.create(resources)
+    except OSError as error:
+        if standing.is_rootless() and no_group.is_denied(error):
+            return no_group.instead(resources, error)
+        raise LaunchError(str(error), errno=error.errno or 0, step="cgroup") from error
+    return group
 
 
 def _find(container_id: str, config: Config) -> Cgroup:

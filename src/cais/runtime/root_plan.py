@@ -18,6 +18,7 @@ class RootPlan:
     __slots__ = (
         "binds_devices",
         "bundle",
+        "cgroup_controllers",
         "cgroup_directories",
         "cgroup_links",
         "cgroup_private",
@@ -51,6 +52,7 @@ class RootPlan:
         self.binds_devices = False  # a user namespace has no nodes of its own
         self.sysctls: list[tuple[str, str]] = []
         self.cgroup_directories: list[tuple[str, str]] = []  # (name in /sys/fs/cgroup, directory)
+        self.cgroup_controllers: dict[str, list[str]] = {}  # of those to be mounted anew
         self.cgroup_links: list[tuple[str, str]] = []  # (controller, name of its hierarchy)
         self.hierarchy_trees: list[tuple[str, int]] = []
         self.cgroup_private = False

@@ -16,7 +16,7 @@ import os
 from cais.linux import credentials, paths, process, rlimits, terminal
 from cais.linux.signals import SIG_SETMASK, pthread_sigmask
 from cais.linux.syscalls import KernelError
-from cais.runtime import devices, executable, users
+from cais.runtime import devices, executable, standing, users
 from cais.runtime.launch import LaunchError
 from cais.runtime.users import Identity
 
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 INIT_ARGS = ("/sbin/docker-init", "--")  # what ps shows in Docker's containers too
 _FREE_FD = 16  # where copies of the standard streams wait: above 0-2 and the channel
+_NO_APPARMOR = "apparmor: config provided but apparmor not supported"
+_NO_SELINUX = "selinux label is specified in config, but selinux is disabled or not supported"
 _APPARMOR = "/sys/module/apparmor/parameters/enabled"
 
 
@@ -101,6 +103,16 @@ def apply_limits(plan: ProcessPlan, *, born_inside: bool) -> list[str]:
     return [text for text in texts if text]
 
 
+def keep_capabilities(plan: ProcessPlan, line: Channel) -> Capabilities:
+    """Return the sets the program gets: what cannot be granted is left out, and told."""
+    available = credentials.permitted()
+    missing = plan.capabilities.beyond(available)
+    if missing:
+        names = ", ".join(name for name, bit in credentials.BITS.items() if missing & bit)
+        line.send({"warning": f"capabilities that cannot be granted: {names}"})
+    return plan.capabilities.limited_to(available)
+
+
 def adjust_oom_score(value: int | None, pid: str = "self") -> str | None:
     """Write a process's oom_score_adj; through the host's /proc, so before the pivot.
 
@@ -110,7 +122,10 @@ def adjust_oom_score(value: int | None, pid: str = "self") -> str | None:
     """
     if value is None:
         return None
+    is_mine = pid == "self" and standing.is_ordinary_user()
     try:
+        if is_mine:  # its files in /proc are root's otherwise; it is on the host still
+            process.set_dumpable(dumpable=True)
         fd = os.open(f"/proc/{pid}/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
         try:
             os.write(fd, str(value).encode())
@@ -118,6 +133,9 @@ def adjust_oom_score(value: int | None, pid: str = "self") -> str | None:
             os.close(fd)
     except PermissionError:
         return f"oom_score_adj {value} was not set: lowering it needs CAP_SYS_RESOURCE"
+    finally:
+        if is_mine:
+            process.set_dumpable(dumpable=False)
     return None
 
 
@@ -217,8 +235,7 @@ def open_exec_label(plan: ProcessPlan) -> int:
     else:
         return -1
     if not enabled:
-        which = "apparmor" if plan.apparmor else "selinux"
-        raise LaunchError(f"{which} label was asked for, but {which} is not enabled on the host")
+        raise LaunchError(_NO_APPARMOR if plan.apparmor else _NO_SELINUX)
     return os.open(name, os.O_WRONLY | os.O_CLOEXEC)
 
 

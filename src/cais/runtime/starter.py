@@ -68,10 +68,9 @@ def begin(
         raise InvalidArgumentError("a process without a terminal needs stdio")
     hierarchy = cgroups.detect()
     by_systemd = habits is not None and habits.by_systemd
-    group = groups.name_group(container_id, container.config, by_systemd=by_systemd)
+    group = groups.make_group(container_id, container.config, by_systemd=by_systemd)
     private = bool(container.new & namespaces.CLONE_NEWCGROUP)
     cgroup_mounts.describe(container.root, hierarchy, group.path, private=private)
-    _make_group(group, container)
     given = Inheritance(stdio, groups.own_program())
     given.hold_fd, given.verdict_fd = hold_fd, verdict_fd
     if habits is not None:
@@ -88,13 +87,6 @@ def begin(
     groups.remember(container_id, group)
     last_hooks.remember(container_id, container.hooks)
     return launch
-
-
-def _make_group(group: Cgroup, container: ContainerPlan) -> None:
-    try:
-        group.create(container.config.get("linux", {}).get("resources", {}))
-    except OSError as error:  # a value the kernel refuses
-        raise LaunchError(str(error), errno=error.errno or 0, step="cgroup") from error
 
 
 def _prepare_host_trees(container: ContainerPlan, given: Inheritance) -> None:

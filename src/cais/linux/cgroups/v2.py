@@ -11,14 +11,14 @@ import os
 import select
 import time
 
-from cais.errors import ConflictError, DeadlineError
-from cais.linux.cgroups import device_rules, files, resources_v2, stats_v2
+from cais.errors import ConflictError, DeadlineError, InvalidArgumentError
+from cais.linux.cgroups import device_rules, files, paths, resources_v2, stats_v2
 from cais.linux.cgroups.files import CgroupError
 from cais.linux.cgroups.group import Cgroup, pids_below, wait_until
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from typing import Any
 
     from cais.linux.cgroups.detect import Hierarchy
@@ -54,17 +54,27 @@ class CgroupV2(Cgroup):
         files.write(f"{self._directory}/cgroup.procs", str(pid))
 
     def join_fds(self) -> Sequence[int]:
-        path = f"{self._directory}/cgroup.procs"
-        try:
-            return [os.open(path, os.O_WRONLY | os.O_CLOEXEC)]
-        except OSError as exc:
-            raise CgroupError(exc.errno or 0, "open", path) from exc
+        return _open_procs(self._directory)
+
+    def join_fds_below(self, subgroups: Mapping[str, str]) -> Sequence[int]:
+        unknown = [name for name in subgroups if name]
+        if unknown:
+            raise InvalidArgumentError(
+                f"unknown controller {unknown[0]} in SubCgroupPaths: cgroup v2 has one tree"
+            )
+        return _open_procs(self._directory + paths.below(subgroups[""]))
 
     def clone_fd(self) -> int | None:
         try:
             return os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as exc:
             raise CgroupError(exc.errno or 0, "open", self._directory) from exc
+
+    def details(self) -> dict[str, Any]:
+        # Here: only a person looks at them.
+        from cais.linux.cgroups import details_v2
+
+        return details_v2.collect(self._directory)
 
     def exists(self) -> bool:
         return os.path.isdir(self._directory)
@@ -152,7 +162,11 @@ class CgroupV2(Cgroup):
             # Here: only this needs ctypes, and a v1 host never gets here.
             from cais.linux.cgroups import devices_v2
 
-            devices_v2.apply(self._directory, device_rules.resolve(rules))
+            try:
+                devices_v2.apply(self._directory, device_rules.resolve(rules))
+            except OSError as exc:
+                if exc.errno != errno.EPERM or not _is_rootless():
+                    raise  # who is nobody on the host has no device nodes but the host's anyway
 
     def kill_all(self, timeout_s: float = 10) -> None:
         try:
@@ -165,3 +179,17 @@ class CgroupV2(Cgroup):
 
     def _directories(self) -> Sequence[str]:
         return [self._directory]
+
+
+def _is_rootless() -> bool:
+    from cais.linux import user_namespaces
+
+    return os.geteuid() != 0 or not user_namespaces.is_initial()
+
+
+def _open_procs(directory: str) -> list[int]:
+    path = f"{directory}/cgroup.procs"
+    try:
+        return [os.open(path, os.O_WRONLY | os.O_CLOEXEC)]
+    except OSError as exc:
+        raise CgroupError(exc.errno or 0, "open", path) from exc
