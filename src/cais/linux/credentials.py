@@ -97,6 +97,12 @@ class Capabilities:
         self.inheritable = inheritable
         self.ambient = ambient
 
+    def beyond(self, available: int) -> int:
+        """Return what ``limited_to`` would leave out, of whichever set."""
+        all_sets = self.bounding | self.permitted | self.effective | self.inheritable | self.ambient
+        out_of_order = (self.effective | self.ambient) & ~self.permitted
+        return all_sets & ~available | out_of_order | self.ambient & ~self.inheritable
+
     def limited_to(self, available: int) -> Capabilities:
         """Return the sets without what is not in ``available``; rules between sets are kept."""
         permitted = self.permitted & available

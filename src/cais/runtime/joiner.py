@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import os
 
-from cais.linux import credentials, namespaces, paths, process, terminal
+from cais.linux import namespaces, paths, process, terminal
 from cais.linux.cgroups import JOIN
 from cais.runtime import settle
 from cais.runtime.child import continue_inside, isolate, report
@@ -93,7 +93,7 @@ def _execute(plan: ProcessPlan, line: Channel, given: Inheritance, label_fd: int
     path, program = settle.prepare_program(plan, given.own_program)
     for text in settle.apply_limits(plan, born_inside=True):
         line.send({"warning": text})
-    kept = plan.capabilities.limited_to(credentials.permitted())
+    kept = settle.keep_capabilities(plan, line)
     late = [label_fd] if label_fd >= 0 else []
     process.close_all_but([0, 1, 2, line.fileno(), *given.preserved, *late])
     settle.write_exec_label(plan, label_fd)
