@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from cais.engine.filters import matches_labels, matches_no_label, parse_filters
 from cais.engine.inspection import inspect_document
-from cais.engine.listing import select, summary
+from cais.engine.listing import summary
 from cais.engine.moments import parse_moment
 from cais.engine.names import parse_name
 from cais.engine.oci import adapt_update, resources_document
+from cais.engine.selection import select
 from cais.engine.updating import merge_update
 from cais.errors import CaisError, ConflictError, InvalidArgumentError, NotFoundError
 

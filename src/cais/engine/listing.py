@@ -1,35 +1,16 @@
-"""``docker ps``: summaries, their human status, and the filters.
+"""``docker ps``: summaries and their human status; which of them is ``selection``'s.
 
-Spec: docker-engine-api v1.51, ContainerSummary and the filters of ContainerList.
+Spec: docker-engine-api v1.51, ContainerSummary.
 """
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any
 
-from cais.engine.filters import matches_labels, parse_filters, parse_flag
 from cais.engine.inspection import networks_document
-from cais.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
-
     from cais.engine.records import ContainerRecord
-    from cais.engine.table import Container, Table
-
-    Filters = Mapping[str, Sequence[str]]
-    Test = Callable[[Container], bool]
-
-STATES = ("created", "running", "paused", "restarting", "removing", "exited", "dead")
-_PORTS = re.compile(r"[0-9]{1,5}(-[0-9]{1,5})?")
-HEALTH_STATES = ("starting", "healthy", "unhealthy", "none")
-_FILTERS = frozenset(
-    (
-        *("ancestor", "before", "exited", "expose", "health", "id", "is-task", "isolation"),
-        *("label", "name", "network", "publish", "since", "status", "volume"),
-    )
-)
 
 
 def summary(record: ContainerRecord, now_ns: int) -> dict[str, Any]:
@@ -110,151 +91,6 @@ def human_duration(seconds: float) -> str:
     if hours < 24 * 365 * 2:
         return f"{hours // 24 // 30} months"
     return f"{hours // 24 // 365} years"
-
-
-def select(
-    table: Table,
-    *,
-    show_all: bool,
-    limit: int | None,
-    filters: Filters | None,
-    image_ids_of: Callable[[str], Collection[str]],
-) -> list[Container]:
-    """Return the containers a list shows, newest first.
-
-    Args:
-        table: all containers.
-        show_all: also those that do not run.
-        limit: at most so many; implies ``show_all``.
-        filters: as the API gives them.
-        image_ids_of: the ids of an ``ancestor`` image and everything built on it.
-
-    Raises:
-        InvalidArgumentError: unknown filter or value.
-        ContainerNotFoundError: ``before`` or ``since`` name nothing.
-
-    """
-    checked = parse_filters(filters, _FILTERS)
-    tests = _tests(checked, table, image_ids_of)
-    if not (show_all or limit or {"status", "exited", "before", "since"} & checked.keys()):
-        tests.append(lambda one: one.record.state.running)
-    newest_first = sorted(table, key=lambda one: one.record.created_at_ns, reverse=True)
-    found = [one for one in newest_first if all(test(one) for test in tests)]
-    return found[:limit] if limit and limit > 0 else found
-
-
-def _tests(
-    filters: Filters, table: Table, image_ids_of: Callable[[str], Collection[str]]
-) -> list[Test]:
-    return [
-        test
-        for name, values in filters.items()
-        if (test := _test(name, values, table, image_ids_of)) is not None
-    ]
-
-
-def _test(
-    name: str,
-    values: Sequence[str],
-    table: Table,
-    image_ids_of: Callable[[str], Collection[str]],
-) -> Test | None:
-    match name:
-        case "status":
-            _check_values("status", values, STATES)
-            return lambda one: one.record.state.status in values
-        case "health":
-            _check_values("health", values, HEALTH_STATES)
-            return lambda one: _health_word(one.record) in values
-        case "exited":
-            codes = [_exit_code(value) for value in values]
-            return lambda one: _has_exited(one.record) and one.record.state.exit_code in codes
-        case "label":
-            return lambda one: matches_labels(one.record.labels, values)
-        case "id":
-            return lambda one: any(one.id.startswith(value) for value in values)
-        case "name":
-            return _name_test(values)
-        case "before" | "since":
-            return _order_test(name, values, table)
-        case "ancestor":
-            images = {image for value in values for image in image_ids_of(value)}
-            return lambda one: one.record.image_id in images
-        case "volume":
-            return lambda one: any(
-                mount.destination in values or mount.name in values or mount.source in values
-                for mount in one.record.mounts
-            )
-        case "network":
-            return lambda one: _is_on_network(one.record, values)
-        case "is-task":
-            is_wanted = parse_flag({name: values}, name)
-            return lambda _: not is_wanted
-        case "publish":
-            _ = [_port(name, value) for value in values]
-            return lambda _: False  # nothing is published by this version
-        case "expose":
-            ports = [_port(name, value) for value in values]
-            return lambda one: any(
-                port in (one.record.config.exposed_ports or ()) for port in ports
-            )
-    return None  # isolation: Windows only
-
-
-def _check_values(name: str, values: Sequence[str], known: Sequence[str]) -> None:
-    for value in values:
-        if value not in known:
-            raise InvalidArgumentError(f"invalid filter '{name}={value}'")
-
-
-def _exit_code(value: str) -> int:
-    try:
-        return int(value)
-    except ValueError as exc:
-        raise InvalidArgumentError(f"invalid filter 'exited={value}'") from exc
-
-
-def _has_exited(record: ContainerRecord) -> bool:
-    return not record.state.running and bool(record.state.started_at_ns)
-
-
-def _health_word(record: ContainerRecord) -> str:
-    return record.state.health.status if record.state.health else "none"
-
-
-def _name_test(values: Sequence[str]) -> Test:
-    """Names are regular expressions, found anywhere, with or without the slash."""
-    try:
-        patterns = [re.compile(value) for value in values]
-    except re.error as exc:
-        raise InvalidArgumentError(f"invalid filter 'name': {exc}") from exc
-    return lambda one: any(
-        pattern.search(one.record.name) or pattern.search(one.record.name[1:])
-        for pattern in patterns
-    )
-
-
-def _order_test(name: str, values: Sequence[str], table: Table) -> Test:
-    moments = [table.resolve(value).record.created_at_ns for value in values]
-    if name == "before":
-        return lambda one: one.record.created_at_ns < min(moments)
-    return lambda one: one.record.created_at_ns > max(moments)
-
-
-def _is_on_network(record: ContainerRecord, values: Sequence[str]) -> bool:
-    networks = networks_document(record)
-    return any(
-        value == name or (document["NetworkID"] and document["NetworkID"].startswith(value))
-        for name, document in networks.items()
-        for value in values
-    )
-
-
-def _port(name: str, value: str) -> str:
-    number, _, protocol = value.partition("/")
-    if not _PORTS.fullmatch(number):
-        raise InvalidArgumentError(f"invalid filter '{name}={value}'")
-    return f"{number}/{protocol or 'tcp'}"
 
 
 def _ports(record: ContainerRecord) -> list[dict[str, Any]]:

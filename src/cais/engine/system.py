@@ -24,6 +24,47 @@ API_VERSION = "1.51"
 MIN_API_VERSION = "1.24"
 _BUILD_TIME = "1970-01-01T00:00:00.000000000+00:00"
 
+_FIXED: dict[str, Any] = {
+    "Driver": STORAGE_DRIVER,
+    "DriverStatus": [["Backing Filesystem", "extfs"], ["Supports d_type", "true"]],
+    "Plugins": {
+        "Volume": ["local"],
+        "Network": ["bridge", "host", "null"],
+        "Authorization": None,
+        "Log": ["json-file"],
+    },
+    "CgroupDriver": "cgroupfs",
+    "BridgeNfIptables": False,
+    "BridgeNfIp6tables": False,
+    "LoggingDriver": "json-file",
+    "InitBinary": "cais-init",
+    "LiveRestoreEnabled": True,
+    "ExperimentalBuild": False,
+    "Isolation": "",
+    "Swarm": {
+        "NodeID": "",
+        "NodeAddr": "",
+        "LocalNodeState": "inactive",
+        "ControlAvailable": False,
+        "Error": "",
+        "RemoteManagers": None,
+    },
+    "RegistryConfig": {
+        "IndexConfigs": {},
+        "InsecureRegistryCIDRs": ["::1/128", "127.0.0.0/8"],
+        "Mirrors": None,
+    },
+    "ContainerdCommit": {"ID": ""},
+    "RuncCommit": {"ID": ""},
+    "InitCommit": {"ID": ""},
+    "GenericResources": None,
+    "HttpProxy": "",
+    "HttpsProxy": "",
+    "NoProxy": "",
+    "Warnings": None,
+}
+"""Of ``/info``: the same on every host."""
+
 
 class System:
     """``/version`` and ``/info``."""
@@ -41,7 +82,7 @@ class System:
             "ApiVersion": API_VERSION,
             "Arch": architecture,
             "BuildTime": _BUILD_TIME,
-            "Experimental": "false",
+            "Experimental": "true" if self._core.config.experimental else "false",
             "GitCommit": "",
             "KernelVersion": release,
             "MinAPIVersion": MIN_API_VERSION,
@@ -87,21 +128,20 @@ class System:
         }
 
     def _features(self) -> dict[str, Any]:
-        features = self._host.features
-        version = self._host.hierarchy.version
-        security = ["name=seccomp,profile=builtin"] if self._host.seccomp else []
         return {
-            "Driver": STORAGE_DRIVER,
-            "DriverStatus": [["Backing Filesystem", "extfs"], ["Supports d_type", "true"]],
-            "Plugins": {
-                "Volume": ["local"],
-                "Network": ["bridge", "host", "null"],
-                "Authorization": None,
-                "Log": ["json-file"],
-            },
-            "CgroupDriver": "cgroupfs",
-            "CgroupVersion": str(version),
-            "SecurityOptions": security,
+            **_FIXED,
+            "CgroupVersion": str(self._host.hierarchy.version),
+            "SecurityOptions": ["name=seccomp,profile=builtin"] if self._host.seccomp else [],
+            **self._limits(),
+            "IPv4Forwarding": _flag("/proc/sys/net/ipv4/ip_forward"),
+            "DefaultRuntime": self._core.runtimes.default,
+            "Runtimes": self._core.runtimes.describe(),
+            "Debug": self._core.config.debug,
+        }
+
+    def _limits(self) -> dict[str, bool]:
+        features = self._host.features
+        return {
             "MemoryLimit": features.memory_limit,
             "SwapLimit": features.swap_limit,
             "CpuCfsPeriod": features.cpu_cfs_period,
@@ -110,38 +150,6 @@ class System:
             "CPUSet": features.cpuset,
             "PidsLimit": features.pids_limit,
             "OomKillDisable": features.oom_kill_disable,
-            "IPv4Forwarding": _flag("/proc/sys/net/ipv4/ip_forward"),
-            "BridgeNfIptables": False,
-            "BridgeNfIp6tables": False,
-            "LoggingDriver": "json-file",
-            "DefaultRuntime": self._core.runtimes.default,
-            "Runtimes": self._core.runtimes.describe(),
-            "InitBinary": "cais-init",
-            "LiveRestoreEnabled": True,
-            "ExperimentalBuild": False,
-            "Isolation": "",
-            "Debug": self._core.config.debug,
-            "Swarm": {
-                "NodeID": "",
-                "NodeAddr": "",
-                "LocalNodeState": "inactive",
-                "ControlAvailable": False,
-                "Error": "",
-                "RemoteManagers": None,
-            },
-            "RegistryConfig": {
-                "IndexConfigs": {},
-                "InsecureRegistryCIDRs": ["::1/128", "127.0.0.0/8"],
-                "Mirrors": None,
-            },
-            "ContainerdCommit": {"ID": ""},
-            "RuncCommit": {"ID": ""},
-            "InitCommit": {"ID": ""},
-            "GenericResources": None,
-            "HttpProxy": "",
-            "HttpsProxy": "",
-            "NoProxy": "",
-            "Warnings": None,
         }
 
     def _host_facts(self) -> dict[str, Any]:

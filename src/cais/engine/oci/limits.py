@@ -25,6 +25,29 @@ Changes = dict[str, Any]
 MINIMUM_MEMORY_BYTES = 6 * 1024 * 1024
 MIN_SHARES, MAX_SHARES = 2, 262_144
 _NO_CGROUP = "or the cgroup is not mounted."
+_BLOCK_IO_DEVICES = (
+    (
+        *("blkio_weight_device", "blkio_weight_device"),
+        *("Block I/O weight_device", "Weight-device discarded."),
+    ),
+    (
+        *("blkio_device_read_bps", "blkio_read_bps"),
+        *("BPS Block I/O read limit", "Block I/O BPS read limit discarded."),
+    ),
+    (
+        *("blkio_device_write_bps", "blkio_write_bps"),
+        *("BPS Block I/O write limit", "Block I/O BPS write limit discarded."),
+    ),
+    (
+        *("blkio_device_read_iops", "blkio_read_iops"),
+        *("IOPS Block read limit", "Block I/O IOPS read limit discarded."),
+    ),
+    (
+        *("blkio_device_write_iops", "blkio_write_iops"),
+        *("IOPS Block write limit", "Block I/O IOPS write limit discarded."),
+    ),
+)
+"""Field of the request, feature it needs, what it is, and what is said where it is missing."""
 
 
 def adapt(resources: T, host: Host, *, is_update: bool = False) -> tuple[T, list[str]]:
@@ -219,46 +242,32 @@ def _check_set(asked: str, present: str, field: str, things: str) -> None:
 
 
 def _block_io(resources: Resources, host: Host, warnings: list[str]) -> Changes:
-    features, changes = host.features, Changes()
-    if resources.io_maximum_bandwidth:
-        raise InvalidArgumentError(
-            "invalid option: QoS maximum bandwidth configuration is not supported on linux"
-        )
-    if resources.io_maximum_iops:
-        raise InvalidArgumentError(
-            "invalid option: QoS maximum IOPs configuration is not supported on linux"
-        )
-    if resources.blkio_weight and not features.blkio_weight:
-        warnings.append(_discarded_io("weight", "Weight discarded."))
-        changes["blkio_weight"] = 0
-    elif resources.blkio_weight and not 10 <= resources.blkio_weight <= 1000:
-        raise InvalidArgumentError("Range of blkio weight is from 10 to 1000")
-    for field, present, what, consequence in (
-        (
-            *("blkio_weight_device", features.blkio_weight_device),
-            *("Block I/O weight_device", "Weight-device discarded."),
-        ),
-        (
-            *("blkio_device_read_bps", features.blkio_read_bps),
-            *("BPS Block I/O read limit", "Block I/O BPS read limit discarded."),
-        ),
-        (
-            *("blkio_device_write_bps", features.blkio_write_bps),
-            *("BPS Block I/O write limit", "Block I/O BPS write limit discarded."),
-        ),
-        (
-            *("blkio_device_read_iops", features.blkio_read_iops),
-            *("IOPS Block read limit", "Block I/O IOPS read limit discarded."),
-        ),
-        (
-            *("blkio_device_write_iops", features.blkio_write_iops),
-            *("IOPS Block write limit", "Block I/O IOPS write limit discarded."),
-        ),
+    for kind, value in (
+        ("bandwidth", resources.io_maximum_bandwidth),
+        ("IOPs", resources.io_maximum_iops),
     ):
-        if getattr(resources, field) and not present:
+        if value:
+            raise InvalidArgumentError(
+                f"invalid option: QoS maximum {kind} configuration is not supported on linux"
+            )
+    changes = _block_io_weight(resources, host, warnings)
+    for field, feature, what, consequence in _BLOCK_IO_DEVICES:
+        if getattr(resources, field) and not getattr(host.features, feature):
             warnings.append(f"Your kernel does not support {what} {_NO_CGROUP} {consequence}")
             changes[field] = []
     return changes
+
+
+def _block_io_weight(resources: Resources, host: Host, warnings: list[str]) -> Changes:
+    weight = resources.blkio_weight
+    if weight and not host.features.blkio_weight:
+        warnings.append(
+            f"Your kernel does not support Block I/O weight {_NO_CGROUP} Weight discarded."
+        )
+        return {"blkio_weight": 0}
+    if weight and not 10 <= weight <= 1000:
+        raise InvalidArgumentError("Range of blkio weight is from 10 to 1000")
+    return {}
 
 
 def _ulimits(resources: Resources) -> None:
@@ -276,7 +285,3 @@ def _ulimits(resources: Resources) -> None:
 
 def _discarded(what: str, consequence: str) -> str:
     return f"Your kernel does not support {what} capabilities {_NO_CGROUP} {consequence}"
-
-
-def _discarded_io(what: str, consequence: str) -> str:
-    return f"Your kernel does not support Block I/O {what} {_NO_CGROUP} {consequence}"
