@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 _CODE = (
     "import sys; sys.path.insert(0, sys.argv.pop(1)); from cais.runtime.command import main; main()"
 )
+# What the commands read; nothing else of the caller's environment comes near a container.
+_KEPT_ENVIRONMENT = ("PATH", "XDG_RUNTIME_DIR", "LISTEN_FDS")
 
 
 def main() -> NoReturn:
@@ -39,9 +41,8 @@ def _execute_sealed(args: list[str]) -> None:
     program_fd = memfd.sealed_copy(sys.executable, "cais-runtime")
     os.set_inheritable(program_fd, True)  # noqa: FBT003 - it is the name of the program
     command = [sys.executable, "-I", "-S", "-B", "-c", _CODE, room, *args]
-    env = memfd.library_environment()
-    if "XDG_RUNTIME_DIR" in os.environ:  # where an ordinary user's containers are
-        env["XDG_RUNTIME_DIR"] = os.environ["XDG_RUNTIME_DIR"]
+    env = {name: os.environ[name] for name in _KEPT_ENVIRONMENT if name in os.environ}
+    env |= memfd.library_environment()
     os.execve(f"/proc/self/fd/{program_fd}", command, env)  # noqa: S606
 
 

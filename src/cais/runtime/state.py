@@ -1,7 +1,10 @@
 """What ``cais-runtime`` remembers of a container between two commands.
 
     <root>/<id>/state.json   {"id", "pid", "start_ticks", "bundle", "created", "owner"}
+    <root>/<id>/config.json  the documents it was created from: what happens to the bundle later
+    <root>/<id>/cais.json    does not change the container (runtime.md "Operations", create)
     <root>/<id>/start        a FIFO, while the container is created and not yet started
+    <root>/<id>/verdict      a FIFO, with hooks that follow (``verbs.hooking``)
     <root>/<id>/exec-*.json  the document of an exec that is being started
 
 The directory is made with O_EXCL semantics: who makes it owns the name.
@@ -24,12 +27,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
+    from cais.linux.cgroups import Cgroup
+    from cais.spec.runtime import Config
+
 _NAME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+-.")
+_NAME_LIMIT = 1024  # runc's; the file system has a smaller one
+_DOCUMENTS = ("config.json", "cais.json")
 START_FIFO = "start"
 
 
 class Record:
-    """One container's state."""
+    """One container's state; ``directory`` also has its documents, in the place of the bundle."""
 
     __slots__ = ("bundle", "created", "directory", "id", "pid", "start_ticks")
 
@@ -50,10 +58,18 @@ class Record:
         """Return ``created``, ``running``, ``paused`` or ``stopped``."""
         if not self.is_alive():
             return "stopped"
-        if os.path.exists(self.fifo):
-            return "created"
-        group = container.cgroup_of(self.id, self.bundle)
-        return "paused" if group.exists() and group.is_frozen() else "running"
+        group = self.group()
+        if group.exists() and group.is_frozen():
+            return "paused"
+        return "created" if os.path.exists(self.fifo) else "running"
+
+    def group(self) -> Cgroup:
+        """Return the container's control group; it need not exist any more."""
+        return container.cgroup_of(self.id, self.directory)
+
+    def config(self) -> Config:
+        """Return the document the container was created from."""
+        return load_config(self.directory)
 
     def is_alive(self) -> bool:
         """Say whether the first process is there and no zombie."""
@@ -69,7 +85,7 @@ class Record:
     def document(self) -> dict[str, Any]:
         """Return the state as the specification words it."""
         status = self.status()
-        config = load_config(self.bundle)
+        config = self.config()
         document: dict[str, Any] = {
             "ociVersion": OCI_VERSION,
             "id": self.id,
@@ -107,8 +123,7 @@ def reserve(root: str, container_id: str) -> str:
         InvalidArgumentError: not an id.
 
     """
-    if not container_id or set(container_id) - _NAME or container_id in (".", ".."):
-        raise InvalidArgumentError(f"invalid container ID format: {container_id!r}")
+    _check_name(container_id)
     os.makedirs(root, 0o700, exist_ok=True)
     directory = f"{root}/{container_id}"
     try:
@@ -118,17 +133,43 @@ def reserve(root: str, container_id: str) -> str:
     return directory
 
 
+def keep_documents(directory: str, bundle: str) -> None:
+    """Copy the documents of a bundle to a container's directory.
+
+    Raises:
+        NotFoundError: no ``config.json``.
+
+    """
+    for name in _DOCUMENTS:
+        try:
+            with open(f"{bundle}/{name}", "rb") as source:
+                content = source.read()
+        except FileNotFoundError:
+            continue
+        with open(f"{directory}/{name}", "xb", opener=_open_private) as copy:
+            copy.write(content)
+
+
 def save(directory: str, container_id: str, bundle: str, pid: int, start_ticks: int) -> Record:
-    """Write the state of a container that has been created; whole or not at all."""
+    """Write the state of a container that has been created; whole or not at all.
+
+    Args:
+        directory: of ``reserve``.
+        container_id: its id.
+        bundle: where its root is.
+        pid: of its first process.
+        start_ticks: when that began, so that no other process is taken for it.
+
+    """
     facts = {
         "id": container_id,
         "pid": pid,
         "start_ticks": start_ticks,
         "bundle": bundle,
-        "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "created": _now(),
         "owner": os.getuid(),
     }
-    with open(f"{directory}/state.json.new", "w") as file:
+    with open(f"{directory}/state.json.new", "w", opener=_open_private) as file:
         file.write(json_text.encode(facts))
     os.rename(f"{directory}/state.json.new", f"{directory}/state.json")
     return Record(directory, facts)
@@ -141,8 +182,7 @@ def load(root: str, container_id: str) -> Record:
         NotFoundError: no such container.
 
     """
-    if not container_id or set(container_id) - _NAME or container_id in (".", ".."):
-        raise InvalidArgumentError(f"invalid container ID format: {container_id!r}")
+    _check_name(container_id)
     directory = f"{root}/{container_id}"
     try:
         with open(f"{directory}/state.json", "rb") as file:
@@ -160,5 +200,22 @@ def load_all(root: str) -> Iterator[Record]:
     for name in names:
         try:
             yield load(root, name)
-        except NotFoundError:
-            continue  # being created or deleted
+        except (NotFoundError, InvalidArgumentError):
+            continue  # being created or deleted, or somebody else's
+
+
+def _check_name(container_id: str) -> None:
+    if not container_id:
+        raise InvalidArgumentError("container id cannot be empty")
+    if set(container_id) - _NAME or container_id in (".", "..") or len(container_id) > _NAME_LIMIT:
+        raise InvalidArgumentError("invalid container ID format")
+
+
+def _now() -> str:
+    seconds, nanoseconds = divmod(time.time_ns(), 10**9)
+    whole = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
+    return f"{whole}.{nanoseconds:09}".rstrip("0").rstrip(".") + "Z"
+
+
+def _open_private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)

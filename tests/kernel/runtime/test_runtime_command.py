@@ -81,9 +81,7 @@ def test_the_life_of_a_container(tmp_path: Path) -> None:
         )
         runtime("start", runtime.id)
         assert runtime.status() == "running"
-        assert "cannot start a container in the running state" in runtime(
-            "start", runtime.id, code=1
-        )
+        assert "cannot start an already running container" in runtime("start", runtime.id, code=1)
         assert "sleep 60" in runtime("exec", runtime.id, "ps")
         assert runtime(
             "exec",
@@ -205,7 +203,7 @@ def test_a_failed_start_leaves_no_state(tmp_path: Path) -> None:
         )
         message = json.loads(log.read_text())["msg"]
         assert message == (
-            "run failed: unable to start container process: "
+            "cais-runtime run failed: unable to start container process: "
             'exec: "nosuch": executable file not found in $PATH'
         )
         assert runtime("list", "-q") == ""

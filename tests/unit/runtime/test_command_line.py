@@ -9,20 +9,28 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cais.errors import AlreadyExistsError, InvalidArgumentError, NotFoundError
-from cais.runtime import arguments, reports, state, verbs
+from cais.runtime import arguments, example, features, state, verbs
+from cais.runtime.arguments import DURATION, NUMBER, NUMBERS, SWITCH, TEXT
+from cais.runtime.log import Log
+from cais.runtime.verbs import ending, limiting, listing
 from cais.spec.runtime import validate
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-SWITCHES = {"tty": "tty", "t": "tty"}
-OPTIONS = {"env": "env", "e": "env", "bundle": "bundle"}
+FLAGS = (
+    ("tty,t", SWITCH, "terminal"),
+    ("env,e", TEXT, "environment"),
+    ("bundle", TEXT, "bundle"),
+    ("count", NUMBER, "count"),
+    ("group,g", NUMBERS, "groups"),
+    ("interval", DURATION, "interval"),
+)
 
 
 def test_flags_come_first_and_may_repeat() -> None:
-    given = arguments.parse(
-        ["-t", "--env", "A=1", "-e", "B", "--bundle=/b", "id", "-t", "--", "x"], SWITCHES, OPTIONS
-    )
+    words = ["-t", "--env", "A=1", "-e", "B", "-bundle=/b", "id", "-t", "--", "x"]
+    given = arguments.parse(words, FLAGS)
     assert given.has("tty")
     assert given.values("env") == ["A=1", "B"]
     assert given.text("bundle") == "/b"
@@ -30,36 +38,112 @@ def test_flags_come_first_and_may_repeat() -> None:
 
 
 def test_two_dashes_end_the_flags() -> None:
-    assert arguments.parse(["-t", "--", "-x"], SWITCHES, OPTIONS).rest == ["-x"]
+    assert arguments.parse(["-t", "--", "-x"], FLAGS).rest == ["-x"]
 
 
-@pytest.mark.parametrize("words", [["--nope"], ["--env"], ["-x"]])
-def test_wrong_flags(words: list[str]) -> None:
-    with pytest.raises(InvalidArgumentError):
-        arguments.parse(words, SWITCHES, OPTIONS)
+def test_a_switch_can_be_taken_back() -> None:
+    assert not arguments.parse(["-t", "--tty=false"], FLAGS).has("tty")
+    assert arguments.parse(["--tty=true"], FLAGS).has("tty")
 
 
 @pytest.mark.parametrize(
-    ("text", "number"), [("9", 9), ("KILL", 9), ("SIGTERM", 15), ("usr1", 10), ("64", 64)]
+    ("words", "text"),
+    [
+        (["--nope"], "flag provided but not defined: -nope"),
+        (["-x"], "flag provided but not defined: -x"),
+        (["--env"], "flag needs an argument: -env"),
+        (["--count", "abc"], 'invalid value "abc" for flag -count: parse error'),
+        (
+            ["-g", "a"],
+            'invalid value "a" for flag -g: strconv.ParseInt: parsing "a": invalid syntax',
+        ),
+        (["--interval", "5"], 'invalid value "5" for flag -interval: parse error'),
+        (["--tty=maybe"], 'invalid boolean value "maybe" for -tty: parse error'),
+        (["---x"], "bad flag syntax: ---x"),
+        (["--=x"], "bad flag syntax: --=x"),
+    ],
+)
+def test_wrong_flags(words: list[str], text: str) -> None:
+    with pytest.raises(InvalidArgumentError) as refused:
+        arguments.parse(words, FLAGS)
+    assert str(refused.value) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("5s", 5), ("1m30s", 90), ("0.5s", 0.5), ("20ms", 0.02), ("1h", 3600)]
+)
+def test_durations(text: str, expected: float) -> None:
+    assert arguments.seconds(text) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("text", "number"), [("9", 9), ("KILL", 9), ("SIGTERM", 15), ("usr1", 10), ("99", 99)]
 )
 def test_signals(text: str, number: int) -> None:
-    assert reports.parse_signal(text) == number
+    assert ending.parse_signal(text) == number
 
 
-@pytest.mark.parametrize("text", ["", "0", "65", "SIGNOPE", "_DFL", "SIG_DFL", "٩"])
+@pytest.mark.parametrize("text", ["", "SIGNOPE", "_DFL", "SIG_DFL", "\u0669"])
 def test_no_signals(text: str) -> None:
-    with pytest.raises(InvalidArgumentError):
-        reports.parse_signal(text)
+    with pytest.raises(InvalidArgumentError, match="unknown signal"):
+        ending.parse_signal(text)
 
 
-def test_limits_become_resources() -> None:
-    flags = {name: name for name in reports.LIMITS}
-    given = arguments.parse(["--pids-limit", "-1", "--cpuset-cpus", "0-1"], {}, flags)
-    assert reports.resources(given) == {"pids": {"limit": -1}, "cpu": {"cpus": "0-1"}}
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (
+            ["--pids-limit", "-1", "--cpuset-cpus", "0-1"],
+            {"pids": {"limit": -1}, "cpu": {"cpus": "0-1"}},
+        ),
+        (["--memory", "64M", "--memory-swap", "-1"], {"memory": {"limit": 64 << 20, "swap": -1}}),
+        (["--cpu-quota", "-1", "--cpu-burst", "7"], {"cpu": {"quota": -1, "burst": 7}}),
+        ([], {}),
+    ],
+)
+def test_limits_become_resources(words: list[str], expected: dict[str, object]) -> None:
+    assert limiting.resources(arguments.parse(words, limiting.UPDATE.flags)) == expected
 
 
-def test_the_example_document_is_valid() -> None:
-    validate(json.loads(json.dumps(reports.example_config())))
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["--memory", "abc"], "invalid value for memory: invalid size: 'abc'"),
+        (
+            ["--cpu-quota", "abc"],
+            'invalid value for cpu-quota: strconv.ParseInt: parsing "abc": invalid syntax',
+        ),
+        (
+            ["--cpu-share", "-1"],
+            'invalid value for cpu-share: strconv.ParseUint: parsing "-1": invalid syntax',
+        ),
+        (["-r", "/nonexistent"], "open /nonexistent: no such file or directory"),
+    ],
+)
+def test_wrong_limits(words: list[str], text: str) -> None:
+    with pytest.raises(InvalidArgumentError) as refused:
+        limiting.resources(arguments.parse(words, limiting.UPDATE.flags))
+    assert str(refused.value) == text
+
+
+def test_a_listing_of_ps_is_cut_down_to_the_container() -> None:
+    listing_text = "USER  PID CMD\nroot    1 init\nroot   12 12 sleep\nroot  112 cat\n"
+    assert listing.choose_processes(listing_text, [12]) == "USER  PID CMD\nroot   12 12 sleep\n"
+    with pytest.raises(InvalidArgumentError, match="couldn't find PID field"):
+        listing.choose_processes("USER\nroot\n", [12])
+
+
+def test_the_example_documents_are_valid() -> None:
+    for document in (example.config(), example.rootless_config()):
+        validate(json.loads(json.dumps(document)))
+
+
+def test_features_name_what_the_documents_may_say() -> None:
+    document = features.document()
+    assert document["ociVersionMin"] == "1.0.0"
+    assert "rbind" in document["mountOptions"]
+    assert "SCMP_ACT_ERRNO" in document["linux"]["seccomp"]["actions"]
+    assert "SCMP_ARCH_X86_64" in document["linux"]["seccomp"]["archs"]
 
 
 def test_an_id_is_reserved_once(tmp_path: Path) -> None:
@@ -75,6 +159,15 @@ def test_ids_are_file_names(tmp_path: Path, name: str) -> None:
         state.reserve(str(tmp_path), name)
     with pytest.raises(InvalidArgumentError):
         state.load(str(tmp_path), name)
+
+
+def test_documents_are_kept_from_the_bundle(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    directory = state.reserve(str(tmp_path / "root"), "one")
+    state.keep_documents(directory, str(tmp_path))
+    (tmp_path / "config.json").write_text("changed")
+    assert (tmp_path / "root/one/config.json").read_text() == "{}"
+    assert not (tmp_path / "root/one/cais.json").exists()
 
 
 def test_state_survives_and_notices_another_process(tmp_path: Path) -> None:
@@ -98,19 +191,44 @@ def test_state_survives_and_notices_another_process(tmp_path: Path) -> None:
     [
         (["--root", "/nonexistent", "state", "x"], 1),
         (["--root", "/nonexistent", "exec", "x", "true"], 255),
-        (["nope"], 1),
+        (["exec"], 1),
+        (["nope"], 3),
+        (["--nope"], 1),
+        (["--rootless", "maybe", "list"], 1),
         (["--root", "/nonexistent", "delete", "--force", "x"], 0),
+        (["create", "--help"], 0),
+        (["help", "create"], 0),
         ([], 0),
     ],
 )
-def test_exit_codes(words: list[str], code: int, capsys: pytest.CaptureFixture[str]) -> None:
+def test_exit_codes(words: list[str], code: int, capfd: pytest.CaptureFixture[str]) -> None:
     assert verbs.run(words) == code
-    output = capsys.readouterr()
-    assert bool(output.err) is bool(code)
+    assert bool(capfd.readouterr().err) is bool(code)
 
 
-def test_errors_are_logged_for_callers(tmp_path: Path) -> None:
+def test_errors_are_logged_for_callers_and_told_to_people(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     log = tmp_path / "log"
     verbs.run(["--log", str(log), "--log-format", "json", "--root", "/no", "state", "x"])
     entry = json.loads(log.read_text())
     assert (entry["level"], entry["msg"]) == ("error", "container does not exist")
+    assert capfd.readouterr().err == "container does not exist\n"
+
+
+def test_without_a_file_the_log_is_standard_error(capfd: pytest.CaptureFixture[str]) -> None:
+    verbs.run(["--root", "/no", "state", "x"])
+    assert 'level=error msg="container does not exist"' in capfd.readouterr().err
+
+
+def test_a_log_needs_a_form_and_a_place(tmp_path: Path) -> None:
+    with pytest.raises(InvalidArgumentError, match="invalid log-format: xml"):
+        Log("", "xml")
+    with pytest.raises(InvalidArgumentError, match="no such file or directory"):
+        Log(str(tmp_path / "none/log"))
+
+
+def test_steps_are_logged_on_demand(tmp_path: Path) -> None:
+    for debug in (False, True):
+        Log(str(tmp_path / "log"), debug=debug).step("one")
+    assert (tmp_path / "log").read_text().count("level=debug msg=one") == 1

@@ -209,12 +209,14 @@ def open_cgroup(hierarchy: Hierarchy, path: str) -> Cgroup:
         from cais.linux.cgroups.systemd import SystemdCgroup
 
         return SystemdCgroup(hierarchy, path)
-    # Here, because both import this module for their base class.
-    from cais.linux.cgroups.v1 import CgroupV1
+    # Here, because both import this module for their base class; and a host has one of them.
+    if hierarchy.version == 1:
+        from cais.linux.cgroups.v1 import CgroupV1
+
+        return CgroupV1(hierarchy, clean_path(path))
     from cais.linux.cgroups.v2 import CgroupV2
 
-    kind = CgroupV1 if hierarchy.version == 1 else CgroupV2
-    return kind(hierarchy, clean_path(path))
+    return CgroupV2(hierarchy, clean_path(path))
 
 
 def pids_below(directory: str) -> list[int]:

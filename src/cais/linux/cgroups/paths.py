@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from cais.errors import InvalidArgumentError
 
+_UNIT_NAME_LIMIT = 255
+_UNIT_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789:_.\\-@")
+
 
 def below(path: str) -> str:
     """Return the path of a group below another as ``/a/b``, or empty for the other itself.
@@ -23,6 +26,32 @@ def below(path: str) -> str:
 def is_systemd_path(path: str) -> bool:
     """Whether a ``cgroupsPath`` names a unit of systemd, ``slice:prefix:name``, not a directory."""
     return path.count(":") == 2 and "/" not in path
+
+
+def check_unit(name: str) -> None:
+    """Check the name of a unit of systemd. InvalidArgumentError: it is none."""
+    if not name or not _UNIT_LETTERS.issuperset(name) or len(name) > _UNIT_NAME_LIMIT:
+        raise InvalidArgumentError(f"invalid unit name {name[:64]!r}")
+    if name[0] in ".-":
+        raise InvalidArgumentError(f"invalid unit name {name[:64]!r}")
+
+
+def expand_slice(name: str) -> str:
+    """Return the directory of a slice unit: ``/a.slice/a-b.slice`` for ``a-b.slice``.
+
+    Raises:
+        InvalidArgumentError: not the name of a slice.
+
+    """
+    if name == "-.slice":  # the root
+        return ""
+    stem = name.removesuffix(".slice")
+    parts = stem.split("-")
+    if stem == name or "" in parts or "/" in name:
+        raise InvalidArgumentError(f"invalid slice name: {name[:64]}")
+    check_unit(name)
+    steps = ("-".join(parts[: count + 1]) for count in range(len(parts)))
+    return "".join(f"/{step}.slice" for step in steps)
 
 
 def clean_path(path: str) -> str:

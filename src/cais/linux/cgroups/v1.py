@@ -6,17 +6,18 @@ Spec: kernel Documentation/admin-guide/cgroup-v1/cgroups.rst, freezer-subsystem.
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 
-from cais.errors import ConflictError, DeadlineError
-from cais.linux.cgroups import device_rules, devices_v1, files, resources_v1, stats_v1
+from cais.errors import ConflictError, DeadlineError, InvalidArgumentError
+from cais.linux.cgroups import device_rules, devices_v1, files, paths, resources_v1, stats_v1
 from cais.linux.cgroups.files import CgroupError, UnsupportedLimitError
 from cais.linux.cgroups.group import Cgroup, pids_below, wait_until
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from typing import Any
 
     from cais.linux.cgroups.detect import Hierarchy
@@ -52,15 +53,18 @@ class CgroupV1(Cgroup):
             files.write(f"{directory}/cgroup.procs", str(pid))
 
     def join_fds(self) -> Sequence[int]:
-        fds: list[int] = []
-        for directory in self._directories():
-            try:
-                fds.append(os.open(f"{directory}/tasks", os.O_WRONLY | os.O_CLOEXEC))
-            except OSError as exc:
-                for fd in fds:
-                    os.close(fd)
-                raise CgroupError(exc.errno or 0, "open", f"{directory}/tasks") from exc
-        return fds
+        return _open_tasks(self._directories())
+
+    def join_fds_below(self, subgroups: Mapping[str, str]) -> Sequence[int]:
+        unknown = [name for name in subgroups if name and name not in self._by_controller]
+        if unknown:
+            raise InvalidArgumentError(f"unknown controller {unknown[0]} in SubCgroupPaths")
+        common = subgroups.get("", "")
+        wanted = dict.fromkeys(self._directories(), paths.below(common))
+        for name, path in subgroups.items():
+            if name:
+                wanted[self._by_controller[name]] = paths.below(path)
+        return _open_tasks([directory + path for directory, path in wanted.items()])
 
     def exists(self) -> bool:
         return os.path.isdir(self._any_directory())
@@ -120,18 +124,38 @@ class CgroupV1(Cgroup):
     def stats(self) -> dict[str, Any]:
         return stats_v1.collect(self._by_controller)
 
+    def details(self) -> dict[str, Any]:
+        # Here: only a person looks at them.
+        from cais.linux.cgroups import details_v1
+
+        return details_v1.collect(self._by_controller)
+
     def _make(self, mount: str, made: list[str]) -> None:
         """Make the group in one hierarchy; add its last directory to ``made`` if it is new."""
-        directory = mount
-        for part in self.path.split("/")[1:]:
-            directory = f"{directory}/{part}"
+        directory = mount + self.path
+        inherits = self._by_controller.get("cpuset") == directory
+        try:
             is_new = files.make_directory(directory)
-            if is_new and directory == mount + self.path:
-                made.append(directory)
-            if self._by_controller.get("cpuset") == mount + self.path:
-                _inherit_cpuset(directory)
+        except CgroupError as exc:
+            if exc.errno != errno.ENOENT:
+                raise
+            is_new = self._make_with_parents(mount, inherits=inherits)
+        if is_new:
+            made.append(directory)
+        if inherits:
+            _inherit_cpuset(directory)
         if not is_new and pids_below(directory):
             raise ConflictError(f"container's cgroup is not empty: {self.path}")
+
+    def _make_with_parents(self, mount: str, *, inherits: bool) -> bool:
+        """Make the group and what is missing above it; say whether it is new."""
+        directory, is_new = mount, False
+        for part in self.path.split("/")[1:]:
+            if inherits and directory != mount:
+                _inherit_cpuset(directory)
+            directory = f"{directory}/{part}"
+            is_new = files.make_directory(directory)
+        return is_new
 
     def _set(self, resources: Resources, rules: list[Any] | None) -> None:
         resources_v1.apply(self._by_controller, resources)
@@ -170,6 +194,18 @@ class CgroupV1(Cgroup):
 
     def _directories(self) -> Sequence[str]:
         return [mount + self.path for mount in self._mounts]
+
+
+def _open_tasks(directories: Iterable[str]) -> list[int]:
+    fds: list[int] = []
+    for directory in directories:
+        try:
+            fds.append(os.open(f"{directory}/tasks", os.O_WRONLY | os.O_CLOEXEC))
+        except OSError as exc:
+            for fd in fds:
+                os.close(fd)
+            raise CgroupError(exc.errno or 0, "open", f"{directory}/tasks") from exc
+    return fds
 
 
 def _inherit_cpuset(directory: str) -> None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from cais.spec.runtime import Seccomp, SeccompArg, SeccompRule
 
 COMPILER_VERSION = 2  # part of the digest: raise it when a compiled program would change
-_ACTIONS = {
+ACTIONS = {
     "SCMP_ACT_KILL": library.KILL_THREAD,
     "SCMP_ACT_KILL_THREAD": library.KILL_THREAD,
     "SCMP_ACT_KILL_PROCESS": library.KILL_PROCESS,
@@ -34,13 +34,13 @@ _ACTIONS = {
     "SCMP_ACT_LOG": library.LOG,
     profiles.NOTIFY: library.NOTIFY,
 }
-_FLAGS = {
+FLAGS = {
     "SECCOMP_FILTER_FLAG_TSYNC": 0,  # a container starts with one thread
     "SECCOMP_FILTER_FLAG_LOG": loader.LOG,
     "SECCOMP_FILTER_FLAG_SPEC_ALLOW": loader.SPEC_ALLOW,
     "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV": loader.WAIT_KILLABLE,
 }
-_OPERATORS = {
+OPERATORS = {
     name: value
     for value, name in enumerate(("NE", "LT", "LE", "EQ", "GE", "GT", "MASKED_EQ"), start=1)
 }
@@ -108,9 +108,9 @@ def compile_profile(seccomp: Seccomp) -> bytes:
 
 
 def _action(name: str, errno_ret: int | None) -> int:
-    if name not in _ACTIONS:
+    if name not in ACTIONS:
         raise UnsupportedError(f"seccomp action {name} is not supported")
-    action = _ACTIONS[name]
+    action = ACTIONS[name]
     if action in (library.ERRNO, library.TRACE):
         return action | ((errno.EPERM if errno_ret is None else errno_ret) & _ERRNO_MASK)
     if errno_ret is not None:
@@ -119,10 +119,10 @@ def _action(name: str, errno_ret: int | None) -> int:
 
 
 def _flags(names: Sequence[str], *, notifies: bool) -> int:
-    unknown = [name for name in names if name not in _FLAGS]
+    unknown = [name for name in names if name not in FLAGS]
     if unknown:
         raise UnsupportedError(f"seccomp flag {unknown[0]} is not supported")
-    flags = sum({_FLAGS[name] for name in names})
+    flags = sum({FLAGS[name] for name in names})
     if notifies:
         return flags | loader.NEW_LISTENER
     return flags & ~loader.WAIT_KILLABLE  # it is about notifications; alone the kernel refuses it
@@ -162,7 +162,7 @@ def _add(filter_: library.Filter, rule: SeccompRule, action: int) -> None:
 
 
 def _comparison(argument: SeccompArg) -> library.Comparison:
-    operator = _OPERATORS[argument["op"].removeprefix("SCMP_CMP_")]
+    operator = OPERATORS[argument["op"].removeprefix("SCMP_CMP_")]
     first, second = argument["value"], argument.get("valueTwo", 0)
     return library.Comparison(argument["index"], operator, first, second)
 

@@ -25,6 +25,14 @@ NOTIFY = 0x7FC00000
 SONAME = "libseccomp.so.2"
 _ATTR_BAD_ARCH, _ATTR_NO_NEW_PRIVS, _ATTR_OPTIMIZE = 2, 3, 8
 _BINARY_TREE = 2
+_ARCHITECTURES = tuple(
+    f"SCMP_ARCH_{name}"
+    for name in (
+        *("AARCH64", "ARM", "LOONGARCH64", "M68K", "MIPS", "MIPS64", "MIPS64N32", "MIPSEL"),
+        *("MIPSEL64", "MIPSEL64N32", "PARISC", "PARISC64", "PPC", "PPC64", "PPC64LE", "RISCV64"),
+        *("S390", "S390X", "SH", "SHEB", "X32", "X86", "X86_64"),
+    )
+)
 _UNKNOWN_CALL = -1  # __NR_SCMP_ERROR
 
 
@@ -113,6 +121,11 @@ def architecture_token(name: str) -> int:
     short = name.removeprefix("SCMP_ARCH_").lower()
     token: int = _open().seccomp_arch_resolve_name(short.encode())
     return token
+
+
+def known_architectures() -> list[str]:
+    """Return the names, such as ``SCMP_ARCH_X86_64``, this library has a token for."""
+    return [name for name in _ARCHITECTURES if architecture_token(name)]
 
 
 def native_architecture() -> int:

@@ -1,0 +1,304 @@
+"""Checkpoint and restore: what CRIU must be told of a container, and what it says of a failure.
+
+CRIU walks the container's processes and namespaces by itself. What is not inside, it must be
+told: mounts that come from the host, namespaces that were joined, the pipes of standard input and
+output. The image directory gets one file of ours, ``descriptors.json``, as runc writes it.
+
+Spec: criu(8); the flags are those of runc's ``checkpoint`` and ``restore``.
+"""
+
+from __future__ import annotations
+
+import os
+
+from cais.errors import InternalError, InvalidArgumentError, UnsupportedError
+from cais.linux import cgroups
+from cais.runtime import groups
+from cais.runtime.plan import load_config
+from cais.spec import json_text
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cais.runtime.arguments import Arguments
+    from cais.runtime.state import Record
+    from cais.spec.runtime import Config
+
+_DESCRIPTORS = "descriptors.json"
+_DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_MODES = ("soft", "full", "strict", "ignore")
+_SWITCHES = ("tcp-established", "ext-unix-sk", "shell-job", "file-locks", "auto-dedup")
+_EMPTY_NAMESPACES = {"network": "net"}
+_JOINED = {"network": ("net", "extRootNetNS"), "pid": ("pid", "extRootPidNS")}
+_ROOT = "criu-root"
+
+
+def dump(criu: str, record: Record, given: Arguments) -> None:
+    """Write the processes of a container to files; they are gone then, unless told otherwise.
+
+    Args:
+        criu: the program, a path or a name to be searched for.
+        record: a running or paused container.
+        given: the flags of ``checkpoint``.
+
+    Raises:
+        UnsupportedError: CRIU is not installed.
+        InvalidArgumentError: a wrong flag.
+        InternalError: CRIU failed, with its reason.
+
+    """
+    images = _image_directory(given)
+    verb = "pre-dump" if given.has("pre-dump") else "dump"
+    words = [
+        *(verb, "--tree", str(record.pid), "--root", _root_of(record.config(), record.bundle)),
+        *("--evasive-devices", "--link-remap", "--force-irmap"),
+        *_dump_options(given, images),
+        *(f"--external=mnt[{place}]:{place}" for place, _ in _outside_mounts(record.config())),
+        *(f"--external={kind}[{inode}]:{key}" for kind, inode, key in _joined(record.config())),
+    ]
+    frozen = _freezer(record)
+    if frozen:
+        words += ["--freeze-cgroup", frozen]
+    with open(f"{images}/{_DESCRIPTORS}", "w") as file:
+        file.write(json_text.encode(_streams(record.pid)))
+    passed = [given.number("status-fd")] if given.has("status-fd") else []
+    _run(criu, [*words, *_options(given, images, verb)], passed)
+
+
+def restore(criu: str, names: tuple[str, str, str], given: Arguments) -> int:
+    """Make the processes again, as children of this one; return the pid of the first.
+
+    Args:
+        criu: the program, a path or a name to be searched for.
+        names: id, state directory and bundle of the container.
+        given: the flags of ``restore``.
+
+    Raises:
+        UnsupportedError: CRIU is not installed.
+        InvalidArgumentError: a wrong flag.
+        InternalError: CRIU failed, with its reason.
+
+    """
+    container_id, directory, bundle = names
+    images = _image_directory(given, must_exist=True)
+    config = load_config(bundle)
+    pid_file = f"{directory}/pid"
+    inherited, words = _inherited(images, config)
+    words = [
+        *("restore", "--restore-sibling", "--restore-detached", "--pidfile", pid_file),
+        *words,
+        *(f"--external=mnt[{place}]:{source}" for place, source in _outside_mounts(config)),
+        *_options(given, images, "restore"),
+    ]
+    for flag in ("lsm-profile", "lsm-mount-context"):
+        if given.has(flag):
+            words += [f"--{flag}", given.text(flag)]
+    group = groups.name_group(container_id, config)
+    group.create(config.get("linux", {}).get("resources", {}))
+    groups.remember(container_id, group)
+    root = _bind_root(directory, _root_of(config, bundle))
+    try:
+        _run(criu, [*words, "--root", root, *_cgroup_roots(group.path)], inherited)
+        with open(pid_file) as file:
+            return int(file.read())
+    finally:
+        _unbind_root(root)
+        for fd in inherited:
+            if fd > 2:
+                os.close(fd)
+
+
+def last_error(text: str) -> str:
+    """Return the last error line of a CRIU log without its time and place; empty if none."""
+    errors = [line for line in text.splitlines() if "Error (" in line]
+    if not errors:
+        return ""
+    _, _, reason = errors[-1].partition("): ")
+    return reason.strip() or errors[-1].strip()
+
+
+def _options(given: Arguments, images: str, verb: str) -> list[str]:
+    """Return what both directions are told."""
+    work = os.path.abspath(given.text("work-path", images))
+    os.makedirs(work, 0o700, exist_ok=True)
+    words = ["--images-dir", images, "--work-dir", work, "--log-file", f"{verb}.log", "-v4"]
+    words += [f"--{name}" for name in _SWITCHES if given.has(name)]
+    mode = given.text("manage-cgroups-mode", "soft")
+    if mode not in _MODES:
+        raise InvalidArgumentError("Invalid manage-cgroups-mode value")
+    words.append(f"--manage-cgroups={mode}")
+    for name in given.values("empty-ns"):
+        if name not in _EMPTY_NAMESPACES:
+            raise InvalidArgumentError(f"namespace {name} is not supported")
+        words += ["--empty-ns", _EMPTY_NAMESPACES[name]]
+    if given.has("lazy-pages"):
+        words.append("--lazy-pages")
+    return words
+
+
+def _dump_options(given: Arguments, images: str) -> list[str]:
+    words: list[str] = []
+    if given.has("leave-running"):
+        words.append("--leave-running")
+    if given.has("pre-dump") or given.has("parent-path"):
+        words.append("--track-mem")
+    parent = given.text("parent-path")
+    if parent:
+        if os.path.isabs(parent):
+            raise InvalidArgumentError("--parent-path must be relative")
+        if not os.path.isdir(f"{images}/{parent}"):
+            raise InvalidArgumentError(f"--parent-path {parent}: no such directory")
+        words += ["--prev-images-dir", parent]
+    server = given.text("page-server")
+    if server:
+        address, colon, port = server.rpartition(":")
+        if not (colon and address and port.isdigit()):
+            raise InvalidArgumentError("Use --page-server ADDRESS:PORT to specify page server")
+        words += ["--page-server", "--address", address, "--port", port]
+    if given.has("status-fd"):
+        words += ["--status-fd", str(given.number("status-fd"))]
+    return words
+
+
+def _image_directory(given: Arguments, *, must_exist: bool = False) -> str:
+    images = os.path.abspath(given.text("image-path", "checkpoint"))
+    if not must_exist:
+        os.makedirs(images, 0o700, exist_ok=True)
+    elif not os.path.isdir(images):
+        raise InvalidArgumentError(f"image path {images}: no such directory")
+    return images
+
+
+def _root_of(config: Config, bundle: str) -> str:
+    return os.path.join(bundle, config.get("root", {}).get("path", "rootfs"))
+
+
+def _outside_mounts(config: Config) -> list[tuple[str, str]]:
+    """Return destination and source of every mount whose files are the host's."""
+    found = []
+    for entry in config.get("mounts", ()):
+        options = entry.get("options", ())
+        if "bind" in options or "rbind" in options:
+            found.append((entry["destination"], entry.get("source", "")))
+    masked = config.get("linux", {}).get("maskedPaths", ())
+    return found + [(path, "/dev/null") for path in masked if os.path.isfile(path)]
+
+
+def _joined(config: Config) -> list[tuple[str, int, str]]:
+    """Return kind, inode and CRIU's key of every namespace that is not the container's own."""
+    found = []
+    for entry in config.get("linux", {}).get("namespaces", ()):
+        if entry.get("path") and entry["type"] in _JOINED:
+            kind, key = _JOINED[entry["type"]]
+            found.append((kind, os.stat(entry["path"]).st_ino, key))
+    return found
+
+
+def _inherited(images: str, config: Config) -> tuple[list[int], list[str]]:
+    """Return descriptors for CRIU and the words that say what they are."""
+    fds: list[int] = []
+    words: list[str] = []
+    with open(f"{images}/{_DESCRIPTORS}") as file:
+        streams = json_text.decode(file.read())
+    for number, name in enumerate(streams[:3]):
+        if isinstance(name, str) and name.startswith("pipe:"):
+            fds.append(number)
+            words.append(f"--inherit-fd=fd[{number}]:{name}")
+    for entry in config.get("linux", {}).get("namespaces", ()):
+        if entry.get("path") and entry["type"] in _JOINED:
+            fds.append(os.open(entry["path"], os.O_RDONLY | os.O_CLOEXEC))
+            words.append(f"--inherit-fd=fd[{fds[-1]}]:{_JOINED[entry['type']][1]}")
+    return fds, words
+
+
+def _streams(pid: int) -> list[str]:
+    return [os.readlink(f"/proc/{pid}/fd/{number}") for number in range(3)]
+
+
+def _freezer(record: Record) -> str:
+    """Return the directory CRIU freezes the container by; empty where it has none."""
+    hierarchy = cgroups.detect()
+    if hierarchy.version == 2:
+        return f"{hierarchy.unified}{record.group().path}"
+    mount = hierarchy.mounts.get("freezer")
+    return f"{mount}{record.group().path}" if mount else ""
+
+
+def _cgroup_roots(path: str) -> list[str]:
+    hierarchy = cgroups.detect()
+    if hierarchy.version == 2:
+        return ["--cgroup-root", path]
+    names = sorted(hierarchy.mounts)
+    return [word for name in names for word in ("--cgroup-root", f"{name}:{path}")]
+
+
+def _bind_root(directory: str, source: str) -> str:
+    """Bind the root on a place of its own, private: CRIU wants a mount point nobody shares."""
+    from cais.linux import mount
+
+    root = f"{directory}/{_ROOT}"
+    os.mkdir(root, 0o700)
+    tree_fd = mount.clone_tree(source, recursive=True)
+    try:
+        mount.place_at(tree_fd, root)
+    finally:
+        os.close(tree_fd)
+    return root
+
+
+def _unbind_root(root: str) -> None:
+    from cais.linux import mount
+
+    mount.unmount(root, detach=True)
+    os.rmdir(root)
+
+
+def _run(criu: str, words: Sequence[str], passed: Sequence[int]) -> None:
+    # Only here: it costs more than most commands.
+    import subprocess
+
+    command = [_find(criu), *words]
+    environment = {**os.environ, "PATH": os.environ.get("PATH", _DEFAULT_PATH)}
+    done = subprocess.run(
+        command,
+        pass_fds=[fd for fd in passed if fd > 2],
+        stdin=None if 0 in passed else subprocess.DEVNULL,
+        stdout=None if 1 in passed else subprocess.DEVNULL,
+        stderr=None if 2 in passed else subprocess.PIPE,
+        env=environment,
+        check=False,
+    )
+    if done.returncode == 0:
+        return
+    log = os.path.join(_after(words, "--work-dir"), _after(words, "--log-file"))
+    reason = last_error(_read(log)) or (done.stderr or b"").decode(errors="replace").strip()
+    verb = words[0]
+    code = f"exit status {done.returncode}"
+    raise InternalError(f"criu {verb} failed: {reason or code} (log file: {log})")
+
+
+def _find(criu: str) -> str:
+    if "/" in criu:
+        candidates = [criu]
+    else:
+        path = os.environ.get("PATH", _DEFAULT_PATH)
+        candidates = [f"{directory}/{criu}" for directory in path.split(":") if directory]
+    for candidate in candidates:
+        if os.access(candidate, os.X_OK) and not os.path.isdir(candidate):
+            return candidate
+    raise UnsupportedError(
+        f'checkpoint and restore need CRIU: exec: "{criu}": executable file not found in $PATH'
+    )
+
+
+def _after(words: Sequence[str], flag: str) -> str:
+    return words[list(words).index(flag) + 1]
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, errors="replace") as file:
+            return file.read()
+    except OSError:
+        return ""

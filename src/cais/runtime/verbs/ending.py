@@ -1,0 +1,133 @@
+"""``kill`` and ``delete``: signals to a container, and its end."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from cais.errors import ConflictError, DeadlineError, InvalidArgumentError, NotFoundError
+from cais.linux import signals
+from cais.linux.signals import SIGKILL, pidfd_send_signal
+from cais.runtime import container, state
+from cais.runtime.arguments import SWITCH
+from cais.runtime.verbs import hooking
+from cais.runtime.verbs.verb import Verb
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from cais.runtime.arguments import Arguments, Flag
+    from cais.runtime.state import Record
+    from cais.runtime.verbs.verb import Context
+
+_KILL_FLAGS: tuple[Flag, ...] = (
+    ("all,a", SWITCH, "send the signal to every process of the container"),
+)
+_DELETE_FLAGS: tuple[Flag, ...] = (
+    ("force,f", SWITCH, "kill the container first if it runs; succeed if there is none"),
+)
+_KILL_TIMEOUT_S = 10
+
+
+def parse_signal(text: str) -> int:
+    """Return the number of ``TERM``, ``SIGTERM``, ``15``; numbers are left to the kernel.
+
+    Raises:
+        InvalidArgumentError: no such name.
+
+    """
+    if text.isascii() and text.removeprefix("-").isdigit():
+        return int(text)
+    name = text.upper()
+    number = signals.find_number(name if name.startswith("SIG") else f"SIG{name}")
+    if number is None:
+        raise InvalidArgumentError(f'unknown signal "{text}"')
+    return number
+
+
+def _kill(given: Arguments, context: Context) -> int:
+    record = state.load(context.root, given.rest[0])
+    number = parse_signal(given.rest[1] if len(given.rest) == 2 else "SIGTERM")
+    if given.has("all"):
+        _signal_all(record, number)
+    elif record.status() == "stopped":
+        raise ConflictError("container not running")
+    else:
+        _signal_first(record, number)
+    return 0
+
+
+def _signal_first(record: Record, number: int) -> None:
+    try:
+        pidfd = os.pidfd_open(record.pid)
+        try:
+            if not record.is_alive():  # the number was another's when it was opened
+                raise ConflictError("container not running")
+            pidfd_send_signal(pidfd, number)
+        finally:
+            os.close(pidfd)
+    except OSError as error:
+        raise ConflictError(f"unable to signal init: {(error.strerror or '').lower()}") from None
+    if number == SIGKILL:
+        _thaw(record)
+
+
+def _signal_all(record: Record, number: int) -> None:
+    if number == SIGKILL:
+        container.kill_all(record.id, record.directory)
+        return
+    group = record.group()
+    for pid in group.pids() if group.exists() else ():
+        try:
+            os.kill(pid, number)
+        except ProcessLookupError:
+            continue
+        except OSError as error:
+            reason = (error.strerror or "").lower()
+            raise ConflictError(f"unable to signal {pid}: {reason}") from None
+
+
+def _thaw(record: Record) -> None:
+    """Let a frozen process end: on cgroup v1 it would not, not even by SIGKILL."""
+    group = record.group()
+    if group.exists() and group.is_frozen():
+        group.thaw()
+
+
+def _delete(given: Arguments, context: Context) -> int:
+    container_id = given.rest[0]
+    try:
+        record = state.load(context.root, container_id)
+    except NotFoundError:
+        state.discard(f"{context.root}/{container_id}")  # of a start that was killed
+        if given.has("force"):
+            return 0
+        raise
+    status = record.status()
+    if status in ("running", "paused") and not given.has("force"):
+        raise ConflictError(f"cannot delete container {container_id} that is not stopped: {status}")
+    if status != "stopped":
+        _signal_first(record, SIGKILL)
+        _wait_until_stopped(record)
+    container.destroy(record.id, record.directory)
+    hooking.end(record.id, record.directory, record.bundle, context.log)
+    record.remove()
+    return 0
+
+
+def _wait_until_stopped(record: Record) -> None:
+    end = time.monotonic() + _KILL_TIMEOUT_S
+    while record.is_alive():
+        if time.monotonic() > end:
+            raise DeadlineError("container init still running")
+        time.sleep(0.005)
+
+
+KILL = Verb(
+    "kill",
+    "send a signal (default: SIGTERM) to the first process of a container",
+    _kill,
+    flags=_KILL_FLAGS,
+    operands="<container-id> [signal]",
+    most=2,
+)
+DELETE = Verb("delete", "remove what a container holds", _delete, flags=_DELETE_FLAGS)
