@@ -90,8 +90,16 @@ def _systemd_default(container_id: str) -> str:
 
 
 def existing_group(container_id: str, bundle: str) -> Cgroup:
-    """Return the group of a container that runs. ConflictError: it does not."""
+    """Return the group of a container that runs.
+
+    Raises:
+        ConflictError: it does not.
+        UnsupportedError: it has none.
+
+    """
     group = group_of(container_id, bundle)
+    if isinstance(group, NoGroup):
+        raise UnsupportedError(f"rootless container {container_id} has no control group")
     if not group.exists():
         raise ConflictError(f"container {container_id} is not running")
     return group
