@@ -229,8 +229,11 @@ def start_ticks(pid: int) -> int:
         OSError: no such process.
 
     """
-    with open(f"/proc/{pid}/stat", "rb") as file:
-        stat = file.read()
+    fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)  # a file object: 7 calls more
+    try:
+        stat = os.read(fd, 4096)
+    finally:
+        os.close(fd)
     return int(stat[stat.rindex(b")") + 2 :].split()[19])
 
 

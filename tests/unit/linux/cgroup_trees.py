@@ -94,12 +94,12 @@ def patched(tree: FakeTree, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeTre
             tree.populate(path)
         return made
 
-    def recording_write(path: str, value: str) -> None:
-        tree.writes.append((Path(path).name, value))
+    def recording_write(path: str, *values: str) -> None:
+        tree.writes += [(Path(path).name, value) for value in values]
         if Path(path).exists():
-            Path(path).write_text(value)
+            Path(path).write_text(values[-1])
         else:
-            write(path, value)
+            write(path, *values)
 
     monkeypatch.setattr(files, "make_directory", make_directory)
     monkeypatch.setattr(files, "write", recording_write)

@@ -12,6 +12,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from cais.linux.cgroups.device_rules import Key
+
 
 def apply(directory: str, wanted: DeviceSet) -> None:
     """Turn the group's list into ``wanted``, never looser than both on the way.
@@ -21,12 +23,12 @@ def apply(directory: str, wanted: DeviceSet) -> None:
 
     """
     present = parse_exceptions(files.read(f"{directory}/devices.list"))
-    for name, rule in transition(present, wanted):
-        files.write(f"{directory}/{name}", rule)
+    for name, rules in transition(present, wanted):
+        files.write(f"{directory}/{name}", *rules)
 
 
-def transition(present: DeviceSet, wanted: DeviceSet) -> Iterator[tuple[str, str]]:
-    """Yield the writes, file and rule, that turn one list into the other.
+def transition(present: DeviceSet, wanted: DeviceSet) -> Iterator[tuple[str, list[str]]]:
+    """Yield the files and what to write into them, rule by rule, that turn one list into the other.
 
     A list that allows by default does not show its exceptions, so it is always written anew;
     between two lists that deny by default only the difference is written, and a running
@@ -39,14 +41,18 @@ def transition(present: DeviceSet, wanted: DeviceSet) -> Iterator[tuple[str, str
     )
     known = present.exceptions
     if wanted.allows_by_default or present.allows_by_default:
-        yield opposite, "a"
+        yield opposite, ["a"]
         known = {}
-    for key, access in wanted.exceptions.items():
-        if missing := access - known.get(key, frozenset()):
-            yield exception, _format(format_key(key), missing)
-    for key, access in known.items():
-        if surplus := access - wanted.exceptions.get(key, frozenset()):
-            yield opposite, _format(format_key(key), surplus)
+    if missing := _difference(wanted.exceptions, known):
+        yield exception, missing
+    if surplus := _difference(known, wanted.exceptions):
+        yield opposite, surplus
+
+
+def _difference(these: dict[Key, frozenset[str]], those: dict[Key, frozenset[str]]) -> list[str]:
+    """Return the rules for what ``these`` has and ``those`` has not."""
+    pairs = ((key, access - those.get(key, frozenset())) for key, access in these.items())
+    return [_format(format_key(key), access) for key, access in pairs if access]
 
 
 def _format(key: str, access: frozenset[str]) -> str:

@@ -32,8 +32,8 @@ class UnsupportedLimitError(UnsupportedError):
         self.limit = limit
 
 
-def write(path: str, value: str) -> None:
-    """Write ``value`` in one system call, as every cgroup file wants it.
+def write(path: str, *values: str) -> None:
+    """Write each value in one system call, as every cgroup file wants it.
 
     Raises:
         CgroupError: ENOENT, the kernel has no such file; others as the controller says.
@@ -43,8 +43,10 @@ def write(path: str, value: str) -> None:
         fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except OSError as exc:
         raise CgroupError(exc.errno or 0, "open", path) from exc
+    value = ""
     try:
-        os.write(fd, value.encode())
+        for value in values:
+            os.write(fd, value.encode())
     except OSError as exc:
         raise CgroupError(exc.errno or 0, "write", path, value) from exc
     finally:
