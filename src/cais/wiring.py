@@ -84,6 +84,7 @@ async def _open_engine(options: DaemonOptions) -> Engine:
             runtimes=options.runtimes,
             default_runtime=options.default_runtime,
             debug=options.debug,
+            experimental=options.experimental,
         )
     )
 

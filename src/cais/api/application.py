@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cais.api import unsupported
+from cais.api.checkpoints import CheckpointRoutes
 from cais.api.containers import ContainerRoutes
 from cais.api.execs import ExecRoutes
 from cais.api.images import ImageRoutes
@@ -21,12 +22,13 @@ if TYPE_CHECKING:
     from cais.engine.engine import Engine
 
 
-def make_router(engine: Engine) -> Router:
+def make_router(engine: Engine, *, experimental: bool = False) -> Router:
     """Return the application that drives ``engine``."""
     modules = (
         SystemRoutes(engine.system, engine.events),
         ContainerRoutes(engine.containers),
-        LifecycleRoutes(engine.lifecycle),
+        LifecycleRoutes(engine.lifecycle, experimental=experimental),
+        CheckpointRoutes(engine.checkpoints, experimental=experimental),
         StreamRoutes(engine.streams),
         ExecRoutes(engine.execs),
         ImageRoutes(engine.images),
@@ -36,11 +38,11 @@ def make_router(engine: Engine) -> Router:
     return Router((route for module in modules for route in module.routes()), unsupported.routes)
 
 
-def common_headers() -> list[tuple[str, str]]:
+def common_headers(*, experimental: bool = False) -> list[tuple[str, str]]:
     """Return what every answer says of the daemon."""
     return [
         ("Api-Version", format_version(NEWEST)),
-        ("Docker-Experimental", "false"),
+        ("Docker-Experimental", "true" if experimental else "false"),
         ("Ostype", "linux"),
         ("Server", f"Cais/{VERSION} (linux)"),
     ]

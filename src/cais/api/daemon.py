@@ -98,7 +98,8 @@ class Daemon:
         engine = await open_engine(options)
         self._stack.push_async_callback(engine.close)
         limit = min(DEFAULT_MAX_CONNECTIONS, int(_descriptor_limit() * _MAX_CONNECTIONS_SHARE))
-        server = Server(make_router(engine), common_headers(), limit)
+        router = make_router(engine, experimental=options.experimental)
+        server = Server(router, common_headers(experimental=options.experimental), limit)
         self._stack.push_async_callback(server.close, options.shutdown_timeout_s)
         for host, (sock, context) in zip(options.hosts, opened, strict=True):
             server.listen(sock, context)

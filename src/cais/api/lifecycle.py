@@ -31,8 +31,8 @@ _CONDITIONS: dict[str, WaitCondition] = {
 class LifecycleBackend(Protocol):
     """What these routes need of the engine."""
 
-    async def start(self, ref: str) -> None:
-        """Start a container."""
+    async def start(self, ref: str, checkpoint: str = "") -> None:
+        """Start a container, from a checkpoint if one is named."""
         ...
 
     async def stop(
@@ -83,8 +83,9 @@ class LifecycleBackend(Protocol):
 class LifecycleRoutes:
     """Handlers for what moves a container between states."""
 
-    def __init__(self, lifecycle: LifecycleBackend) -> None:
+    def __init__(self, lifecycle: LifecycleBackend, *, experimental: bool = False) -> None:
         self._lifecycle = lifecycle
+        self._experimental = experimental
 
     def routes(self) -> Iterable[Route]:
         """Return the routes of this module."""
@@ -108,9 +109,12 @@ class LifecycleRoutes:
                 "starting container with non-empty request body was deprecated since API v1.22"
                 " and removed in v1.24"
             )
-        if request.query.text("checkpoint"):
+        checkpoint = request.query.text("checkpoint")
+        if checkpoint and not self._experimental:
             raise InvalidArgumentError("checkpoint is only supported in experimental mode")
-        await self._lifecycle.start(id)
+        if request.query.text("checkpoint-dir"):
+            raise InvalidArgumentError("custom checkpointdir is not supported")
+        await (self._lifecycle.start(id, checkpoint) if checkpoint else self._lifecycle.start(id))
         return Response(204)
 
     async def stop(self, request: Request, id: str) -> Answer:  # noqa: A002 - the path's word

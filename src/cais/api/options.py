@@ -64,6 +64,7 @@ class DaemonOptions:
     default_runtime: str
     tls: TlsFiles | None
 
+    experimental: bool
 
 def load_options(flags: daemon_flags.Values) -> DaemonOptions:
     """Join the command line with the configuration file and check the values.
@@ -107,6 +108,7 @@ def _checked(values: daemon_flags.Values) -> DaemonOptions:
     )
 
 
+        experimental=bool(values.get("experimental")),
 def _hosts(values: daemon_flags.Values, exec_root: Path) -> tuple[UnixAddress | TcpAddress, ...]:
     texts: Sequence[str] = values.get("host") or [f"unix://{exec_root}/caisd.sock"]
     hosts = []

@@ -44,3 +44,4 @@ class EngineConfig:
     """Host name reported by ``info``; the machine's own when empty."""
 
     debug: bool = False
+    experimental: bool = False

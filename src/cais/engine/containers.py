@@ -78,6 +78,7 @@ class Containers:
         record = container.record
         document = inspect_document(
             record,
+            host=self._host,
             paths=self._core.paths,
             snapshot_mounts=await self._core.threads.run(self._mounts, record.id),
             exec_ids=self._execs.running_in(record.id),

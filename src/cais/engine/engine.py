@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Self
 
 from cais.content.store import ContentStore
 from cais.engine.bundle import BundleWriter
+from cais.engine.checkpoints import Checkpoints
 from cais.engine.clock import Clock
 from cais.engine.containers import Containers
 from cais.engine.copies import Copies
@@ -79,7 +80,8 @@ class Engine:
         self._stock = stock
         self._bundles = bundles
         self.containers = Containers(core, Creator(core, host), remover, self.execs, host)
-        self.lifecycle = Lifecycle(core, launcher, killer, remover)
+        self.checkpoints = Checkpoints(core)
+        self.lifecycle = Lifecycle(core, launcher, killer, remover, self.checkpoints)
         self.streams = Streams(core)
         self.images = Images(core)
         self.networks = Networks(core)

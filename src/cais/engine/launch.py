@@ -16,6 +16,8 @@ from cais.network.errors import NoReadyNamespaceError
 from cais.runtime.launch import LaunchError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from cais.engine.bundle import BundleWriter
     from cais.engine.core import Core
     from cais.engine.execs import Execs
@@ -45,8 +47,10 @@ class Launcher:
         self._stock = stock
         self._execs = execs
 
-    async def launch(self, container: Container) -> None:
+    async def launch(self, container: Container, checkpoint: Path | None = None) -> None:
         """Start the process and record it; durable when this returns.
+
+        From ``checkpoint``, a directory, if there is one.
 
         After a failure nothing runs, the network is given back, and the record holds the error.
 
@@ -56,7 +60,7 @@ class Launcher:
 
         """
         try:
-            started = await self._launch(container)
+            started = await self._launch(container, checkpoint)
         except (CaisError, OSError) as exc:
             failure, exit_code = launch_failure(exc)
             await self._note_failure(container, str(failure), exit_code)
@@ -95,7 +99,7 @@ class Launcher:
             container.health.close()
             container.health = None
 
-    async def _launch(self, container: Container) -> Started:
+    async def _launch(self, container: Container, checkpoint: Path | None) -> Started:
         record = container.record
         if container.cleanup is not None:
             await container.cleanup
@@ -114,6 +118,7 @@ class Launcher:
             log=self._bundles.log_target(record),
             size=self._bundles.console_size(record),
             runtime=bundle.runtime,
+            checkpoint=checkpoint,
         )
 
     def _joined_attachment(self, container: Container) -> Attachment | None:

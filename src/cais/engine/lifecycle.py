@@ -19,6 +19,7 @@ from cais.errors import ConflictError, InvalidArgumentError, NotFoundError
 if TYPE_CHECKING:
     import asyncio
 
+    from cais.engine.checkpoints import Checkpoints
     from cais.engine.core import Core
     from cais.engine.killing import Killer
     from cais.engine.launch import Launcher
@@ -33,14 +34,24 @@ WaitCondition = Literal["not-running", "next-exit", "removed"]
 class Lifecycle:
     """Start, stop, kill, pause and wait."""
 
-    def __init__(self, core: Core, launcher: Launcher, killer: Killer, remover: Remover) -> None:
+    def __init__(
+        self,
+        core: Core,
+        launcher: Launcher,
+        killer: Killer,
+        remover: Remover,
+        checkpoints: Checkpoints,
+    ) -> None:
         self._core = core
         self._launcher = launcher
         self._killer = killer
         self._remover = remover
+        self._checkpoints = checkpoints
 
-    async def start(self, ref: str) -> None:
+    async def start(self, ref: str, checkpoint: str = "") -> None:
         """Start a container; back when the user's program has been executed.
+
+        With a ``checkpoint`` its processes go on where they were when it was written.
 
         A container whose start failed stays ``created`` (or ``exited``) with ``State.Error`` and
         exit code 126, 127 or 128, and is removed if it is auto-remove.
@@ -48,12 +59,13 @@ class Lifecycle:
         Raises:
             AlreadyStartedError: it runs.
             ConflictError: it is paused, or being removed.
+            NotFoundError: no such checkpoint.
             CommandLaunchError: the command cannot be executed; the CLI makes it 126 or 127.
             ContainerLaunchError: anything else; the CLI makes it 125.
 
         """
         container = self._core.table.resolve(ref)
-        await self._core.background.complete(self._start(container), "start")
+        await self._core.background.complete(self._start(container, checkpoint), "start")
 
     async def stop(
         self,
@@ -198,7 +210,7 @@ class Lifecycle:
         await self._on_shim(container, resizing)
         self._core.announce(container, "resize", {"height": str(height), "width": str(width)})
 
-    async def _start(self, container: Container) -> None:
+    async def _start(self, container: Container, checkpoint: str = "") -> None:
         async with container.lock:
             state = container.record.state
             if state.paused:
@@ -207,9 +219,10 @@ class Lifecycle:
                 raise AlreadyStartedError(container.id)
             if state.removing or state.dead or self._core.table.find(container.id) is None:
                 raise ConflictError("container is marked for removal and cannot be started")
+            found = self._checkpoints.find(container, checkpoint) if checkpoint else None
             container.begin_anew()
             try:
-                await self._launcher.launch(container)
+                await self._launcher.launch(container, found)
             except BaseException:
                 if container.record.auto_remove:
                     state.removing = True

@@ -66,6 +66,7 @@ class ShimClient:
         log: LogTarget | None,
         size: tuple[int, int] | None = None,
         runtime: OciRuntime | None = None,
+        checkpoint: StrPath | None = None,
     ) -> Started:
         """Start the container of ``bundle``; return once its program has been executed.
 
@@ -80,6 +81,7 @@ class ShimClient:
             log: None for no log.
             size: rows and columns of the terminal at the start.
             runtime: None for our own.
+            checkpoint: a directory ``checkpoint`` has written, to go on from.
 
         Raises:
             ConflictError: it is running already.
@@ -96,6 +98,7 @@ class ShimClient:
             log=None if log is None else log.document(),
             size=size,
             runtime=None if runtime is None else runtime.document(),
+            checkpoint=None if checkpoint is None else os.fspath(checkpoint),
         )
         return Started.read(answer)
 
@@ -207,6 +210,21 @@ class ShimClient:
     async def update(self, id: str, resources: Mapping[str, Any]) -> None:  # noqa: A002
         """Change limits of a running container; ``resources`` is OCI ``linux.resources``."""
         await self._request("update", id=id, resources=resources)
+
+    async def checkpoint(
+        self,
+        id: str,  # noqa: A002
+        *,
+        directory: StrPath,
+        leave_running: bool,
+    ) -> None:
+        """Write the container's processes into ``directory``; they end unless ``leave_running``.
+
+        UnsupportedError: the container's runtime cannot.
+        """
+        await self._request(
+            "checkpoint", id=id, directory=os.fspath(directory), leave_running=leave_running
+        )
 
     async def ack(self, exit_seqs: Iterable[int]) -> None:
         """Say that these exits are recorded; the shim forgets them. Idempotent."""

@@ -123,6 +123,7 @@ class Containers:
         id_, bundle, tty = fields.id(), fields.path("bundle"), fields.flag("tty")
         open_stdin, size = fields.flag("open_stdin"), fields.size("size")
         close_on_end = fields.flag("stdin_once") and not tty
+        checkpoint = fields.optional_path("checkpoint")
         if id_ in self._containers or self._last_hooks.has(id_):
             raise ConflictError(f"container {id_} is already running")
         runtime = self._runtime_of(fields)
@@ -140,6 +141,8 @@ class Containers:
             self._last_hooks.then(runtime, id_, bundle, lambda: reply.fail(error))
 
         def begin(stdio: Stdio | None) -> Launch:
+            if checkpoint is not None:
+                return runtime.begin_restore(id_, bundle, checkpoint, stdio=stdio, size=size)
             return runtime.begin(id_, bundle, stdio=stdio, size=size)
 
         self._launch((id_, None), process, begin, started, failed, open_stdin=open_stdin)
@@ -256,6 +259,15 @@ class Containers:
         container = self._get_running(fields.id())
         resources: Resources = fields.document("resources")  # type: ignore[assignment] # it checks
         pending = container.runtime.update(container.id, container.bundle, resources)
+        _conclude(pending, reply.ok, reply)
+
+    def checkpoint(self, fields: Fields, reply: Reply) -> None:
+        """Write a container's processes into a directory."""
+        container = self._get_running(fields.id())
+        directory, leave_running = fields.path("directory"), fields.flag("leave_running")
+        pending = container.runtime.checkpoint(
+            container.id, container.bundle, directory, leave_running=leave_running
+        )
         _conclude(pending, reply.ok, reply)
 
     def ack(self, fields: Fields) -> None:

@@ -80,6 +80,22 @@ class Runtime(Protocol):
     ) -> Launch:
         """Start one more process in it."""
 
+    def begin_restore(
+        self,
+        container_id: str,
+        bundle: str,
+        checkpoint: str,
+        *,
+        stdio: Stdio | None,
+        size: tuple[int, int] | None = None,
+    ) -> Launch:
+        """Start a container from what ``checkpoint`` wrote into the directory ``checkpoint``."""
+
+    def checkpoint(
+        self, container_id: str, bundle: str, directory: str, *, leave_running: bool
+    ) -> Pending | None:
+        """Write its processes into ``directory``; they end unless ``leave_running``."""
+
     def kill(self, container_id: str, bundle: str, init_pidfd: int, number: int) -> Pending | None:
         """Signal its first process."""
 

@@ -45,6 +45,10 @@ class Fields:
             raise self._wrong(name, "a shorter path")
         return value
 
+    def optional_path(self, name: str) -> str | None:
+        """Return an absolute path or None."""
+        return None if self._document.get(name) is None else self.path(name)
+
     def flag(self, name: str) -> bool:
         """Return a boolean."""
         value = self._document.get(name)

@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 _PATIENCE_S = 60.0
 """How long a command may take that only changes a container: then it is killed."""
 
+_CHECKPOINT_S = 900.0
+
 
 class ForeignRuntimes:
     """What the foreign runtimes of one shim share: the commands under way."""
@@ -124,6 +126,30 @@ class ForeignRuntime:
         wanted = ExecDocument(document, init_pid)
         return ForeignLaunch(self._exec(container_id, wanted, stdio, size))
 
+    def begin_restore(
+        self,
+        container_id: str,
+        bundle: str,
+        checkpoint: str,
+        *,
+        stdio: Stdio | None,
+        size: tuple[int, int] | None = None,
+    ) -> ForeignLaunch:
+        """Start a container from a checkpoint."""
+        os.makedirs(self._state, 0o700, exist_ok=True)
+        documents = Bundle(bundle)
+        return ForeignLaunch(self._start(container_id, documents, stdio, size, checkpoint))
+
+    def checkpoint(
+        self, container_id: str, bundle: str, directory: str, *, leave_running: bool
+    ) -> ForeignChange:
+        """Write its processes into ``directory``."""
+        del bundle
+        stay = ["--leave-running"] if leave_running else []
+        words = ["checkpoint", "--image-path", directory, "--work-path", directory, *stay]
+        desk = self._shared.open_desk(self._root)
+        return self._change([*words, container_id], desk, patience_s=_CHECKPOINT_S)
+
     def kill(
         self, container_id: str, bundle: str, init_pidfd: int, number: int
     ) -> ForeignChange | None:
@@ -176,18 +202,27 @@ class ForeignRuntime:
         return groups.group_of(container_id, bundle)
 
     def _start(
-        self, id_: str, documents: Bundle, stdio: Stdio | None, size: tuple[int, int] | None
+        self,
+        id_: str,
+        documents: Bundle,
+        stdio: Stdio | None,
+        size: tuple[int, int] | None,
+        checkpoint: str | None = None,
     ) -> Steps:
         adopted: Adopted | None = None
         kept = KeptStreams(stdio)
         try:
             yield from self._wait_deleted(id_)
             with self._shared.open_desk(self._root) as desk:
-                words = ["create", "--bundle", documents.path, *_results(desk, stdio), id_]
+                verb = ["create"]
+                if checkpoint is not None:
+                    verb = ["restore", "--detach", "--image-path", checkpoint]
+                words = [*verb, "--bundle", documents.path, *_results(desk, stdio), id_]
                 yield self._spawn(words, desk, kept, documents.complete, flags=CLONE_NEWNS)
                 adopted = Adopted(desk, has_terminal=stdio is None, size=size)
-            with self._shared.open_desk(self._root) as desk:
-                yield self._spawn(["start", id_], desk)
+            if checkpoint is None:
+                with self._shared.open_desk(self._root) as desk:
+                    yield self._spawn(["start", id_], desk)
             return adopted.hand_over()
         except BaseException:
             kept.close()
@@ -238,9 +273,16 @@ class ForeignRuntime:
         self._shared.deletions[id_] = os.eventfd(0, os.EFD_CLOEXEC)
         change.then(done, failed)
 
-    def _change(self, words: list[str], desk: Desk, ended_fd: int = -1) -> ForeignChange:
+    def _change(
+        self,
+        words: list[str],
+        desk: Desk,
+        ended_fd: int = -1,
+        patience_s: float = _PATIENCE_S,
+    ) -> ForeignChange:
         try:
-            return ForeignChange(self._shared, self._spawn(words, desk), desk, ended_fd)
+            command = self._spawn(words, desk)
+            return ForeignChange(self._shared, command, desk, ended_fd, patience_s)
         except BaseException:
             desk.clear()
             if ended_fd >= 0:
@@ -277,19 +319,25 @@ class ForeignChange:
     """A command that changes a container, under way (``contracts.Pending``)."""
 
     def __init__(
-        self, shared: ForeignRuntimes, command: Command, desk: Desk, ended_fd: int = -1
+        self,
+        shared: ForeignRuntimes,
+        command: Command,
+        desk: Desk,
+        ended_fd: int,
+        patience_s: float,
     ) -> None:
         """Own the desk and ``ended_fd``, a pidfd whose end explains a failure."""
         self._shared = shared
         self._command = command
         self._desk = desk
         self._ended_fd = ended_fd
+        self._patience_s = patience_s
         self._is_late = False
 
     def then(self, done: Done, failed: Failed) -> None:
         """Call one of both, once, when the command has ended."""
         loop, fd = self._shared.loop, self._command.fileno()
-        timer = loop.call_later(_PATIENCE_S, self._lose_patience)
+        timer = loop.call_later(self._patience_s, self._lose_patience)
 
         def ended(_events: int) -> None:
             loop.unwatch(fd)
@@ -308,7 +356,8 @@ class ForeignChange:
             self._command.finish()
         except InternalError as error:
             if self._is_late:
-                raise DeadlineError(f"the runtime did not answer in {_PATIENCE_S:.0f} s") from error
+                text = f"the runtime did not answer in {self._patience_s:.0f} s"
+                raise DeadlineError(text) from error
             if self._ended_fd >= 0 and has_ended(self._ended_fd):
                 raise NotFoundError("the container has ended") from error
             raise

@@ -61,6 +61,7 @@ class Server:
             "pause": self._pause,
             "resume": self._resume,
             "update": self._update,
+            "checkpoint": self._checkpoint,
             "ack": self._ack,
             "adopt": self._adopt,
             "netns": self._netns,
@@ -176,6 +177,9 @@ class Server:
 
     def _update(self, request: Request) -> None:
         self.containers.update(request.fields, request)
+
+    def _checkpoint(self, request: Request) -> None:
+        self.containers.checkpoint(request.fields, request)
 
     def _ack(self, request: Request) -> None:
         self.containers.ack(request.fields)

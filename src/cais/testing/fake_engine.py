@@ -92,6 +92,7 @@ class FakeEngine:
         self.lifecycle = _Lifecycle(
             self, "lifecycle", "start stop restart kill pause unpause top resize"
         )
+        self.checkpoints = _Part(self, "checkpoints", "list create remove")
         self.streams = _Streams(self, "streams", "")
         self.execs = _Execs(self, "execs", "create resize")
         self.images = _Images(self, "images", "list inspect history tag remove prune")
