@@ -133,26 +133,23 @@ class CgroupV1(Cgroup):
     def _make(self, mount: str, made: list[str]) -> None:
         """Make the group in one hierarchy; add its last directory to ``made`` if it is new."""
         directory = mount + self.path
-        inherits = self._by_controller.get("cpuset") == directory
         try:
             is_new = files.make_directory(directory)
         except CgroupError as exc:
             if exc.errno != errno.ENOENT:
                 raise
-            is_new = self._make_with_parents(mount, inherits=inherits)
+            is_new = self._make_with_parents(mount)
         if is_new:
             made.append(directory)
-        if inherits:
+        if self._by_controller.get("cpuset") == directory:
             _inherit_cpuset(directory)
         if not is_new and pids_below(directory):
             raise ConflictError(f"container's cgroup is not empty: {self.path}")
 
-    def _make_with_parents(self, mount: str, *, inherits: bool) -> bool:
+    def _make_with_parents(self, mount: str) -> bool:
         """Make the group and what is missing above it; say whether it is new."""
         directory, is_new = mount, False
         for part in self.path.split("/")[1:]:
-            if inherits and directory != mount:
-                _inherit_cpuset(directory)
             directory = f"{directory}/{part}"
             is_new = files.make_directory(directory)
         return is_new
@@ -209,7 +206,11 @@ def _open_tasks(directories: Iterable[str]) -> list[int]:
 
 
 def _inherit_cpuset(directory: str) -> None:
-    """Copy the parent's processors and nodes: an empty set takes no process."""
+    """Give an empty set its parent's processors and nodes: it would take no process."""
     for name in ("cpuset.cpus", "cpuset.mems"):
         if not files.read(f"{directory}/{name}"):
-            files.write(f"{directory}/{name}", files.read(f"{os.path.dirname(directory)}/{name}"))
+            parent = os.path.dirname(directory)
+            if not (value := files.read(f"{parent}/{name}")):
+                _inherit_cpuset(parent)  # the hierarchy's root is never empty
+                value = files.read(f"{parent}/{name}")
+            files.write(f"{directory}/{name}", value)
