@@ -174,6 +174,9 @@ async def test_two_clients_see_the_same(shim: ShimProcess) -> None:
         assert numbers == [b"%d" % number for number in range(1, 20001)]
 
 
+@pytest.mark.skipif(
+    not os.access("/dev/ptmx", os.R_OK | os.W_OK), reason="needs to be allowed a terminal"
+)
 async def test_a_terminal_is_raw_resizable_and_logged_as_stdout(shim: ShimProcess) -> None:
     async with Session(shim) as session:
         log = session.log("a")
@@ -327,6 +330,7 @@ async def test_output_of_programs_that_end_at_once_is_complete(shim: ShimProcess
             assert logged(Path(log.path)) == [("stdout", f"{name}\n")]
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="a shim lets root alone look at its descriptors")
 async def test_no_descriptor_is_left_after_many_containers(shim: ShimProcess) -> None:
     async with Session(shim) as session:
 

@@ -333,6 +333,9 @@ def test_a_client_that_reads_nothing_after_the_end_is_let_go(bench: Bench) -> No
     peer.close()
 
 
+@pytest.mark.skipif(
+    not os.access("/dev/ptmx", os.R_OK | os.W_OK), reason="needs to be allowed a terminal"
+)
 def test_a_terminal_nobody_has_open_is_the_end(tmp_path: Path) -> None:
     faults: list[BaseException] = []
     loop = Loop(faults.append)
