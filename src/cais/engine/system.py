@@ -39,7 +39,6 @@ _FIXED: dict[str, Any] = {
     "LoggingDriver": "json-file",
     "InitBinary": "cais-init",
     "LiveRestoreEnabled": True,
-    "ExperimentalBuild": False,
     "Isolation": "",
     "Swarm": {
         "NodeID": "",
@@ -136,6 +135,7 @@ class System:
             "IPv4Forwarding": _flag("/proc/sys/net/ipv4/ip_forward"),
             "DefaultRuntime": self._core.runtimes.default,
             "Runtimes": self._core.runtimes.describe(),
+            "ExperimentalBuild": self._core.config.experimental,
             "Debug": self._core.config.debug,
         }
 

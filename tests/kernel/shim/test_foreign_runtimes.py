@@ -32,6 +32,7 @@ verb=$1
 mode=$(cat "$here/mode")
 for word; do [ "$previous" = --pid-file ] && pid_file=$word; previous=$word; done
 echo "$verb" >>"$here/calls"
+echo "$*" >"$here/words"
 case $mode in
   fail-$verb)
     echo '{"level":"warning","msg":"careful"}' >>"$log"
@@ -40,7 +41,7 @@ case $mode in
   hang-$verb) exec sleep 1000 ;;
 esac
 case $verb in
-  create)
+  create | restore)
     sleep 1000 &
     if [ "$mode" = stranger ]; then cat "$here/stranger" >"$pid_file"; else echo $! >"$pid_file"; fi
     ;;
@@ -80,7 +81,11 @@ class Bench:
     def desks(self) -> list[str]:
         return os.listdir(self.root / "state/commands")
 
-    async def start(self, name: str = "a") -> Started:
+    @property
+    def words(self) -> list[str]:
+        return (self.root / "words").read_text().split()
+
+    async def start(self, name: str = "a", checkpoint: Path | None = None) -> Started:
         bundle = self.root / "bundles" / name
         (bundle / "rootfs").mkdir(parents=True, exist_ok=True)
         process: dict[str, Any] = {"args": ["x"], "cwd": "/", "user": {"uid": 0, "gid": 0}}
@@ -99,6 +104,7 @@ class Bench:
             stdin_once=False,
             log=None,
             runtime=self.runtime,
+            checkpoint=checkpoint,
         )
 
     async def until_idle(self) -> None:
@@ -204,6 +210,21 @@ async def test_an_exec_that_has_ended_before_its_number_is_known(bench: Bench) -
             "a", f"e{number}", document=document, tty=False, open_stdin=False
         )
         assert (await bench.session.exited("a", f"e{number}")).code == 7
+
+
+async def test_checkpoint_and_restore(bench: Bench) -> None:
+    started = await bench.start()
+    place = bench.root / "checkpoint"
+    await bench.session.client.checkpoint("a", directory=place, leave_running=True)
+    assert bench.words[:3] == ["checkpoint", "--image-path", str(place)]
+    assert bench.words[-2:] == ["--leave-running", "a"]
+    os.kill(started.pid, signal.SIGKILL)
+    await bench.session.exited("a")
+    restored = await bench.start(checkpoint=place)
+    assert bench.calls[-1] == "restore"  # it runs: no start
+    assert bench.words[:4] == ["restore", "--detach", "--image-path", str(place)]
+    os.kill(restored.pid, signal.SIGTERM)
+    assert (await bench.session.exited("a")).code == 143
 
 
 async def test_a_missing_program_fails_the_start(bench: Bench) -> None:
