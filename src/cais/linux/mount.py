@@ -87,14 +87,30 @@ def new_mount(
             text ends with the kernel's own explanation, when it gives one.
 
     """
-    context_fd = _fsopen(kind.encode(), _FSOPEN_CLOEXEC, about=kind)
+    context_fd = open_context(kind)
     try:
-        _configure(context_fd, _FSCONFIG_SET_STRING, kind, "source", source or kind)
-        _set_options(context_fd, kind, options)
-        _configure(context_fd, _FSCONFIG_CMD_CREATE, kind, None, None)
-        return _fsmount(context_fd, _FSMOUNT_CLOEXEC, attributes, about=kind)
+        return finish(context_fd, kind, options, attributes, source)
     finally:
         os.close(context_fd)
+
+
+def open_context(kind: str) -> int:
+    """Begin to make a file system; the descriptor is owned. Namespaces are the caller's of now."""
+    return _fsopen(kind.encode(), _FSOPEN_CLOEXEC, about=kind)
+
+
+def finish(
+    context_fd: int,
+    kind: str,
+    options: Iterable[tuple[str, str | None]] = (),
+    attributes: int = 0,
+    source: str = "",
+) -> int:
+    """Make the file system of ``open_context`` (borrowed); otherwise as ``new_mount``."""
+    _configure(context_fd, _FSCONFIG_SET_STRING, kind, "source", source or kind)
+    _set_options(context_fd, kind, options)
+    _configure(context_fd, _FSCONFIG_CMD_CREATE, kind, None, None)
+    return _fsmount(context_fd, _FSMOUNT_CLOEXEC, attributes, about=kind)
 
 
 def reconfigure(target_fd: int, options: Iterable[tuple[str, str | None]]) -> None:
@@ -114,7 +130,7 @@ def reconfigure(target_fd: int, options: Iterable[tuple[str, str | None]]) -> No
 
 def knows_option(kind: str, key: str, value: str) -> bool:
     """Say whether this kernel's file system ``kind`` takes an option; nothing is mounted."""
-    context_fd = _fsopen(kind.encode(), _FSOPEN_CLOEXEC, about=kind)
+    context_fd = open_context(kind)
     try:
         _configure(context_fd, _FSCONFIG_SET_STRING, kind, key, value)
     except KernelError:

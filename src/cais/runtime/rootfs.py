@@ -24,6 +24,7 @@ from cais.runtime import (
     bind_sources,
     cgroup_mounts,
     devices,
+    foreign_proc,
     pivot,
     placement,
     root_layers,
@@ -87,8 +88,9 @@ def open_sources(plan: RootPlan, pid_namespace_fd: int = -1) -> None:
                 cgroup_mounts.open_mount(plan, entry)
             elif entry.kind not in ("bind", "remount", small_files.KIND):
                 if entry.kind == "proc" and pid_namespace_fd >= 0:
-                    entry.options.append(("pidns", f"/proc/self/fd/{pid_namespace_fd}"))
-                entry.tree_fd = _new_mount(entry)
+                    entry.tree_fd = _new_foreign_proc(entry, pid_namespace_fd)
+                else:
+                    entry.tree_fd = _new_mount(entry)
                 if entry.asks_propagation:
                     bind_sources.set_propagation(entry)
 
@@ -159,6 +161,13 @@ def make_working_directory(root_fd: int, path: str) -> None:
         if error.errno == errno.ENOTDIR and list(placement.existing(root_fd, path)):
             message = f"Cannot mkdir: {path} is not a directory"
             raise LaunchError(message, step="mkdir", kind="user") from None
+
+
+def _new_foreign_proc(entry: MountPlan, pid_namespace_fd: int) -> int:
+    if foreign_proc.knows_option():
+        entry.options.append(("pidns", f"/proc/self/fd/{pid_namespace_fd}"))
+        return _new_mount(entry)
+    return foreign_proc.new_mount(entry)
 
 
 def _new_mount(entry: MountPlan) -> int:

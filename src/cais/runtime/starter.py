@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from cais.errors import InvalidArgumentError
-from cais.linux import cgroups, mount, namespaces, process, user_namespaces
+from cais.linux import cgroups, namespaces, process, user_namespaces
 from cais.runtime import (
     cgroup_mounts,
     channel,
@@ -178,8 +178,7 @@ def _open_namespaces(
 ) -> list[tuple[int, int, str]]:
     """Open the namespaces to join; return those the parent must be in at the clone.
 
-    A pid namespace is entered only by being born in it. Where the kernel can make a proc file
-    system of a namespace from outside (Linux 6.18), that is the child's last step, and the
+    A pid namespace is entered only by being born in it. That is the child's last step, and the
     processes inside see nothing before it; not with hooks or a listener, whose peers must be told
     of the process before. One that belongs to the host cannot be joined any more from inside a
     new user namespace.
@@ -194,8 +193,7 @@ def _open_namespaces(
             continue
         fd = _open_namespace(kind, container.join[kind])
         owned.append(fd)
-        at_birth = kind == "pid" and (is_awaited or not _makes_proc_from_outside())
-        if container.has_user_namespace or at_birth:
+        if container.has_user_namespace or (kind == "pid" and is_awaited):
             visited.append((fd, flag, name))
             continue
         given.namespace_fds.append((fd, flag))
@@ -209,10 +207,6 @@ def _open_namespace(kind: str, path: str) -> int:
         return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
         raise LaunchError(f"{kind} namespace {path}: {error.strerror}") from error
-
-
-def _makes_proc_from_outside() -> bool:
-    return mount.knows_option("proc", "pidns", "/proc/self/ns/pid")
 
 
 class _Visit:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cais.errors import InvalidArgumentError
-from cais.runtime import starter
+from cais.runtime import foreign_proc
 from cais.runtime.launch import LaunchError
 from cais.testing.bundles import Bundle, Capture, end
 from cais.testing.isolation import isolated
@@ -223,8 +223,8 @@ def test_many_lines_of_identity_maps(tmp_path: Path) -> None:
 def test_a_pid_namespace_where_proc_cannot_be_made_from_outside(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Before Linux 6.18 procfs has no ``pidns=``: the process is born inside."""
-    monkeypatch.setattr(starter, "_makes_proc_from_outside", lambda: False)
+    """Before Linux 6.18 procfs has no ``pidns=``."""
+    monkeypatch.setattr(foreign_proc, "knows_option", lambda: False)
 
     def body() -> None:
         bundle = Bundle(tmp_path)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from test_a13_a16_child import STARTER
 
-from cais.linux import inotify, memfd, mount, paths, process, terminal
+from cais.linux import inotify, memfd, mount, paths, process, terminal, user_namespaces
 from cais.testing.bundles import Bundle
 from cais.testing.isolation import isolated
 
@@ -37,7 +37,7 @@ NUMBERS = {
 # Parts of what is probed; os.open and os.eventfd (PEP 446); bpf(2), which always sets the flag.
 INDIRECT = {
     *("bpf._Attr.call", "bpf._open_program", "bpf.load_device_program", "memfd._create"),
-    *("group.Cgroup.clone_fd", "group.Cgroup.oom_event_fd", "paths._ensure"),
+    *("group.Cgroup.clone_fd", "group.Cgroup.oom_event_fd", "mount.finish", "paths._ensure"),
     *("v1.CgroupV1.oom_event_fd", "v2.CgroupV2.clone_fd", "v2.CgroupV2.oom_event_fd"),
 }
 
@@ -67,6 +67,7 @@ def probes(directory: Path) -> dict[str, Callable[[], int | tuple[int, int]]]:
         "memfd.sealed_copy": lambda: memfd.sealed_copy("/bin/busybox"),
         "mount.clone_tree": lambda: mount.clone_tree(str(directory)),
         "mount.new_mount": lambda: mount.new_mount("tmpfs"),
+        "mount.open_context": lambda: mount.open_context("tmpfs"),
         "paths.create_file": lambda: paths.create_file(root_fd, "new"),
         "paths.ensure_directory": lambda: paths.ensure_directory(root_fd, "a/b"),
         "paths.ensure_file": lambda: paths.ensure_file(root_fd, "c/d"),
@@ -74,6 +75,9 @@ def probes(directory: Path) -> dict[str, Callable[[], int | tuple[int, int]]]:
         "paths.open_in_root": lambda: paths.open_in_root(root_fd, "/"),
         "process.clone": cloned,
         "terminal.open_pair": terminals,
+        "user_namespaces.make_user_namespace": lambda: user_namespaces.make_user_namespace(
+            [(0, 100000, 1)], [(0, 100000, 1)]
+        ),
     }
 
 
