@@ -10,8 +10,10 @@ from cais.engine.oci import Target, adapt_host_config, build_document, detect_ho
 from cais.linux.cgroups import detect, open_cgroup
 from cais.spec.container import ContainerConfig, HostConfig
 from cais.testing.bundles import Bundle
+from cais.testing.isolation import isolated
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 
@@ -40,6 +42,22 @@ def docker_bundle(directory: Path, host_config: HostConfig | None = None) -> Bun
     built = build_document(config, adapted, target)
     bundle.config, bundle.extras = built.config, built.cais
     return bundle
+
+
+def in_container(
+    directory: Path, body: Callable[[Bundle], None], host_config: HostConfig | None = None
+) -> None:
+    """Run a body with such a bundle in namespaces of its own; nothing is left, whatever happens."""
+
+    def whole() -> None:
+        bundle = docker_bundle(directory, host_config)
+        try:
+            body(bundle)
+        finally:
+            bundle.destroy()
+            remove_parent()
+
+    isolated(whole)
 
 
 def give_user_namespace(bundle: Bundle, first_id: int = 100000) -> None:

@@ -5,15 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from docker_bundle import docker_bundle, give_user_namespace, remove_parent
+from docker_bundle import docker_bundle, give_user_namespace, in_container
 
 from cais.spec.container import HostConfig
-from cais.testing.isolation import isolated
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-ATTEMPTS = """
+    from cais.testing.bundles import Bundle
+
+# Files are opened for writing and not written: where the wall is broken, the host is behind it.
+ATTEMPTS = r"""
 for directory in /sys/fs/cgroup /sys/fs/cgroup/*; do
     [ -d $directory ] || continue
     for name in cgroup.procs tasks notify_on_release release_agent memory.limit_in_bytes \
@@ -21,11 +23,9 @@ for directory in /sys/fs/cgroup /sys/fs/cgroup/*; do
             cgroup.subtree_control cpu.max; do
         [ -e $directory/$name ] || continue
         echo seen
-        for word in 0 1 max a FROZEN /x; do
-            echo $word 2>/dev/null >$directory/$name && echo "CHANGED $directory/$name"
-        done
+        (: >>$directory/$name) 2>/dev/null && echo "CHANGED $directory/$name"
     done
-    mkdir $directory/mine 2>/dev/null && echo "CHANGED $directory/mine"
+    mkdir $directory/mine 2>/dev/null && rmdir $directory/mine && echo "CHANGED $directory/mine"
     mount -o remount,rw $directory 2>/dev/null && echo "CHANGED $directory mount"
     mount -o remount,bind,rw $directory 2>/dev/null && echo "CHANGED $directory bind"
     umount $directory 2>/dev/null && echo "CHANGED $directory umount"
@@ -50,8 +50,7 @@ def attempt(
 
     """
 
-    def body() -> None:
-        bundle = docker_bundle(directory, host_config)
+    def body(bundle: Bundle) -> None:
         if remapped:
             give_user_namespace(bundle)
         words = ["unshare", "-U", "-r", "-m"] if nested else []
@@ -59,9 +58,8 @@ def attempt(
         assert result.code == 0, result.stderr
         assert "seen" in result.stdout, "no control group was looked at"
         assert [line for line in result.stdout.splitlines() if line != "seen"] == []
-        remove_parent()
 
-    isolated(body)
+    in_container(directory, body, host_config)
 
 
 @pytest.mark.parametrize("mode", ["host", "private"])
@@ -87,6 +85,22 @@ def test_cve_2023_25809_in_a_user_namespace(tmp_path: Path, mode: str, network: 
     attempt(tmp_path, unfiltered, remapped=True)
 
 
+def test_cve_2023_25809_what_comes_with_a_copy_of_sys_is_read_only(tmp_path: Path) -> None:
+    """The host's own cgroup mounts are below it, and nothing is mounted over them here."""
+
+    def body(bundle: Bundle) -> None:
+        give_user_namespace(bundle)
+        kept = [m for m in bundle.config["mounts"] if m["destination"] != "/sys/fs/cgroup"]
+        bundle.config["mounts"] = kept
+        lines = bundle.run("cat", "/proc/self/mountinfo").stdout.splitlines()
+        found = {line.split()[4]: line.split()[5].split(",") for line in lines}
+        below = {place: words for place, words in found.items() if place.startswith("/sys/")}
+        assert [place for place in below if place.startswith("/sys/fs/cgroup")]
+        assert [place for place, words in below.items() if "ro" not in words] == []
+
+    in_container(tmp_path, body, HostConfig(network_mode="host"))
+
+
 def test_cve_2023_25809_with_more_capabilities(tmp_path: Path) -> None:
     attempt(tmp_path, HostConfig(cap_add=["SYS_PTRACE", "NET_ADMIN"], readonly_rootfs=True))
 
@@ -94,9 +108,9 @@ def test_cve_2023_25809_with_more_capabilities(tmp_path: Path) -> None:
 def test_the_limit_is_the_container_s(tmp_path: Path) -> None:
     """What was asked for is what the kernel holds, and a hungry process dies of it."""
 
-    def body() -> None:
-        limits = HostConfig(memory=32 << 20, memory_swap=32 << 20, pids_limit=16)
-        bundle = docker_bundle(tmp_path, limits)
+    limits = HostConfig(memory=32 << 20, memory_swap=32 << 20, pids_limit=16)
+
+    def body(bundle: Bundle) -> None:
         hungry = "a=x; while true; do a=$a$a; done"
         result = bundle.shell(hungry)
         assert result.code == 137
@@ -105,6 +119,5 @@ def test_the_limit_is_the_container_s(tmp_path: Path) -> None:
         started = bomb.shell("n=0; while sleep 9 & do n=$((n+1)); [ $n = 40 ] && break; done")
         assert started.code != 0
         assert "fork" in started.stderr
-        remove_parent()
 
-    isolated(body)
+    in_container(tmp_path, body, limits)

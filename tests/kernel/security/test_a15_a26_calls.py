@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from docker_bundle import docker_bundle, remove_parent
+from docker_bundle import in_container
 from python_inside import ask, needs_x86_64
 
 from cais.spec.container import HostConfig
-from cais.testing.isolation import isolated
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,13 +62,7 @@ def inside(
 ) -> None:
     """Run a program in a default container, or one of these options; check what it printed."""
 
-    def body() -> None:
-        bundle = docker_bundle(directory, host_config)
-        check(ask(bundle, program))
-        bundle.destroy()
-        remove_parent()
-
-    isolated(body)
+    in_container(directory, lambda bundle: check(ask(bundle, program)), host_config)
 
 
 def test_cve_2017_16539_calls_that_are_blocked_in_every_way_to_make_them(tmp_path: Path) -> None:

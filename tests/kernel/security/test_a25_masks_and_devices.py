@@ -18,9 +18,11 @@ if TYPE_CHECKING:
 def shell(directory: Path, script: str, host_config: HostConfig | None = None) -> list[str]:
     """Run a script in a default container; return its lines."""
     bundle = docker_bundle(directory, host_config)
-    result = bundle.shell(script)
+    try:
+        result = bundle.shell(script)
+    finally:
+        remove_parent()
     assert result.code == 0, result.stderr
-    remove_parent()
     return result.stdout.splitlines()
 
 

@@ -8,18 +8,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
-from docker_bundle import cgroup_parent, docker_bundle, remove_parent
+from docker_bundle import cgroup_parent, docker_bundle, in_container
 
 from cais.linux.cgroups import detect
 from cais.spec.container import HostConfig
 from cais.testing.bundles import Bundle, Capture, end, read_terminal
-from cais.testing.isolation import isolated
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 HARDENED = {"nosuid", "noexec", "nodev"}
 # 3.4: destination -> (type, options of the mount, options of the file system)
@@ -53,18 +48,6 @@ DEVICE_RULES = {
 }
 
 
-def default_container(
-    directory: Path, body: Callable[[Bundle], None], host_config: HostConfig | None = None
-) -> None:
-    """Run a body with the bundle of ``docker run`` without an option."""
-
-    def whole() -> None:
-        body(docker_bundle(directory, host_config))
-        remove_parent()
-
-    isolated(whole)
-
-
 def options_of(mountinfo: str) -> dict[str, tuple[str, set[str], set[str]]]:
     """Return type and options by mount point; times of access are left out."""
     found = {}
@@ -90,7 +73,7 @@ def test_mounts(tmp_path: Path) -> None:
         for place in controlled:
             assert found[place][1] == {"ro", *HARDENED}, place
 
-    default_container(tmp_path, body)
+    in_container(tmp_path, body)
 
 
 @pytest.mark.parametrize("terminal", [False, True])
@@ -124,7 +107,7 @@ def test_devices(tmp_path: Path, terminal: bool) -> None:
             assert lines.pop("console").startswith("character special file 620 0:5 88:")
         assert set(lines) == {"mqueue", "pts", "shm"}
 
-    default_container(tmp_path, body)
+    in_container(tmp_path, body)
 
 
 def test_device_rules(tmp_path: Path) -> None:
@@ -143,7 +126,7 @@ def test_device_rules(tmp_path: Path) -> None:
         end(init)
         bundle.destroy()
 
-    default_container(tmp_path, body)
+    in_container(tmp_path, body)
 
 
 def test_privileges_limits_and_parameters(tmp_path: Path) -> None:
@@ -167,7 +150,7 @@ umask; pwd; cat /proc/self/oom_score_adj; cat /proc/self/limits
         assert lines[8:12] == ["65536", "0022", "/", "0"]
         assert lines[12:] == ours  # none is set: Docker's containers have the daemon's
 
-    default_container(tmp_path, body)
+    in_container(tmp_path, body)
 
 
 def test_namespaces(tmp_path: Path) -> None:
@@ -181,15 +164,13 @@ def test_namespaces(tmp_path: Path) -> None:
                 if name == os.readlink(f"/proc/self/ns/{kind}")}  # fmt: skip
         assert same == ({"user"} if detect().kind == "v2" else {"user", "cgroup"})
 
-    default_container(tmp_path, body)
+    in_container(tmp_path, body)
 
 
 def test_the_control_group_is_below_the_engine_s(tmp_path: Path) -> None:
     """docker-bench 2.10, 5.25: the parent is the engine's; ``..`` in what was asked stays below."""
 
-    def body(bundle: Bundle) -> None:
-        assert bundle.linux["cgroupsPath"] == f"{cgroup_parent()}/{bundle.id}"
-        escaping = docker_bundle(tmp_path / "up", HostConfig(cgroup_parent="../../../x/../y"))
-        assert escaping.linux["cgroupsPath"] == f"/y/{bundle.id}"
-
-    default_container(tmp_path, body)
+    plain = docker_bundle(tmp_path / "plain")
+    assert plain.linux["cgroupsPath"] == f"{cgroup_parent()}/{plain.id}"
+    escaping = docker_bundle(tmp_path / "up", HostConfig(cgroup_parent="../../../x/../y"))
+    assert escaping.linux["cgroupsPath"] == f"/y/{escaping.id}"
