@@ -12,7 +12,6 @@ is ``cais.testing.holder``: when that one is killed, so is whatever the daemon l
 Clients run outside and reach the daemon through its unix socket.
 """
 
-import contextlib
 import os
 import secrets
 import signal
@@ -24,7 +23,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
-from cais.testing.isolation import CGROUP_ROOT, groups_below
+from cais.testing.isolation import CGROUP_ROOT, groups_below, remove_cgroups
 
 _UNSHARE = ("unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
 BIN = Path(sys.executable).parent
@@ -284,17 +283,7 @@ class TestDaemon:
         return self._daemon.wait(timeout_s)
 
     def _remove_cgroups(self) -> None:
-        parents = [
-            *CGROUP_ROOT.glob(self.cgroup_parent),
-            *CGROUP_ROOT.glob(f"*/{self.cgroup_parent}"),
-        ]
-        everything = [*parents, *(path for parent in parents for path in groups_below(parent))]
-        for path in sorted(everything, key=lambda path: len(path.parts), reverse=True):
-            for _ in range(50):  # a killed process leaves its cgroup a moment after its death
-                with contextlib.suppress(OSError):
-                    path.rmdir()
-                    break
-                time.sleep(0.02)
+        remove_cgroups(self.cgroup_parent)
 
 
 def _answers(path: Path) -> bool:

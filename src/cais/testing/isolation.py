@@ -116,6 +116,22 @@ def cgroups_named(part: str) -> set[Path]:
     return {path for path in groups_below(CGROUP_ROOT) if part in path.name}
 
 
+def remove_cgroups(name: str) -> None:
+    """Remove the groups called ``name`` at the top of every hierarchy, and those below them."""
+    parents = [*CGROUP_ROOT.glob(name), *CGROUP_ROOT.glob(f"*/{name}")]
+    everything = [*parents, *(path for parent in parents for path in groups_below(parent))]
+    for path in sorted(everything, key=lambda path: len(path.parts), reverse=True):
+        for _ in range(50):  # a killed process leaves its cgroup a moment after its death
+            try:
+                path.rmdir()
+            except FileNotFoundError:
+                break
+            except OSError:
+                time.sleep(0.02)
+            else:
+                break
+
+
 def groups_below(directory: Path) -> Iterator[Path]:
     """Yield the directories below one; any may go away meanwhile, where ``glob`` would raise."""
     for parent, names, _ in os.walk(directory):
