@@ -38,7 +38,7 @@ NULL_DEVICE = os.makedev(1, 3)
 class Device:
     """A node to make; ``tree_fd`` is the host's node when it must be bound instead."""
 
-    __slots__ = ("gid", "mode", "number", "path", "tree_fd", "uid")
+    __slots__ = ("gid", "is_listed", "mode", "number", "path", "tree_fd", "uid")
 
     def __init__(self, path: str, mode: int, number: int, uid: int = 0, gid: int = 0) -> None:
         self.path = path
@@ -46,7 +46,14 @@ class Device:
         self.number = number
         self.uid = uid
         self.gid = gid
+        self.is_listed = False  # in the document, not only a default
         self.tree_fd = -1
+
+    def is_at(self, status: os.stat_result) -> bool:
+        """Say whether ``status`` is of a node of this device."""
+        kind = stat.S_IFMT(self.mode)
+        number = 0 if kind == stat.S_IFIFO else self.number
+        return (stat.S_IFMT(status.st_mode), status.st_rdev) == (kind, number)
 
 
 def parse_devices(entries: Iterable[Mapping[str, Any]]) -> list[Device]:
@@ -58,6 +65,7 @@ def parse_devices(entries: Iterable[Mapping[str, Any]]) -> list[Device]:
         number = os.makedev(entry.get("major", 0), entry.get("minor", 0))
         mode = kind | entry.get("fileMode", 0o666) & 0o7777
         devices[path] = Device(path, mode, number, entry.get("uid", 0), entry.get("gid", 0))
+        devices[path].is_listed = True
     return list(devices.values())
 
 
@@ -72,23 +80,27 @@ def open_host_nodes(devices: Iterable[Device]) -> None:
         if stat.S_ISFIFO(device.mode):
             continue  # which everybody may make
         device.tree_fd = mount.clone_tree(device.path)
-        status = os.fstat(device.tree_fd)
-        found = (stat.S_IFMT(status.st_mode), status.st_rdev)
-        if found != (stat.S_IFMT(device.mode), device.number):
+        if not device.is_at(os.fstat(device.tree_fd)):
             what = f"it is not device {os.major(device.number)}:{os.minor(device.number)}"
             raise KernelError(errno.ENODEV, f"bind {device.path}", what)
         mount.set_attributes(device.tree_fd, set_bits=mount.MOUNT_ATTR_RDONLY)
 
 
 def make_devices(root_fd: int, devices: Iterable[Device]) -> None:
-    """Make each node below ``root_fd``; whatever has the name already stays as it is."""
+    """Make each node below ``root_fd``; what has the name of a default already stays as it is.
+
+    Raises:
+        KernelError: EEXIST, a device of the document has a name that something else has.
+
+    """
     for device in devices:
         directory, name = os.path.split(device.path)
         parent_fd = paths.ensure_directory(root_fd, directory)
         try:
             _make(parent_fd, name, device)
         except FileExistsError:
-            continue
+            if device.is_listed:
+                _check_existing(parent_fd, name, device)
         finally:
             os.close(parent_fd)
 
@@ -142,7 +154,7 @@ def open_null(root_fd: int, access: int) -> int:
 
 def _make(parent_fd: int, name: str, device: Device) -> None:
     if device.tree_fd >= 0:
-        target_fd = paths.create_file(parent_fd, name)
+        target_fd = _bind_target(parent_fd, name)
         try:
             mount.place(device.tree_fd, target_fd)
         finally:
@@ -152,6 +164,25 @@ def _make(parent_fd: int, name: str, device: Device) -> None:
     os.mknod(name, device.mode, device.number, dir_fd=parent_fd)
     if device.uid or device.gid:
         os.chown(name, device.uid, device.gid, dir_fd=parent_fd, follow_symlinks=False)
+
+
+def _bind_target(parent_fd: int, name: str) -> int:
+    """Open what a node is to be bound on: a new file, or one that is no link and no directory."""
+    try:
+        return paths.create_file(parent_fd, name)
+    except FileExistsError:
+        rules = paths.RESOLVE_BENEATH | paths.RESOLVE_NO_SYMLINKS
+        fd = paths.open_at(parent_fd, name, os.O_PATH | os.O_NOFOLLOW, resolve=rules)
+    if stat.S_IFMT(os.fstat(fd).st_mode) in (stat.S_IFDIR, stat.S_IFLNK):
+        os.close(fd)
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), name)
+    return fd
+
+
+def _check_existing(parent_fd: int, name: str, device: Device) -> None:
+    if not device.is_at(os.stat(name, dir_fd=parent_fd, follow_symlinks=False)):
+        what = "something else has its name"
+        raise KernelError(errno.EEXIST, f"make device {device.path}", what)
 
 
 def _link(dev_fd: int, name: str, target: str, *, replace: bool) -> None:

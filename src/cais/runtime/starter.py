@@ -89,13 +89,16 @@ def begin(
     return launch
 
 
-def _prepare_host_trees(container: ContainerPlan, given: Inheritance) -> None:
-    """Open by host path what the root of a user namespace could not."""
-    rootfs.open_host_trees(container.root)
-    devices.open_host_nodes(container.root.devices)
-    mounts = [*container.root.layers, *container.root.mounts]
-    trees = [*(m.tree_fd for m in mounts), *(d.tree_fd for d in container.root.devices)]
-    given.trees = [fd for fd in trees if fd >= 0]
+def _prepare_host_trees(container: ContainerPlan, given: Inheritance, owned: list[int]) -> None:
+    """Open by host path what the root of a user namespace could not; adds it to ``owned``."""
+    try:
+        rootfs.open_host_trees(container.root)
+        devices.open_host_nodes(container.root.devices)
+    finally:
+        mounts = [*container.root.layers, *container.root.mounts]
+        trees = [*(m.tree_fd for m in mounts), *(d.tree_fd for d in container.root.devices)]
+        given.trees = [fd for fd in trees if fd >= 0]
+        owned += given.trees
 
 
 def _launch(container: ContainerPlan, group: Cgroup, given: Inheritance) -> Launch:
@@ -114,8 +117,7 @@ def _launch(container: ContainerPlan, group: Cgroup, given: Inheritance) -> Laun
         owned += id_mapped_mounts.open_namespaces(container)
         container.root.binds_devices = container.in_user_namespace or standing.is_nested()
         if container.in_user_namespace and not standing.is_ordinary_user():
-            _prepare_host_trees(container, given)
-            owned += given.trees
+            _prepare_host_trees(container, given, owned)
         given.trees = [*given.trees, *container.root.idmap_fds()]
         ignored = process.ignored_signals()
         with _Visit(joins):
