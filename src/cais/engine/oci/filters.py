@@ -81,6 +81,11 @@ def resolved(profile: dict[str, Any], host: Host, capabilities: Sequence[str]) -
     )
 
 
+def has_listener(profile: dict[str, Any]) -> bool:
+    """Say whether an agent is to be told of calls: the runtime must know its address then."""
+    return bool(profile.get("listenerPath"))
+
+
 def prepare(host: Host, directory: Path) -> None:
     """Compile the program of an ordinary container before there is one. Blocks: 20 to 50 ms."""
     capabilities = granted((), (), host, privileged=False)
