@@ -62,9 +62,9 @@ class DaemonOptions:
     shutdown_timeout_s: int
     runtimes: Mapping[str, tuple[str, ...]]
     default_runtime: str
+    experimental: bool
     tls: TlsFiles | None
 
-    experimental: bool
 
 def load_options(flags: daemon_flags.Values) -> DaemonOptions:
     """Join the command line with the configuration file and check the values.
@@ -104,11 +104,11 @@ def _checked(values: daemon_flags.Values) -> DaemonOptions:
         shutdown_timeout_s=max(0, values.get("shutdown-timeout", 15)),
         runtimes=runtimes,
         default_runtime=check_default(values.get("default-runtime", ""), runtimes),
+        experimental=bool(values.get("experimental")),
         tls=_tls(values),
     )
 
 
-        experimental=bool(values.get("experimental")),
 def _hosts(values: daemon_flags.Values, exec_root: Path) -> tuple[UnixAddress | TcpAddress, ...]:
     texts: Sequence[str] = values.get("host") or [f"unix://{exec_root}/caisd.sock"]
     hosts = []
