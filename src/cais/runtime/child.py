@@ -178,7 +178,7 @@ def _enter_after_hooks(plan: ContainerPlan, line: Channel, place_fd: int) -> int
         line.wait_for_word()
     os.fchdir(root_fd)
     plan.hooks.run("createContainer", plan.hooks.open_state("createContainer", os.getpid()))
-    pivot.enter_placed(root_fd)
+    pivot.enter(root_fd, pivots=plan.root.pivots)
     os.close(place_fd)
     return root_fd
 

@@ -30,10 +30,10 @@ def cut_propagation() -> None:
 
 
 def enter(root_fd: int, *, pivots: bool = True) -> None:
-    """Make the detached mount at ``root_fd`` the root of the namespace and of this process.
+    """Make the mount at ``root_fd`` the root of the namespace and of this process.
 
     Args:
-        root_fd: borrowed.
+        root_fd: a detached mount, or one that is somewhere in the tree. Borrowed.
         pivots: false where the root is an initramfs, which pivot_root(2) refuses: the mount then
             covers it, and who may chroot can climb out to it.
 
@@ -45,9 +45,3 @@ def enter(root_fd: int, *, pivots: bool = True) -> None:
     else:
         os.fchdir(root_fd)
         os.chroot(".")
-
-
-def enter_placed(root_fd: int) -> None:
-    """Make the mount at ``root_fd``, which is somewhere in the tree already, that root."""
-    namespaces.leave_chroot()
-    mount.enter_root(root_fd)

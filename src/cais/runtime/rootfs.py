@@ -10,6 +10,8 @@ Order, and why:
    in the image can lead nowhere else.
 3. ``assemble``: each mount is placed on a descriptor that openat2 found below the root.
 4. ``restrictions.restrict``: masks and read-only paths.
+
+Where hooks must see the finished root by its path, ``show`` and ``assemble`` come before it is "/".
 """
 
 from __future__ import annotations
@@ -109,8 +111,9 @@ def enter(plan: RootPlan) -> int:
 def show(plan: RootPlan, place_fd: int) -> int:
     """Put the root on the directory ``place_fd`` and return its descriptor, as ``enter`` does.
 
-    It is not "/" yet: ``assemble`` may follow, and ``pivot.enter_placed`` must.
+    It is not "/" yet: ``assemble`` may follow, and ``pivot.enter`` must.
     """
+    small_files.open_trees([entry for entry in plan.mounts if entry.kind == small_files.KIND])
     root = plan.layers[0]
     with explained(root):
         mount.place(root.tree_fd, place_fd)

@@ -431,7 +431,7 @@ def test_a_file_and_a_directory_do_not_cover_each_other(
 @pytest.mark.parametrize(
     ("change", "error"),
     [
-        ({"hooks": {"prestart": [{"path": "/x"}]}}, UnsupportedError),
+        ({"hooks": {"prestart": [{"path": "x"}]}}, InvalidArgumentError),
         ({"hostname": "", "linux": {"namespaces": [{"type": "pid"}]}}, UnsupportedError),
         ({"domainname": "x", "linux": {"namespaces": [{"type": "mount"}]}}, InvalidArgumentError),
     ],
