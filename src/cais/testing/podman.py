@@ -4,17 +4,16 @@ import os
 import secrets
 import shutil
 import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
 from cais.testing.bundles import make_rootfs
 from cais.testing.isolation import remove_cgroups
+from cais.testing.namespaces import Namespaces
 from cais.testing.pseudoterminal import PseudoTerminal
 
 IMAGE = "localhost/box"
-_UNSHARE = ("unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
 _CONFIGURATION = """
 [engine]
 events_logger = "file"
@@ -37,45 +36,28 @@ class Podman:
         self.directory = directory
         self.runtime = runtime
         self.cgroup_parent = f"cais-test-{os.getpid()}-{secrets.token_hex(3)}"
-        self._holder: subprocess.Popen[str] | None = None
-        self._enter: list[str] = []
+        self._namespaces = Namespaces()
         self._environment = {
             **os.environ,
             "CONTAINERS_CONF": str(directory / "containers.conf"),
-            "container": "",
+            "PODMAN_IGNORE_CGROUPSV1_WARNING": "1",
         }
 
     def __enter__(self) -> Self:
         (self.directory / "containers.conf").write_text(_CONFIGURATION)
-        self._holder = subprocess.Popen(
-            [*_UNSHARE, "--propagation", "private", sys.executable, "-m", "cais.testing.holder"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        assert self._holder.stdout is not None
-        assert self._holder.stdout.readline() == "ready\n"
-        children = Path(f"/proc/{self._holder.pid}/task/{self._holder.pid}/children")
-        inside = children.read_text().split()[0]
-        self._enter = ["nsenter", "-t", inside, "-n", "-m", "-p", "--"]
-        subprocess.run([*self._enter, "ip", "link", "set", "lo", "up"], check=True)
+        self._namespaces.__enter__()
         self._import_image()
         return self
 
     def __exit__(self, *_: object) -> None:
-        assert self._holder is not None
-        self._holder.kill()  # unshare --kill-child takes the namespace's first process along
-        self._holder.wait()
-        for pipe in (self._holder.stdin, self._holder.stdout):
-            assert pipe is not None
-            pipe.close()
+        self._namespaces.__exit__()
         remove_cgroups(self.cgroup_parent)
 
     def command(self, *arguments: str) -> list[str]:
         """Return the whole command line."""
         roots = [f"--{name}={self.directory / name}" for name in ("root", "runroot", "tmpdir")]
         options = ("--storage-driver=vfs", "--cgroup-manager=cgroupfs", f"--runtime={self.runtime}")
-        return [*self._enter, "podman", *roots, *options, *arguments]
+        return [*self._namespaces.enter, "podman", *roots, *options, *arguments]
 
     def __call__(
         self, *arguments: str, code: int | None = 0, stdin: bytes = b""

@@ -72,7 +72,7 @@ def _ps(given: Arguments, context: Context) -> int:
     group = state.load(context.root, given.rest[0]).group()
     pids = group.pids() if group.exists() else []
     if form == "json":
-        sys.stdout.write(json_text.encode(pids, compact=True) + "\n")
+        sys.stdout.write(json_text.encode(pids or None, compact=True) + "\n")
     else:
         sys.stdout.write(choose_processes(_host_processes(given.rest[1:] or ["-ef"]), pids))
     return 0

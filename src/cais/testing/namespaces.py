@@ -1,0 +1,39 @@
+"""Network, mount and pid namespaces of a test's own, in which it runs programs."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Self
+
+_UNSHARE = ("unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
+
+
+class Namespaces:
+    """A context manager; every process that is left in them is killed at its end. Needs root."""
+
+    def __init__(self) -> None:
+        self._holder: subprocess.Popen[str] | None = None
+        self.enter: list[str] = []
+        """The start of a command line that runs the rest inside."""
+
+    def __enter__(self) -> Self:
+        self._holder = subprocess.Popen(
+            [*_UNSHARE, "--propagation", "private", sys.executable, "-m", "cais.testing.holder"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self._holder.stdout is not None
+        assert self._holder.stdout.readline() == "ready\n"
+        children = Path(f"/proc/{self._holder.pid}/task/{self._holder.pid}/children")
+        self.enter = ["nsenter", "-t", children.read_text().split()[0], "-n", "-m", "-p", "--"]
+        subprocess.run([*self.enter, "ip", "link", "set", "lo", "up"], check=True)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self._holder is not None
+        self._holder.kill()  # unshare --kill-child takes the namespace's first process along
+        self._holder.wait()
+        for pipe in (self._holder.stdin, self._holder.stdout):
+            assert pipe is not None
+            pipe.close()
