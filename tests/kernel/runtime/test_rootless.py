@@ -10,6 +10,8 @@ import os
 import pty
 import shutil
 import subprocess
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,7 +21,7 @@ from cais.testing.bundles import read_terminal
 from cais.testing.isolation import isolated
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 pytestmark = pytest.mark.skipif(
     shutil.which("newuidmap") is None, reason="newuidmap is not installed (package uidmap)"
@@ -137,6 +139,56 @@ def test_limits_are_refused_with_the_reason() -> None:
         user.linux["cgroupsPath"] = "/nobody-may/write-here"
         assert user.shell("echo fine") == "fine\n"
         assert "Permission denied" in user.shell("true", "--rootless=false", code=1)
+
+    with_walker(body)
+
+
+@contextmanager
+def delegated_group() -> Iterator[Path]:
+    """Make this host one of cgroup v2 alone, with a group that is the user's; be in it."""
+    subprocess.run(["umount", "-lR", "/sys/fs/cgroup"], check=True)
+    subprocess.run(["mount", "-t", "cgroup2", "cgroup2", "/sys/fs/cgroup"], check=True)
+    root = Path("/sys/fs/cgroup")
+    group = root / f"rootless-{os.getpid()}"
+    home = root / Path("/proc/self/cgroup").read_text().split("0::/")[1].strip()
+    (group / "own").mkdir(parents=True)
+    for place in (group, group / "own"):
+        for path in (place, *(place / f"cgroup.{name}" for name in ("procs", "subtree_control"))):
+            os.chown(path, UID, UID)
+    (group / "own/cgroup.procs").write_text(str(os.getpid()))
+    try:
+        yield group
+    finally:
+        (home / "cgroup.procs").write_text(str(os.getpid()))
+        for place in (group / "own", group):
+            place.rmdir()
+        subprocess.run(["umount", "/sys/fs/cgroup"], check=True)
+
+
+def test_a_delegated_control_group() -> None:
+    def body(user: Walker) -> None:
+        with delegated_group() as group:
+            user.linux["cgroupsPath"] = f"/{group.name}/box"
+            user.linux["namespaces"].append({"type": "cgroup"})
+            user.config["mounts"] += [
+                {"destination": "/sys/fs/cgroup", "type": "cgroup", "options": ["ro", "nosuid"]}
+            ]
+            user.create()
+            output = user("exec", user.id, "sh", "-c", "cat /proc/self/cgroup; ls /sys/fs/cgroup")
+            assert "0::/\n" in output
+            assert "cgroup.procs" in output
+            pid = json.loads(user("state", user.id))["pid"]
+            assert str(pid) in (group / "box/cgroup.procs").read_text().split()
+            user("pause", user.id)
+            assert json.loads(user("state", user.id))["status"] == "paused"
+            user("resume", user.id)
+            user("kill", "--all", user.id, "KILL")
+            os.waitpid(pid, 0)
+            user("delete", user.id)
+            assert not (group / "box").exists()
+            user.linux["resources"] = {"pids": {"limit": 9}}
+            assert "cannot set pids" in user.shell("true", code=1)
+            assert not (group / "box").exists()
 
     with_walker(body)
 

@@ -24,6 +24,13 @@ if TYPE_CHECKING:
     from cais.linux.cgroups.detect import Hierarchy
     from cais.spec.runtime import Resources
 
+# Why a controller is not handed down; the last two in a group that belongs to somebody else, above
+# the one that was delegated to an ordinary user.
+_LEFT_OUT = (
+    *(errno.EBUSY, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOENT),
+    *(errno.EACCES, errno.EPERM),
+)
+
 
 class CgroupV2(Cgroup):
     """A group of the unified hierarchy."""
@@ -140,7 +147,7 @@ class CgroupV2(Cgroup):
         try:
             self._enable(directory, missing)
         except CgroupError as exc:
-            if exc.errno not in (errno.EBUSY, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOENT):
+            if exc.errno not in _LEFT_OUT:
                 raise
             for name in missing:
                 self._enable_if_possible(directory, name)
@@ -153,7 +160,7 @@ class CgroupV2(Cgroup):
         try:
             self._enable(directory, [name])
         except CgroupError as exc:
-            if exc.errno not in (errno.EBUSY, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOENT):
+            if exc.errno not in _LEFT_OUT:
                 raise
 
     def _set(self, resources: Resources, rules: list[Any] | None) -> None:
