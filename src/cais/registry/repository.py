@@ -1,0 +1,263 @@
+"""One repository of one registry: its manifests, blobs and tags.
+
+Blobs are named by their digest and manifests verified against it, so a registry can refuse and
+delay but not substitute.
+
+Spec: OCI distribution-spec 1.1, "Pull", "Push", "Content Discovery".
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import quote, urlencode
+
+import msgspec
+
+from cais.registry.errors import ProtocolError, UnknownToRegistryError, error_of
+from cais.registry.origin import Url
+from cais.registry.transport import Request, raise_error
+from cais.spec import strict_json
+from cais.spec.digest import Digest, DigestMismatchError, digest_of, parse_digest
+from cais.spec.image import (
+    DOCKER_INDEX,
+    DOCKER_MANIFEST,
+    LIMIT_BYTES,
+    OCI_INDEX,
+    OCI_MANIFEST,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from cais.registry.auth import Authenticator
+    from cais.registry.origin import Origin
+    from cais.registry.transport import Answer, Cancel, Transport
+
+ACCEPT = f"{OCI_INDEX}, {OCI_MANIFEST}, {DOCKER_INDEX}, {DOCKER_MANIFEST}"
+_TAGS_LIMIT = 100_000
+_PAGES_LIMIT = 1000
+_RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(?:\d{1,19}|\*)")
+_NEXT = re.compile(r'<([^<>]+)>\s*;\s*rel="?next"?')
+
+
+class FetchedManifest(NamedTuple):
+    """A manifest or index as it came, verified against ``digest``."""
+
+    content: bytes
+    media_type: str
+    digest: Digest
+
+
+class _Tags(msgspec.Struct):
+    tags: list[str] | None = None
+
+
+class Repository:
+    """A repository; methods block and may be called from several threads.
+
+    Args:
+        transport: carries the requests.
+        origin: the registry, or a mirror of it.
+        path: the repository's name there, such as ``library/busybox``.
+        auth: of that origin.
+        cancel: ends every request.
+        can_push: ask for tokens that allow pushing.
+
+    Every method raises RegistryError for a refusal and RegistryUnreachableError without an answer.
+
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        origin: Origin,
+        path: str,
+        auth: Authenticator,
+        cancel: Cancel,
+        *,
+        can_push: bool = False,
+    ) -> None:
+        self.origin = origin
+        self.path = path
+        self._transport = transport
+        self._auth = auth
+        self._cancel = cancel
+        self._scope = f"repository:{path}:{'pull,push' if can_push else 'pull'}"
+
+    def get_manifest(self, reference: str) -> FetchedManifest:
+        """Fetch a manifest or index by tag or digest.
+
+        Raises:
+            DigestMismatchError: it is not what the digest, asked for or announced, says.
+            ProtocolError: longer than 4 MiB.
+
+        """
+        with self._ask("GET", f"manifests/{reference}", {"Accept": ACCEPT}) as answer:
+            content = answer.read(LIMIT_BYTES)
+        digest = digest_of(content)
+        wanted = reference if ":" in reference else answer.headers.get("docker-content-digest")
+        if wanted is not None and wanted.startswith("sha256:") and wanted != digest:
+            raise DigestMismatchError(f"manifest {reference}", Digest(wanted), digest)
+        kind = answer.headers.get("content-type", "").partition(";")[0].strip()
+        return FetchedManifest(content, kind, digest)
+
+    def find_manifest(self, reference: str) -> tuple[Digest, str, int] | None:
+        """Return (digest, media type, size) of a manifest without fetching it; None if unknown.
+
+        A registry that does not tell the digest is asked for the manifest itself.
+        """
+        try:
+            with self._ask("HEAD", f"manifests/{reference}", {"Accept": ACCEPT}) as answer:
+                headers = answer.headers
+        except UnknownToRegistryError:
+            return None
+        if "docker-content-digest" not in headers:
+            found = self.get_manifest(reference)
+            return found.digest, found.media_type, len(found.content)
+        kind = headers.get("content-type", "").partition(";")[0].strip()
+        digest = parse_digest(headers["docker-content-digest"])
+        return digest, kind, _number(headers.get("content-length", "0"))
+
+    def put_manifest(self, reference: str, content: bytes, media_type: str) -> Digest:
+        """Store a manifest under a tag or its digest; return its digest."""
+        headers = {"Content-Type": media_type}
+        with self._ask("PUT", f"manifests/{reference}", headers, content):
+            return digest_of(content)
+
+    @contextlib.contextmanager
+    def open_blob(self, digest: Digest, offset: int = 0) -> Iterator[tuple[int, Iterator[bytes]]]:
+        """Give (position, pieces) of a blob: from ``offset``, or from 0 if it cannot be had so.
+
+        Not verified: the caller hashes what arrives.
+        """
+        headers = {"Range": f"bytes={offset}-"} if offset else {}
+        with self._ask("GET", f"blobs/{digest}", headers) as answer:
+            yield _position(answer, offset), answer.pieces()
+
+    def has_blob(self, digest: Digest) -> bool:
+        """Whether the repository holds a blob."""
+        try:
+            with self._ask("HEAD", f"blobs/{digest}"):
+                return True
+        except UnknownToRegistryError:
+            return False
+
+    def mount_blob(self, digest: Digest, source: str) -> Url | None:
+        """Take a blob over from another repository of this registry, without sending it.
+
+        Returns:
+            None when it is there now; otherwise where to send it.
+
+        """
+        query = urlencode({"mount": digest, "from": source})
+        with self._ask("POST", f"blobs/uploads/?{query}") as answer:
+            return None if answer.status == 201 else _location(answer)
+
+    def begin_upload(self) -> Url:
+        """Return where to send a blob."""
+        with self._ask("POST", "blobs/uploads/") as answer:
+            return _location(answer)
+
+    def upload_blob(
+        self, digest: Digest, size: int, pieces: Callable[[], Iterable[bytes]], place: Url
+    ) -> None:
+        """Send a blob in one piece.
+
+        Args:
+            digest: what it must be.
+            size: its length in bytes.
+            pieces: makes an iterator over it; called again when a request is repeated.
+            place: from ``begin_upload`` or ``mount_blob``.
+
+        """
+        headers = {"Content-Type": "application/octet-stream"}
+        url = _with_query(place, digest=digest)
+        with self._send(Request("PUT", url, headers, pieces, size)):
+            return
+
+    def tags(self) -> list[str]:
+        """Return every tag. ProtocolError: more than 100,000."""
+        found: list[str] = []
+        url = self._url("tags/list")
+        for _ in range(_PAGES_LIMIT):
+            page, following = self._tags_page(url)
+            found += page
+            if len(found) > _TAGS_LIMIT:
+                break
+            if following is None:
+                return found
+            url = following
+        raise ProtocolError(f"{self.path}: more than {_TAGS_LIMIT} tags")
+
+    def _tags_page(self, url: Url) -> tuple[list[str], Url | None]:
+        with self._send(Request("GET", url, {})) as answer:
+            body = answer.read(LIMIT_BYTES)
+        try:
+            page = msgspec.convert(strict_json.loads(body, LIMIT_BYTES), _Tags)
+        except msgspec.ValidationError as exc:
+            raise ProtocolError(f"{url}: not a list of tags: {exc}") from exc
+        link = _NEXT.search(answer.headers.get("link", ""))
+        return page.tags or [], url.join(link[1]) if link else None
+
+    def _url(self, rest: str) -> Url:
+        return Url(self.origin, f"/v2/{quote(self.path)}/{rest}")
+
+    def _ask(
+        self, method: str, rest: str, headers: Mapping[str, str] | None = None, body: bytes = b""
+    ) -> Answer:
+        return self._send(Request(method, self._url(rest), headers or {}, body))
+
+    def _send(self, request: Request) -> Answer:
+        """Return an answer that is no error; asked a second time when that needs a token."""
+        answer = self._attempt(request)
+        if answer.status == 401 and request.url.origin == self.origin:
+            challenge = answer.headers.get("www-authenticate", "")
+            if self._auth.learn(challenge, self._scope):
+                answer.close()
+                answer = self._attempt(request)
+        if answer.status >= 400:
+            with answer:
+                if request.method == "HEAD":
+                    raise error_of(answer.status, b"", f"HEAD {request.url}")
+                raise_error(answer, f"{request.method} {request.url}")
+        return answer
+
+    def _attempt(self, request: Request) -> Answer:
+        headers = dict(request.headers)
+        if request.url.origin == self.origin:
+            authorization = self._auth.authorize(self._scope, self._cancel)
+            if authorization:
+                headers["Authorization"] = authorization
+        is_repeatable = request.method in {"GET", "HEAD"}
+        request = request._replace(headers=headers)
+        if is_repeatable:
+            return self._transport.send(request, self._cancel)
+        return self._transport.send(request, self._cancel, attempts=1)
+
+
+def _position(answer: Answer, offset: int) -> int:
+    """Return where the body begins. ProtocolError: somewhere nobody asked for."""
+    if answer.status == 200 or not offset:
+        return 0
+    found = _RANGE.fullmatch(answer.headers.get("content-range", ""))
+    if answer.status != 206 or found is None or int(found[1]) != offset:
+        raise ProtocolError(f"{answer.url}: the registry sent another range than was asked for")
+    return offset
+
+
+def _location(answer: Answer) -> Url:
+    location = answer.headers.get("location")
+    if not location:
+        raise ProtocolError(f"{answer.url}: the registry did not say where to upload")
+    return answer.url.join(location)
+
+
+def _with_query(url: Url, **fields: str) -> Url:
+    mark = "&" if "?" in url.target else "?"
+    return url._replace(target=f"{url.target}{mark}{urlencode(fields)}")
+
+
+def _number(text: str) -> int:
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else 0
