@@ -5,6 +5,8 @@ What is here is ``signal``'s own C code under its own names.
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found] # the checker's stubs do not have it
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from signal import (
@@ -19,7 +21,6 @@ if TYPE_CHECKING:
         signal,
     )
 else:
-    import _signal
     from _signal import (
         NSIG,
         SIG_SETMASK,

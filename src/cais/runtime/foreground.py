@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import select
-import termios
 from _socket import AF_UNIX, SCM_RIGHTS, SOCK_CLOEXEC, SOCK_STREAM, SOL_SOCKET, socket
 from fcntl import ioctl
 from struct import pack
@@ -16,7 +15,7 @@ from cais.linux import process, signals, terminal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from collections.abc import Callable
 
     from cais.runtime.launch import Running
 
@@ -35,19 +34,20 @@ class Front:
         self._write_fd = write_fd
         signals.set_wakeup_fd(write_fd, warn_on_full_buffer=False)
         for name in (*_FORWARDED, "SIGWINCH"):
-            signals.signal(signals.find_number(name), lambda *_: None)
+            number = signals.find_number(name)
+            if number is not None:
+                signals.signal(number, lambda *_: None)
 
     def stay(self, running: Running) -> int:
         """Serve the process until it ends; return its exit code.
 
         Blocks: for the life of the process.
         """
-        saved = _make_raw() if running.terminal_fd is not None else None
+        restore = _make_raw() if running.terminal_fd is not None else _nothing
         try:
             return self._serve(running)
         finally:
-            if saved is not None:
-                termios.tcsetattr(0, termios.TCSADRAIN, saved)
+            restore()
 
     def _serve(self, running: Running) -> int:
         master_fd = running.terminal_fd
@@ -96,9 +96,13 @@ def send_terminal(path: str, master_fd: int) -> None:
         line.close()
 
 
-def _make_raw() -> list[Any] | None:
+def _make_raw() -> Callable[[], None]:
+    """Make the terminal at 0, if it is one, pass everything on; return what restores it."""
     if not os.isatty(0):
-        return None
+        return _nothing
+    # Here: most commands have no terminal.
+    import termios
+
     saved = termios.tcgetattr(0)
     raw = termios.tcgetattr(0)
     raw[0] &= ~(
@@ -115,12 +119,16 @@ def _make_raw() -> list[Any] | None:
     raw[2] = raw[2] & ~(termios.CSIZE | termios.PARENB) | termios.CS8
     raw[3] &= ~(termios.ECHO | termios.ECHONL | termios.ICANON | termios.ISIG | termios.IEXTEN)
     termios.tcsetattr(0, termios.TCSADRAIN, raw)
-    return saved
+    return lambda: termios.tcsetattr(0, termios.TCSADRAIN, saved)
+
+
+def _nothing() -> None:
+    return
 
 
 def _copy_size(master_fd: int) -> None:
     if os.isatty(0):
-        size = ioctl(0, termios.TIOCGWINSZ, bytes(8))
+        size = ioctl(0, terminal.TIOCGWINSZ, bytes(8))
         ioctl(master_fd, terminal.TIOCSWINSZ, size)
 
 

@@ -9,6 +9,7 @@ Spec: OCI runtime-spec 1.2; docs/architecture.md 3.2 for ``cais.json``.
 from __future__ import annotations
 
 import os
+import sys
 
 from cais.errors import InvalidArgumentError, NotFoundError, UnsupportedError
 from cais.linux import credentials, mount, namespaces, rlimits
@@ -243,7 +244,7 @@ def load_exec(document: str, bundle: str) -> tuple[ProcessPlan, Config]:
     extras = strict_json.loads(_read(document), documents.CONFIG_LIMIT_BYTES)
     if not isinstance(extras, dict) or not isinstance(extras.get("process"), dict):
         raise InvalidArgumentError("the exec document has no process")
-    process = documents.parse_process(strict_json.dumps(extras["process"]))
+    process = documents.validate_process(extras["process"])
     plan = ProcessPlan(process)
     apply_extras(plan, extras)
     config = load_config(bundle)
@@ -449,6 +450,7 @@ def _check(plan: ProcessPlan) -> None:
 def _read(path: str) -> bytes:
     try:
         with open(path, "rb") as file:
-            return file.read(documents.CONFIG_LIMIT_BYTES + 1)
+            size = os.fstat(file.fileno()).st_size  # 0: a pipe, or a file of /proc
+            return file.read(min(size or sys.maxsize, documents.CONFIG_LIMIT_BYTES) + 1)
     except FileNotFoundError:
         raise NotFoundError(f"no such file: {path}") from None

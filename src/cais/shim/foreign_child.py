@@ -21,7 +21,7 @@ from cais.runtime.mounts import parse_root_mount
 from cais.runtime.plan import ProcessPlan
 from cais.runtime.root_plan import RootPlan
 from cais.spec import strict_json
-from cais.spec.runtime import CONFIG_LIMIT_BYTES, parse_process
+from cais.spec.runtime import CONFIG_LIMIT_BYTES, validate_process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class ExecDocument:
         if not isinstance(extras, dict) or not isinstance(extras.get("process"), dict):
             raise InvalidArgumentError("the exec document has no process")
         self._document: Document = extras["process"]
-        self._plan = ProcessPlan(parse_process(strict_json.dumps(self._document)))
+        self._plan = ProcessPlan(validate_process(self._document))
         plan.apply_extras(self._plan, extras)
         self._init_pid = init_pid
         self.path = ""

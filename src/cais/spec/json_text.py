@@ -26,7 +26,7 @@ _CONSTANTS = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float(
 class Rules:
     """How numbers, constants and objects become values; what the C scanner asks for by name."""
 
-    __slots__ = ("array_hook", "hooks", "object_pairs_hook", "parse_constant", "parse_float")
+    __slots__ = ("array_hook", "object_pairs_hook", "parse_constant", "parse_float")
 
     strict = True
     object_hook = None
@@ -43,11 +43,6 @@ class Rules:
         self.object_pairs_hook = object_pairs_hook
         self.parse_constant = parse_constant
         self.parse_float = parse_float
-        self.hooks = {
-            "object_pairs_hook": object_pairs_hook,
-            "parse_constant": parse_constant,
-            "parse_float": parse_float,
-        }
 
 
 _PLAIN = Rules()
@@ -73,7 +68,12 @@ def decode(text: str | bytes, rules: Rules = _PLAIN) -> Any:  # noqa: ANN401 - a
             return value
     import json
 
-    return json.loads(text, **rules.hooks)
+    return json.loads(
+        text,
+        object_pairs_hook=rules.object_pairs_hook,
+        parse_constant=rules.parse_constant,
+        parse_float=rules.parse_float,
+    )
 
 
 def encode(

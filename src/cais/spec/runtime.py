@@ -283,21 +283,20 @@ def parse_config(text: bytes | str) -> Config:
     return validate(strict_json.loads(text, CONFIG_LIMIT_BYTES))
 
 
-def parse_process(text: bytes | str) -> Process:
-    """Decode and validate a bare ``process`` object, as ``exec --process`` takes it.
+def validate_process(document: object) -> Process:
+    """Check a bare ``process`` object, as ``exec --process`` takes it; return it without nulls.
 
     Raises:
-        InvalidJsonError: not strict JSON, or longer than 32 MiB.
         InvalidConfigError: with every fault and its JSON path.
 
     """
-    document: Process = schema.without_nulls(strict_json.loads(text, CONFIG_LIMIT_BYTES))
+    process: Process = schema.without_nulls(document)
     faults: list[str] = []
-    runtime_schema.PROCESS(document, "process", faults)
+    runtime_schema.PROCESS(process, "process", faults)
     if not faults:
-        runtime_schema.check_process(document, faults)
+        runtime_schema.check_process(process, faults)
     _raise_if(faults, "process document")
-    return document
+    return process
 
 
 def validate(document: object) -> Config:

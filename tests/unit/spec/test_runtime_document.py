@@ -14,8 +14,8 @@ import pytest
 from cais.spec.runtime import (
     InvalidConfigError,
     parse_config,
-    parse_process,
     validate,
+    validate_process,
     validate_resources,
 )
 from cais.spec.runtime_schema import sysctl_fault
@@ -153,11 +153,14 @@ def test_nesting_cannot_overflow_the_checks(depth: int) -> None:
 
 
 def test_process_and_resources_stand_alone() -> None:
-    assert parse_process('{"cwd":"/","args":["a"],"user":null}') == {"cwd": "/", "args": ["a"]}
+    assert validate_process({"cwd": "/", "args": ["a"], "user": None}) == {
+        "cwd": "/",
+        "args": ["a"],
+    }
     with pytest.raises(InvalidConfigError, match=r"process\.args: must not be empty"):
-        parse_process('{"cwd":"/","args":[]}')
+        validate_process({"cwd": "/", "args": []})
     with pytest.raises(InvalidConfigError, match=r"invalid process document: process\.cwd"):
-        parse_process("{}")
+        validate_process({})
     assert validate_resources({"memory": {"limit": 1}, "cpu": None}) == {"memory": {"limit": 1}}
     with pytest.raises(InvalidConfigError, match=r"resources\.memory\.limit"):
         validate_resources({"memory": {"limit": "1"}})
