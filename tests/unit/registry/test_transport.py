@@ -100,16 +100,22 @@ def test_a_registry_that_recovers_is_asked_again() -> None:
 
 
 def test_an_endless_answer_is_cut_off() -> None:
-    with serving(lambda *_: (200, {}, b"x" * (LIMIT + 1))) as server, transport() as carrier:
-        with pytest.raises(ProtocolError, match="longer than"):
-            get(carrier, server.origin)
+    with (
+        serving(lambda *_: (200, {}, b"x" * (LIMIT + 1))) as server,
+        transport() as carrier,
+        pytest.raises(ProtocolError, match="longer than"),
+    ):
+        get(carrier, server.origin)
 
 
 def test_a_short_answer_is_an_error() -> None:
     fields = {"Content-Length": "100", "Connection": "close"}
-    with serving(lambda *_: (200, fields, b"short")) as server, transport() as carrier:
-        with pytest.raises(RegistryUnreachableError, match="unexpected EOF"):
-            get(carrier, server.origin)
+    with (
+        serving(lambda *_: (200, fields, b"short")) as server,
+        transport() as carrier,
+        pytest.raises(RegistryUnreachableError, match="unexpected EOF"),
+    ):
+        get(carrier, server.origin)
 
 
 def test_cancelling_ends_a_request_that_waits() -> None:
