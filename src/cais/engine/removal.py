@@ -12,6 +12,7 @@ import shutil
 from typing import TYPE_CHECKING
 
 from cais.engine.errors import RemovalInProgressError
+from cais.engine.shared_memory import remove_bundle
 from cais.errors import CaisError, ConflictError, NotFoundError
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ class Remover:
         """Delete everything but the row of a container that is no more. Blocks."""
         with contextlib.suppress(NotFoundError):
             self._core.snapshots.remove(container_id)
-        shutil.rmtree(self._core.paths.bundle(container_id), ignore_errors=True)
+        remove_bundle(self._core.paths.bundle(container_id))
         shutil.rmtree(self._core.paths.container(container_id), ignore_errors=True)
         with contextlib.suppress(CaisError):  # the next start drops it
             self._core.copies.delete(container_id)

@@ -8,9 +8,9 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import shutil
 from typing import TYPE_CHECKING
 
+from cais.engine.shared_memory import remove_bundle
 from cais.errors import CaisError
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def tidy(core: Core, container_id: str) -> None:
         core.snapshots.trim(container_id)
     except (CaisError, OSError) as exc:
         log.debug("container %s keeps its directories: %s", container_id, exc)
-    shutil.rmtree(core.paths.bundle(container_id), ignore_errors=True)
+    remove_bundle(core.paths.bundle(container_id))
     path = core.paths.log(container_id)
     with contextlib.suppress(OSError):  # no log, or a rotated one beside it
         if os.stat(path).st_size == 0:  # noqa: PTH116 - every container at every start of the daemon
