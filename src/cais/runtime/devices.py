@@ -9,6 +9,7 @@ import errno
 import os
 import stat
 
+from cais.errors import InvalidArgumentError
 from cais.linux import mount, paths
 from cais.linux.syscalls import KernelError
 
@@ -32,6 +33,7 @@ _LINKS = (
     ("stdout", "/proc/self/fd/1"),
     ("stderr", "/proc/self/fd/2"),
 )
+_MAJORS, _MINORS = range(1 << 12), range(1 << 20)  # the kernel's dev_t
 NULL_DEVICE = os.makedev(1, 3)
 
 
@@ -52,21 +54,34 @@ class Device:
     def is_at(self, status: os.stat_result) -> bool:
         """Say whether ``status`` is of a node of this device."""
         kind = stat.S_IFMT(self.mode)
-        number = 0 if kind == stat.S_IFIFO else self.number
-        return (stat.S_IFMT(status.st_mode), status.st_rdev) == (kind, number)
+        return (stat.S_IFMT(status.st_mode), status.st_rdev) == (kind, self.number)
 
 
 def parse_devices(entries: Iterable[Mapping[str, Any]]) -> list[Device]:
-    """Return the default devices and those of ``linux.devices``; a path listed there wins."""
+    """Return the default devices and those of ``linux.devices``; a path listed there wins.
+
+    Raises:
+        InvalidArgumentError: a node without its numbers, or with ones no kernel has.
+
+    """
     devices = {path: Device(path, stat.S_IFCHR | 0o666, os.makedev(*n)) for path, *n in _DEFAULTS}
     for entry in entries:
-        path = os.path.normpath(entry["path"])
+        path = os.path.normpath("/" + entry["path"].lstrip("/"))
         kind = _KINDS[entry["type"]]
-        number = os.makedev(entry.get("major", 0), entry.get("minor", 0))
+        number = 0 if kind == stat.S_IFIFO else _number(entry)
         mode = kind | entry.get("fileMode", 0o666) & 0o7777
         devices[path] = Device(path, mode, number, entry.get("uid", 0), entry.get("gid", 0))
         devices[path].is_listed = True
     return list(devices.values())
+
+
+def _number(entry: Mapping[str, Any]) -> int:
+    major, minor = entry.get("major"), entry.get("minor")
+    if major is None or minor is None:
+        raise InvalidArgumentError(f"device {entry['path'][:128]}: major and minor are needed")
+    if major not in _MAJORS or minor not in _MINORS:
+        raise InvalidArgumentError(f"device {entry['path'][:128]}: no such numbers {major}:{minor}")
+    return os.makedev(major, minor)
 
 
 def open_host_nodes(devices: Iterable[Device]) -> None:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from cais.errors import InvalidArgumentError
+from cais.runtime import devices
 from cais.runtime.launch import LaunchError
 from cais.testing.bundles import Bundle
 from cais.testing.isolation import isolated
@@ -28,7 +30,7 @@ DEVICES = [
     },
     {"path": "/dev/b", "type": "b", "major": 7, "minor": 3},
     {"path": "/dev/u", "type": "u", "major": 1, "minor": 5, "fileMode": 0o600},
-    {"path": "/dev/p", "type": "p", "fileMode": 0o622},
+    {"path": "dev/p", "type": "p", "fileMode": 0o622},
     {"path": "/dev/zero", "type": "c", "major": 1, "minor": 5, "fileMode": 0o444},
 ]
 
@@ -49,6 +51,8 @@ def without_dev(bundle: Bundle) -> None:
 
 
 def test_every_kind_of_node(tmp_path: Path) -> None:
+    # oci: linux.devices.type, .path, .major, .minor, .fileMode, .uid, .gid
+
     def body() -> None:
         bundle = Bundle(tmp_path)
         bundle.linux["devices"] = DEVICES
@@ -62,6 +66,21 @@ def test_every_kind_of_node(tmp_path: Path) -> None:
         ]
 
     isolated(body)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "reason"),
+    [
+        ({}, "major and minor are needed"),
+        ({"major": 1}, "major and minor are needed"),
+        ({"major": 4096, "minor": 1}, "no such numbers"),
+        ({"major": 1, "minor": -1}, "no such numbers"),
+    ],
+)
+def test_a_node_without_real_numbers_is_refused(numbers: dict[str, int], reason: str) -> None:
+    entries = [{"path": "/dev/x", "type": "c", **numbers}]
+    with pytest.raises(InvalidArgumentError, match=f"device /dev/x: {reason}"):
+        devices.parse_devices(entries)
 
 
 def test_a_user_namespace_gets_the_host_s_nodes(tmp_path: Path) -> None:

@@ -77,6 +77,8 @@ RECURSIVE = [
 def test_a_recursive_option_reaches_the_mounts_below(
     tmp_path: Path, option: str, runtime: str
 ) -> None:
+    # oci: mounts.options
+
     shown = {"rstrictatime": "relatime"}.get(option, option[1:])
 
     def body() -> None:
@@ -121,6 +123,8 @@ MAPS: dict[str, Any] = {
 
 
 def test_an_id_mapped_bind_shows_other_owners(tmp_path: Path) -> None:
+    # oci: mounts.uidMappings, mounts.gidMappings; IDMapping.containerID, .hostID, .size
+
     def body() -> None:
         source = tree(tmp_path)
         for name, uid in (("a", 0), ("b", 1003), ("sub/c", 1)):
@@ -263,10 +267,28 @@ def test_remount_changes_a_mount_of_before(tmp_path: Path, runtime: str) -> None
     isolated(body)
 
 
+def test_mounts_are_made_in_their_order(tmp_path: Path) -> None:
+    def body() -> None:
+        bundle = Bundle(tmp_path)
+        for number in range(3):
+            (tmp_path / f"d{number}/below").mkdir(parents=True)
+            (tmp_path / f"d{number}/file").write_text(f"{number}\n")
+        add(bundle, "/v", source="d0", options="bind")
+        add(bundle, "/v/below", source="d1", options="bind")  # in the one before
+        add(bundle, "/w/below", source="d1", options="bind")  # hidden by the one after
+        add(bundle, "/w", source="d2", options="bind")
+        result = bundle.shell("cat /v/file /v/below/file /w/file; ls /w/below")
+        assert result.stdout.split() == ["0", "1", "2"]
+
+    isolated(body)
+
+
 @pytest.mark.parametrize("runtime", RUNTIMES)
 def test_relative_linked_and_missing_destinations_stay_in_the_root(
     tmp_path: Path, runtime: str
 ) -> None:
+    # oci: mounts.destination, .source, .type
+
     def body() -> None:
         outside = tmp_path / "outside"
         outside.mkdir()
@@ -301,6 +323,7 @@ def test_relative_linked_and_missing_destinations_stay_in_the_root(
 )
 def test_propagation_of_the_root(tmp_path: Path, value: str, flags: dict[str, bool]) -> None:
     """runc 1.1 leaves the root private whatever is asked."""
+    # oci: linux.rootfsPropagation
 
     def body() -> None:
         bundle = Bundle(tmp_path)
@@ -361,6 +384,8 @@ def test_propagation_of_a_bind(tmp_path: Path, option: str) -> None:
 
 
 def test_a_label_needs_selinux(tmp_path: Path) -> None:
+    # oci: linux.mountLabel
+
     if os.path.exists("/sys/fs/selinux/enforce"):
         pytest.skip("this host has SELinux")
 

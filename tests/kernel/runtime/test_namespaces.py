@@ -57,6 +57,7 @@ def names(text: str) -> dict[str, str]:
 
 @pytest.mark.parametrize("kind", ["network", "uts", "ipc", "cgroup", "time", "mount"])
 def test_a_namespace_by_path(tmp_path: Path, kind: str) -> None:
+    # oci: linux.namespaces.type, .path
     name = {"network": "net", "mount": "mnt"}.get(kind, kind)
 
     def body() -> None:
@@ -139,6 +140,22 @@ def test_a_foreign_mount_namespace_is_no_part_of_a_new_user_namespace(tmp_path: 
         bundle.start("true", stdio=None)
 
 
+@pytest.mark.parametrize("kind", ["network", "pid", "uts", "user", "time", "mount"])
+@pytest.mark.parametrize("path", ["/proc/self/ns/ipc", "/etc/passwd"])
+def test_a_path_that_is_no_namespace_of_its_kind_is_refused(
+    tmp_path: Path, kind: str, path: str
+) -> None:
+    def body() -> None:
+        bundle = Bundle(tmp_path)
+        bundle.config["hostname"] = ""
+        others = [each for each in ("mount", "pid", "uts", "network") if each != kind]
+        with_namespaces(bundle, *others, **{kind: path})
+        with pytest.raises(LaunchError, match=r"setns .*: [iI]nvalid argument"):
+            bundle.run("true")
+
+    isolated(body)
+
+
 def test_a_missing_namespace_is_named(tmp_path: Path) -> None:
     def body() -> None:
         bundle = Bundle(tmp_path)
@@ -155,6 +172,8 @@ def uptime(text: str) -> float:
 
 @pytest.mark.parametrize("user", [False, True])
 def test_a_time_namespace_has_its_offsets(tmp_path: Path, user: bool) -> None:
+    # oci: linux.timeOffsets.boottime, .monotonic, TimeOffsets.secs, .nanosecs
+
     def body() -> None:
         bundle = Bundle(tmp_path)
         bundle.linux["namespaces"].append({"type": "time"})
@@ -206,6 +225,8 @@ def test_an_impossible_offset_says_so(tmp_path: Path) -> None:
 
 
 def test_many_lines_of_identity_maps(tmp_path: Path) -> None:
+    # oci: linux.uidMappings, linux.gidMappings
+
     def body() -> None:
         bundle = Bundle(tmp_path)
         subprocess.run(["chown", "-hR", f"{BASE}:{BASE}", bundle.rootfs], check=True)

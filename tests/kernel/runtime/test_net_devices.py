@@ -47,6 +47,8 @@ def given(bundle: Bundle, **devices: dict[str, str]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("user", [False, True])
 def test_a_device_keeps_what_it_had_under_a_new_name(tmp_path: Path, user: bool) -> None:
+    # oci: linux.netDevices, NetDevice.name
+
     def body() -> None:
         veth("one")
         veth("two")

@@ -28,6 +28,8 @@ def status_of(text: str, *names: str) -> list[str]:
 
 
 def test_the_program_is_alone_in_its_namespaces(tmp_path: Path) -> None:
+    # oci: hostname
+
     def body() -> None:
         bundle = Bundle(tmp_path)
         result = bundle.shell(
@@ -92,6 +94,8 @@ def test_default_mounts_devices_and_links(tmp_path: Path) -> None:
 
 
 def test_masked_paths_are_empty_and_cannot_be_written(tmp_path: Path) -> None:
+    # oci: linux.maskedPaths
+
     script = (
         "for f in keys timer_list interrupts; do wc -c < /proc/$f; stat -c '%t:%T' /proc/$f; done;"
         "ls -A /sys/firmware /proc/acpi | grep -v : | wc -w; touch /proc/acpi/x; echo $?"
@@ -105,6 +109,8 @@ def test_masked_paths_are_empty_and_cannot_be_written(tmp_path: Path) -> None:
 
 
 def test_read_only_paths_and_root(tmp_path: Path) -> None:
+    # oci: linux.readonlyPaths, root.path, root.readonly
+
     def body() -> None:
         bundle = Bundle(tmp_path)
         bundle.config["root"]["readonly"] = True
@@ -303,6 +309,8 @@ def test_terminal(tmp_path: Path) -> None:
 
 
 def test_sysctls_of_own_namespaces(tmp_path: Path) -> None:
+    # oci: linux.sysctl
+
     def body() -> None:
         bundle = Bundle(tmp_path)
         bundle.linux["sysctl"] = {"net.ipv4.ip_forward": "1", "kernel.msgmax": "4242"}
