@@ -75,6 +75,7 @@ class Daemon:
         self._options = options
         self._stack = contextlib.AsyncExitStack()
         self._stopping = asyncio.Event()
+        self._engine: Engine | None = None
 
     async def __aenter__(self) -> Self:
         return self
@@ -95,7 +96,7 @@ class Daemon:
         make_directory(options.data_root, 0o710)
         self._stack.callback(PidFile(options.pidfile).close)
         opened = [self._open(host) for host in options.hosts]
-        engine = await open_engine(options)
+        engine = self._engine = await open_engine(options)
         self._stack.push_async_callback(engine.close)
         limit = min(DEFAULT_MAX_CONNECTIONS, int(_descriptor_limit() * _MAX_CONNECTIONS_SHARE))
         router = make_router(engine, experimental=options.experimental)
@@ -147,7 +148,9 @@ class Daemon:
             log.error("reload: %s", exc)  # noqa: TRY400 - the text says it all
             return
         set_level(options.log_level)
-        log.info("Reloaded configuration: debug and log-level are in effect")
+        if self._engine is not None:
+            self._engine.configure_runtimes(options.runtimes, options.default_runtime)
+        log.info("Reloaded configuration: debug, log-level and runtimes are in effect")
 
 
 def make_directory(path: Path, mode: int) -> None:

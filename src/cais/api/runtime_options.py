@@ -50,7 +50,7 @@ def _from_flags(texts: Iterable[str]) -> Runtimes:
     for text in texts:
         name, _, path = text.partition("=")
         name, path = name.strip().lower(), path.strip()
-        if not name or not path or "/" in name:
+        if not path or not _is_name(name):
             raise invalid_value("add-runtime", text, f"invalid runtime argument: {text}")
         if name in found:
             raise invalid_value("add-runtime", text, f"runtime '{name}' was already defined")
@@ -59,7 +59,7 @@ def _from_flags(texts: Iterable[str]) -> Runtimes:
 
 
 def _from_file(name: str, entry: object) -> tuple[str, ...]:
-    if not isinstance(entry, dict) or not name or "/" in name or name in (".", ".."):
+    if not isinstance(entry, dict) or not _is_name(name):
         raise InvalidFlagError(f"runtime {name!r}: not a name and an object")
     if unknown := sorted(set(entry) - _MEMBERS):
         raise InvalidFlagError(f"runtime {name}: unknown members: {', '.join(unknown)}")
@@ -74,3 +74,8 @@ def _from_file(name: str, entry: object) -> tuple[str, ...]:
     if not isinstance(arguments, list) or not all(isinstance(one, str) for one in arguments):
         raise InvalidFlagError(f"runtime {name}: runtimeArgs must be a list of strings")
     return (path, *arguments)
+
+
+def _is_name(name: str) -> bool:
+    """Whether a runtime's directory can have the name."""
+    return name not in ("", ".", "..") and "/" not in name and "\0" not in name

@@ -50,7 +50,7 @@ from cais.snapshots.overlay import OverlaySnapshotter
 from cais.volumes.store import VolumeStore
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from cais.engine.config import EngineConfig
     from cais.engine.oci import Host
@@ -110,6 +110,12 @@ class Engine:
             engine._stack = stack.pop_all()
             return engine
         raise AssertionError("unreachable: the stack swallows nothing")
+
+    def configure_runtimes(
+        self, runtimes: Mapping[str, tuple[str, ...]], default_runtime: str
+    ) -> None:
+        """Take over the runtimes of a configuration that was read again."""
+        self._core.runtimes.configure(runtimes, default_runtime)
 
     async def close(self) -> None:
         """Let go of everything but the containers, which go on running under the shim."""

@@ -18,6 +18,8 @@ from cais.runtime.launch import LaunchError
 from cais.shim.values import OciRuntime
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from cais.engine.config import EngineConfig
 
 OWN = "cais"
@@ -31,9 +33,13 @@ class Runtimes:
     """The names ``--runtime`` takes."""
 
     def __init__(self, config: EngineConfig) -> None:
-        self._configured = config.runtimes
+        self.configure(config.runtimes, config.default_runtime)
         self._exec_root = config.exec_root
-        self.default = config.default_runtime or OWN
+
+    def configure(self, runtimes: Mapping[str, tuple[str, ...]], default: str) -> None:
+        """Take over what the daemon's configuration says now; containers keep their names."""
+        self._configured = runtimes
+        self.default = default or OWN
 
     def check(self, name: str) -> str:
         """Return the name to store for what was asked for; "" asks for the default.
@@ -63,7 +69,8 @@ class Runtimes:
         found = shutil.which(path)
         if found is None:
             raise LaunchError(f'exec: "{path}": executable file not found in $PATH')
-        return OciRuntime(found, tuple(arguments), f"{self._exec_root}/runtimes/{name}")
+        root = f"{self._exec_root}/runtimes/{name}"
+        return OciRuntime(found, tuple(arguments), root)
 
     def describe(self) -> dict[str, Any]:
         """Return ``Runtimes`` of ``GET /info``: every name and what it stands for."""

@@ -56,7 +56,7 @@ class ForeignRuntimes:
         """By container: an eventfd that tells the end of the deletion under way."""
 
         self._under_way: set[Command] = set()
-        self._last_desk = 0
+        self._desks: dict[str, int] = {}
 
     @property
     def is_busy(self) -> bool:
@@ -69,9 +69,14 @@ class ForeignRuntimes:
         return ForeignRuntime(self, fields.path("path"), arguments, fields.path("root"))
 
     def open_desk(self, root: str) -> Desk:
-        """Make the directory of one command."""
-        self._last_desk += 1
-        return Desk(f"{root}/commands/{os.getpid()}-{self._last_desk}")
+        """Make the directory of one command; before the first, delete what a dead shim left."""
+        directory = f"{root}/commands"
+        if root not in self._desks:
+            self._desks[root] = 0
+            for name in _listdir(directory):
+                Desk(f"{directory}/{name}", is_new=False).clear()
+        self._desks[root] += 1
+        return Desk(f"{directory}/{self._desks[root]}")
 
     def began(self, command: Command) -> Command:
         """Note a command; ``ended`` is called at its end."""
@@ -369,6 +374,13 @@ class ForeignChange:
     def _lose_patience(self) -> None:
         self._is_late = True
         os.kill(self._command.pid, SIGKILL)  # our child, not yet reaped: the number is its own
+
+
+def _listdir(path: str) -> list[str]:
+    try:
+        return os.listdir(path)
+    except FileNotFoundError:
+        return []
 
 
 def _results(desk: Desk, stdio: Stdio | None) -> list[str]:

@@ -48,9 +48,10 @@ _PREFIXES = (
 class Desk:
     """The directory of one command; a context manager."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, *, is_new: bool = True) -> None:
         """Make it."""
-        os.makedirs(path, 0o700)
+        if is_new:
+            os.makedirs(path, 0o700)
         self.path = path
         self._listener: socket.socket | None = None
         self._directory_fd = -1

@@ -35,8 +35,8 @@ echo "$verb" >>"$here/calls"
 echo "$*" >"$here/words"
 case $mode in
   fail-$verb)
-    echo '{"level":"warning","msg":"careful"}' >>"$log"
     echo '{"level":"error","msg":"runc create failed: it was told to"}' >>"$log"
+    echo '{"level":"info","msg":"that was all"}' >>"$log"
     exit 1 ;;
   hang-$verb) exec sleep 1000 ;;
 esac
@@ -45,6 +45,9 @@ case $verb in
     sleep 1000 &
     if [ "$mode" = stranger ]; then cat "$here/stranger" >"$pid_file"; else echo $! >"$pid_file"; fi
     ;;
+  delete)
+    sleep 0.3
+    echo deleted >>"$here/calls" ;;
   exec) exec PYTHON "$here/exec.py" "$pid_file" ;;
 esac
 """
@@ -135,13 +138,15 @@ def is_alive(pid: int) -> bool:
 
 
 async def test_its_process_becomes_the_shims(bench: Bench) -> None:
+    fds = bench.session.shim.fds()
     started = await bench.start()
     assert bench.session.shim.children() == [started.pid]
     os.kill(started.pid, signal.SIGTERM)
     ended = await bench.session.exited("a")
     assert (ended.pid, ended.code, ended.signal) == (started.pid, 143, 15)
     await bench.until_idle()
-    assert bench.calls == ["create", "start", "delete"]
+    assert bench.calls == ["create", "start", "delete", "deleted"]
+    await eventually(lambda: bench.session.shim.fds() == fds)
 
 
 @pytest.mark.parametrize("verb", ["create", "start"])
@@ -150,7 +155,7 @@ async def test_a_command_that_fails_says_why_and_leaves_nothing(bench: Bench, ve
     with pytest.raises(LaunchError, match=r"^it was told to$"):
         await bench.start()
     await bench.until_idle()
-    assert bench.calls[-1] == "delete"
+    assert bench.calls[-1] == "deleted"
     await eventually(lambda: not any(map(is_alive, bench.session.shim.children())))
     bench.misbehave("")
     await bench.start()  # the name is free again
@@ -175,7 +180,7 @@ async def test_a_start_that_hangs_is_given_up_by_a_kill(bench: Bench) -> None:
     with pytest.raises(errors.ConflictError, match="the start was interrupted"):
         await start
     started = await bench.start()  # waits until the runtime has forgotten the first
-    assert bench.calls == ["create", "delete", "create", "start"]
+    assert bench.calls == ["create", "delete", "deleted", "create", "start"]
     assert is_alive(started.pid)
 
 

@@ -176,6 +176,7 @@ def test_runtimes_of_the_command_line_and_of_the_file(tmp_path: Path) -> None:
         (["--add-runtime=mine"], {}, "invalid runtime argument: mine"),
         (["--add-runtime==/x"], {}, "invalid runtime argument: =/x"),
         (["--add-runtime=a/b=/x"], {}, "invalid runtime argument: a/b=/x"),
+        (["--add-runtime=..=/x"], {}, "invalid runtime argument: ..=/x"),
         (["--add-runtime=a=/x", "--add-runtime=A=/y"], {}, "runtime 'a' was already defined"),
         (["--add-runtime=cais=/x"], {}, "runtime name 'cais' is reserved"),
         (["--default-runtime=kata"], {}, "specified default runtime 'kata' does not exist"),
