@@ -54,7 +54,10 @@ def dump(criu: str, record: Record, given: Arguments) -> None:
         *(verb, "--tree", str(record.pid), "--root", _root_of(record.config(), record.bundle)),
         *("--evasive-devices", "--link-remap", "--force-irmap"),
         *_dump_options(given, images),
-        *(f"--external=mnt[{place}]:{place}" for place, _ in _outside_mounts(record.config())),
+        *(
+            f"--external=mnt[{place}]:{place}"
+            for place, _ in _outside_mounts(record.config(), record.group().path)
+        ),
         *(f"--external={kind}[{inode}]:{key}" for kind, inode, key in _joined(record.config())),
     ]
     frozen = _freezer(record)
@@ -84,17 +87,20 @@ def restore(criu: str, names: tuple[str, str, str], given: Arguments) -> int:
     images = _image_directory(given, must_exist=True)
     config = load_config(bundle)
     pid_file = f"{directory}/pid"
+    group = groups.name_group(container_id, config)
     inherited, words = _inherited(images, config)
     words = [
         *("restore", "--restore-sibling", "--restore-detached", "--pidfile", pid_file),
         *words,
-        *(f"--external=mnt[{place}]:{source}" for place, source in _outside_mounts(config)),
+        *(
+            f"--external=mnt[{place}]:{source}"
+            for place, source in _outside_mounts(config, group.path)
+        ),
         *_options(given, images, "restore"),
     ]
     for flag in ("lsm-profile", "lsm-mount-context"):
         if given.has(flag):
             words += [f"--{flag}", given.text(flag)]
-    group = groups.name_group(container_id, config)
     group.create(config.get("linux", {}).get("resources", {}))
     groups.remember(container_id, group)
     root = _bind_root(directory, _root_of(config, bundle))
@@ -109,13 +115,14 @@ def restore(criu: str, names: tuple[str, str, str], given: Arguments) -> int:
                 os.close(fd)
 
 
-def last_error(text: str) -> str:
-    """Return the last error line of a CRIU log without its time and place; empty if none."""
+def find_reason(text: str) -> str:
+    """Return the first and last error of a CRIU log, without times and places; empty if none.
+
+    The first is nearly always the cause, the last what could not be done because of it.
+    """
     errors = [line for line in text.splitlines() if "Error (" in line]
-    if not errors:
-        return ""
-    _, _, reason = errors[-1].partition("): ")
-    return reason.strip() or errors[-1].strip()
+    reasons = [line.partition("): ")[2].strip() or line.strip() for line in errors]
+    return "; ".join(dict.fromkeys([*reasons[:1], *reasons[-1:]]))
 
 
 def _options(given: Arguments, images: str, verb: str) -> list[str]:
@@ -174,15 +181,29 @@ def _root_of(config: Config, bundle: str) -> str:
     return os.path.join(bundle, config.get("root", {}).get("path", "rootfs"))
 
 
-def _outside_mounts(config: Config) -> list[tuple[str, str]]:
+def _outside_mounts(config: Config, group: str) -> list[tuple[str, str]]:
     """Return destination and source of every mount whose files are the host's."""
+    private = any(
+        entry["type"] == "cgroup" for entry in config.get("linux", {}).get("namespaces", ())
+    )
     found = []
     for entry in config.get("mounts", ()):
         options = entry.get("options", ())
         if "bind" in options or "rbind" in options:
             found.append((entry["destination"], entry.get("source", "")))
+        elif entry.get("type") == "cgroup" and not private:
+            found += _cgroup_mounts(entry["destination"], group)
     masked = config.get("linux", {}).get("maskedPaths", ())
     return found + [(path, "/dev/null") for path in masked if os.path.isfile(path)]
+
+
+def _cgroup_mounts(destination: str, group: str) -> list[tuple[str, str]]:
+    """Return the same of the hierarchies of cgroup v1, each of which is a mount."""
+    hierarchy = cgroups.detect()
+    if hierarchy.version == 2:
+        return []
+    points = sorted(set(hierarchy.mounts.values()))
+    return [(f"{destination}/{os.path.basename(point)}", f"{point}{group}") for point in points]
 
 
 def _joined(config: Config) -> list[tuple[str, int, str]]:
@@ -272,7 +293,7 @@ def _run(criu: str, words: Sequence[str], passed: Sequence[int]) -> None:
     if done.returncode == 0:
         return
     log = os.path.join(_after(words, "--work-dir"), _after(words, "--log-file"))
-    reason = last_error(_read(log)) or (done.stderr or b"").decode(errors="replace").strip()
+    reason = find_reason(_read(log)) or (done.stderr or b"").decode(errors="replace").strip()
     verb = words[0]
     code = f"exit status {done.returncode}"
     raise InternalError(f"criu {verb} failed: {reason or code} (log file: {log})")

@@ -1,0 +1,268 @@
+"""Kernel tests of cais-runtime's rarer flags and commands: descriptors, groups, events, limits."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from command_kit import Runtime, with_runtime
+
+from cais.linux.cgroups import detect
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+SLEEP = ["sleep", "60"]
+
+
+def sleeping(runtime: Runtime, *args: str) -> int:
+    """Start a container that sleeps; return its pid."""
+    runtime.bundle.process["args"] = SLEEP
+    pid = runtime.create(*args)
+    runtime("start", runtime.id)
+    return pid
+
+
+def end(runtime: Runtime, pid: int) -> None:
+    runtime("delete", "--force", runtime.id)
+    os.waitpid(pid, 0)
+
+
+def output(command: Sequence[str], fds: Sequence[int] = (), **env: str) -> str:
+    return subprocess.run(
+        command,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+        pass_fds=fds,
+        env={**os.environ, **env},
+    ).stdout
+
+
+def third_descriptor(text: bytes) -> int:
+    """Open a file of ``text`` as descriptor 3, where a caller's additional descriptors begin."""
+    fd = os.memfd_create("given")
+    os.write(fd, text)
+    os.lseek(fd, 0, os.SEEK_SET)
+    if fd != 3:
+        os.dup2(fd, 3)
+        os.close(fd)
+    return 3
+
+
+def test_descriptors_are_given_on(tmp_path: Path) -> None:
+    def body(runtime: Runtime) -> None:
+        saved_fd = os.dup(3)  # whatever the test run has there
+        try:
+            pid = sleeping(runtime)
+            show = ("sh", "-c", "cat <&3; echo ,$LISTEN_FDS,$LISTEN_PID; ls /proc/self/fd | wc -l")
+            command = runtime.command("exec", "--preserve-fds", "1", runtime.id, *show)
+            assert output(command, [third_descriptor(b"given")]).split() == ["given,,", "5"]
+            command = runtime.command("exec", runtime.id, *show)
+            third_descriptor(b"given")
+            assert output(command, [3], LISTEN_FDS="1").split() == ["given,1,1", "5"]
+            third_descriptor(b"given")
+            command = runtime.command("exec", runtime.id, "ls", "/proc/self/fd")
+            assert "3" not in output(command, [3]).split()[:3]
+            end(runtime, pid)
+            runtime.bundle.process["args"] = ["sh", "-c", "cat <&3"]
+            runtime.bundle.save()
+            words = ("--preserve-fds", "1", "-b", str(runtime.bundle.path), runtime.id)
+            third_descriptor(b"at the start")
+            assert output(runtime.command("run", *words), [3]) == "at the start"
+        finally:
+            os.dup2(saved_fd, 3)
+            os.close(saved_fd)
+
+    with_runtime(tmp_path, body)
+
+
+def test_a_descriptor_that_is_not_open_is_refused(tmp_path: Path) -> None:
+    def body(runtime: Runtime) -> None:
+        runtime.bundle.save()
+        words = ("--preserve-fds", "2", "-b", str(runtime.bundle.path), runtime.id)
+        assert "unable to stat preserved-fd 0 (of 2)" in runtime("run", *words, code=1)
+        assert runtime("list", "-q") == ""
+
+    with_runtime(tmp_path, body)
+
+
+def test_the_pidfd_goes_to_its_socket(tmp_path: Path) -> None:
+    def body(runtime: Runtime) -> None:
+        path = str(tmp_path / "pidfd")
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(path)
+            listener.listen()
+            pid = sleeping(runtime, "--pidfd-socket", path)
+            connection, _ = listener.accept()
+            _, fds, _, _ = socket.recv_fds(connection, 100, 1)
+            connection.close()
+        assert f"Pid:\t{pid}\n" in Path(f"/proc/self/fdinfo/{fds[0]}").read_text()
+        os.close(fds[0])
+        end(runtime, pid)
+
+    with_runtime(tmp_path, body)
+
+
+def test_who_cannot_be_told_stops_the_start(tmp_path: Path) -> None:
+    def body(runtime: Runtime) -> None:
+        runtime.bundle.process["args"] = SLEEP
+        runtime.bundle.save()
+        for flag in ("--pid-file", "--pidfd-socket"):
+            words = ("-d", "-b", str(runtime.bundle.path), flag, "/nonexistent/x", runtime.id)
+            assert "no such file or directory" in runtime("run", *words, code=1)
+            assert runtime("list", "-q") == ""
+
+    with_runtime(tmp_path, body)
+
+
+def test_a_root_without_pivot(tmp_path: Path) -> None:
+    def body(runtime: Runtime) -> None:
+        runtime.bundle.process["args"] = ["sh", "-c", "ls -d /bin /home /.. ; pwd"]
+        runtime.bundle.process["cwd"] = "/bin"
+        runtime.bundle.save()
+        command = runtime.command("run", "--no-pivot", "-b", str(runtime.bundle.path), runtime.id)
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True
+        )
+        assert done.stdout.split() == ["/..", "/bin", "/bin"]
+
+    with_runtime(tmp_path, body)
+
+
+def test_the_bundle_may_change_after_create(tmp_path: Path) -> None:
+    def body(runtime: Runtime) -> None:
+        runtime.bundle.process["args"] = SLEEP
+        runtime.bundle.config["annotations"] = {"when": "created"}
+        pid = runtime.create()
+        (runtime.bundle.path / "config.json").write_text("no document any more")
+        runtime("start", runtime.id)
+        assert json.loads(runtime("state", runtime.id))["annotations"] == {"when": "created"}
+        assert runtime("exec", runtime.id, "echo", "alive") == "alive\n"
+        runtime("update", "--pids-limit", "30", runtime.id)
+        end(runtime, pid)
+
+    with_runtime(tmp_path, body)
+
+
+def places_of(pid: int) -> Iterator[tuple[str, Path]]:
+    """Yield the controllers and the directory of each group a process is in."""
+    hierarchy = detect()
+    for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines():
+        _, names, path = line.split(":", 2)
+        mount = hierarchy.unified if not names else hierarchy.mounts.get(names.split(",")[0])
+        if mount and path != "/" and Path(f"{mount}{path}/cgroup.procs").exists():
+            yield names, Path(f"{mount}{path}")
+
+
+def test_exec_into_a_group_below(tmp_path: Path) -> None:
+    def body(runtime: Runtime) -> None:
+        pid = sleeping(runtime)
+        below = [directory / "part" for _, directory in places_of(pid)]
+        for directory in below:
+            directory.mkdir()
+            for name in ("cpuset.cpus", "cpuset.mems"):
+                if detect().version == 1 and (directory / name).exists():
+                    (directory / name).write_text((directory.parent / name).read_text())
+        lines = runtime("exec", "--cgroup", "part", runtime.id, "cat", "/proc/self/cgroup")
+        assert "/part\n" in lines
+        refused = runtime("exec", "--cgroup", "../part", runtime.id, "true", code=255)
+        assert "bad sub cgroup path: ../part" in refused
+        refused = runtime("exec", "--cgroup", "nope:part", runtime.id, "true", code=255)
+        assert "unknown controller nope" in refused
+        if detect().version == 1:
+            words = ("exec", "--cgroup", "pids:part", runtime.id, "cat", "/proc/self/cgroup")
+            inside = [line for line in runtime(*words).splitlines() if line.endswith("/part")]
+            assert [line.split(":")[1] for line in inside] == ["pids"]
+        end(runtime, pid)
+
+    with_runtime(tmp_path, body)
+
+
+def test_a_paused_container_can_be_killed(tmp_path: Path) -> None:
+    def body(runtime: Runtime) -> None:
+        pid = sleeping(runtime)
+        runtime("pause", runtime.id)
+        assert runtime.status() == "paused"
+        runtime("kill", runtime.id, "KILL")
+        os.waitpid(pid, 0)
+        assert runtime.status() == "stopped"
+        runtime("delete", runtime.id)
+
+    with_runtime(tmp_path, body)
+
+
+def test_a_start_that_was_killed_leaves_what_delete_removes(tmp_path: Path) -> None:
+    def body(runtime: Runtime) -> None:
+        (runtime.root / "half").mkdir(parents=True)
+        (runtime.root / "half/config.json").write_text("{}")
+        assert "already exists" in runtime("create", "-b", str(saved(runtime)), "half", code=1)
+        assert "does not exist" in runtime("delete", "half", code=1)
+        assert not (runtime.root / "half").exists()
+
+    with_runtime(tmp_path, body)
+
+
+def saved(runtime: Runtime) -> Path:
+    runtime.bundle.save()
+    return runtime.bundle.path
+
+
+@pytest.mark.skipif("memory" not in detect().controllers, reason="needs the memory controller")
+def test_events_tell_counters_and_kills(tmp_path: Path) -> None:
+    def body(runtime: Runtime) -> None:
+        limits = {"limit": 16 << 20, "swap": 16 << 20}
+        runtime.bundle.linux["resources"] = {"memory": limits, "pids": {"limit": 20}}
+        pid = sleeping(runtime)
+        stats = json.loads(runtime("events", "--stats", runtime.id))
+        assert (stats["type"], stats["id"]) == ("stats", runtime.id)
+        assert stats["data"]["pids"] == {"current": 1, "limit": 20}
+        assert stats["data"]["memory"]["usage"]["limit"] == 16 << 20
+        command = runtime.command("events", "--interval", "100ms", runtime.id)
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as events:
+            assert events.stdout is not None
+            assert json.loads(events.stdout.readline())["type"] == "stats"
+            runtime("exec", runtime.id, "sh", "-c", "tail /dev/zero", code=137)
+            while (event := json.loads(events.stdout.readline()))["type"] == "stats":
+                continue
+            assert event == {"type": "oom", "id": runtime.id}
+            end(runtime, pid)
+            events.stdout.read()
+            assert events.wait(20) == 0
+
+    with_runtime(tmp_path, body)
+
+
+def test_limits_from_a_document(tmp_path: Path) -> None:
+    def body(runtime: Runtime) -> None:
+        pid = sleeping(runtime)
+        document = tmp_path / "limits"
+        document.write_text(json.dumps({"pids": {"limit": 17}}))
+        runtime("update", "-r", str(document), runtime.id)
+        stats = json.loads(runtime("events", "--stats", runtime.id))
+        assert stats["data"]["pids"]["limit"] == 17
+        document.write_text('{"pids": {"limit": "many"}}')
+        assert "resources.pids.limit" in runtime("update", "-r", str(document), runtime.id, code=1)
+        end(runtime, pid)
+
+    with_runtime(tmp_path, body)
+
+
+def test_what_ps_prints(tmp_path: Path) -> None:
+    def body(runtime: Runtime) -> None:
+        pid = sleeping(runtime)
+        header, *lines = runtime("ps", runtime.id).splitlines()
+        assert header.split()[:2] == ["UID", "PID"]
+        assert len(lines) == 1
+        assert re.search(rf"^\S+ +{pid} .*sleep 60$", lines[0])
+        end(runtime, pid)
+
+    with_runtime(tmp_path, body)
