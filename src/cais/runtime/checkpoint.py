@@ -11,22 +11,20 @@ from __future__ import annotations
 
 import os
 
-from cais.errors import InternalError, InvalidArgumentError, UnsupportedError
+from cais.errors import InvalidArgumentError
 from cais.linux import cgroups
+from cais.runtime import criu as criu_program
 from cais.runtime import groups
 from cais.runtime.plan import load_config
 from cais.spec import json_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from cais.runtime.arguments import Arguments
     from cais.runtime.state import Record
     from cais.spec.runtime import Config
 
 _DESCRIPTORS = "descriptors.json"
-_DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _MODES = ("soft", "full", "strict", "ignore")
 _SWITCHES = ("tcp-established", "ext-unix-sk", "shell-job", "file-locks", "auto-dedup")
 _EMPTY_NAMESPACES = {"network": "net"}
@@ -66,7 +64,7 @@ def dump(criu: str, record: Record, given: Arguments) -> None:
     with open(f"{images}/{_DESCRIPTORS}", "w") as file:
         file.write(json_text.encode(_streams(record.pid)))
     passed = [given.number("status-fd")] if given.has("status-fd") else []
-    _run(criu, [*words, *_options(given, images, verb)], passed)
+    criu_program.run(criu, [*words, *_options(given, images, verb)], passed)
 
 
 def restore(criu: str, names: tuple[str, str, str], given: Arguments) -> int:
@@ -105,7 +103,7 @@ def restore(criu: str, names: tuple[str, str, str], given: Arguments) -> int:
     groups.remember(container_id, group)
     root = _bind_root(directory, _root_of(config, bundle))
     try:
-        _run(criu, [*words, "--root", root, *_cgroup_roots(group.path)], inherited)
+        criu_program.run(criu, [*words, "--root", root, *_cgroup_roots(group.path)], inherited)
         with open(pid_file) as file:
             return int(file.read())
     finally:
@@ -113,16 +111,6 @@ def restore(criu: str, names: tuple[str, str, str], given: Arguments) -> int:
         for fd in inherited:
             if fd > 2:
                 os.close(fd)
-
-
-def find_reason(text: str) -> str:
-    """Return the first and last error of a CRIU log, without times and places; empty if none.
-
-    The first is nearly always the cause, the last what could not be done because of it.
-    """
-    errors = [line for line in text.splitlines() if "Error (" in line]
-    reasons = [line.partition("): ")[2].strip() or line.strip() for line in errors]
-    return "; ".join(dict.fromkeys([*reasons[:1], *reasons[-1:]]))
 
 
 def _options(given: Arguments, images: str, verb: str) -> list[str]:
@@ -273,53 +261,3 @@ def _unbind_root(root: str) -> None:
 
     mount.unmount(root, detach=True)
     os.rmdir(root)
-
-
-def _run(criu: str, words: Sequence[str], passed: Sequence[int]) -> None:
-    # Only here: it costs more than most commands.
-    import subprocess
-
-    command = [_find(criu), *words]
-    environment = {**os.environ, "PATH": os.environ.get("PATH", _DEFAULT_PATH)}
-    done = subprocess.run(
-        command,
-        pass_fds=[fd for fd in passed if fd > 2],
-        stdin=None if 0 in passed else subprocess.DEVNULL,
-        stdout=None if 1 in passed else subprocess.DEVNULL,
-        stderr=None if 2 in passed else subprocess.PIPE,
-        env=environment,
-        check=False,
-    )
-    if done.returncode == 0:
-        return
-    log = os.path.join(_after(words, "--work-dir"), _after(words, "--log-file"))
-    reason = find_reason(_read(log)) or (done.stderr or b"").decode(errors="replace").strip()
-    verb = words[0]
-    code = f"exit status {done.returncode}"
-    raise InternalError(f"criu {verb} failed: {reason or code} (log file: {log})")
-
-
-def _find(criu: str) -> str:
-    if "/" in criu:
-        candidates = [criu]
-    else:
-        path = os.environ.get("PATH", _DEFAULT_PATH)
-        candidates = [f"{directory}/{criu}" for directory in path.split(":") if directory]
-    for candidate in candidates:
-        if os.access(candidate, os.X_OK) and not os.path.isdir(candidate):
-            return candidate
-    raise UnsupportedError(
-        f'checkpoint and restore need CRIU: exec: "{criu}": executable file not found in $PATH'
-    )
-
-
-def _after(words: Sequence[str], flag: str) -> str:
-    return words[list(words).index(flag) + 1]
-
-
-def _read(path: str) -> str:
-    try:
-        with open(path, errors="replace") as file:
-            return file.read()
-    except OSError:
-        return ""

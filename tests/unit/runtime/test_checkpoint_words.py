@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from cais.errors import InternalError, InvalidArgumentError, UnsupportedError
-from cais.runtime import arguments, checkpoint, state
+from cais.runtime import arguments, checkpoint, criu, state
 from cais.runtime.verbs import checkpointing
 
 if TYPE_CHECKING:
@@ -75,9 +75,9 @@ def record(tmp_path: Path) -> state.Record:
 
 
 def test_what_is_outside_is_named(tmp_path: Path, record: state.Record) -> None:
-    criu = Criu(tmp_path)
-    checkpoint.dump(str(criu.path), record, given("--image-path", str(tmp_path / "images")))
-    words = criu.words()
+    program = Criu(tmp_path)
+    checkpoint.dump(str(program.path), record, given("--image-path", str(tmp_path / "images")))
+    words = program.words()
     assert words[:3] == ["dump", "--tree", str(os.getpid())]
     assert "--external=mnt[/data]:/data" in words
     inode = os.stat("/proc/self/ns/net").st_ino
@@ -88,7 +88,7 @@ def test_what_is_outside_is_named(tmp_path: Path, record: state.Record) -> None:
 
 
 def test_flags_are_passed_on(tmp_path: Path, record: state.Record) -> None:
-    criu = Criu(tmp_path)
+    program = Criu(tmp_path)
     switches = (
         *("--leave-running", "--tcp-established", "--ext-unix-sk", "--shell-job"),
         *("--file-locks", "--auto-dedup", "--lazy-pages"),
@@ -98,8 +98,8 @@ def test_flags_are_passed_on(tmp_path: Path, record: state.Record) -> None:
     more = ("--page-server", "127.0.0.1:77", "--empty-ns", "network", "--status-fd", "1")
     images = ("--image-path", str(tmp_path / "images"))
     flags = given(*images, *switches, *values, *more, "--manage-cgroups-mode", "full")
-    checkpoint.dump(str(criu.path), record, flags)
-    words = criu.words()
+    checkpoint.dump(str(program.path), record, flags)
+    words = program.words()
     assert set(switches) <= set(words)
     text = " ".join(words)
     for part in (
@@ -113,17 +113,17 @@ def test_flags_are_passed_on(tmp_path: Path, record: state.Record) -> None:
 
 
 def test_a_pre_dump_leaves_the_container_running(tmp_path: Path, record: state.Record) -> None:
-    criu = Criu(tmp_path)
+    program = Criu(tmp_path)
     flags = given("--image-path", str(tmp_path / "images"), "--pre-dump")
-    checkpoint.dump(str(criu.path), record, flags)
-    assert criu.words()[0] == "pre-dump"
-    assert "--track-mem" in criu.words()
+    checkpoint.dump(str(program.path), record, flags)
+    assert program.words()[0] == "pre-dump"
+    assert "--track-mem" in program.words()
 
 
 def test_a_failure_carries_the_reason_and_the_log(tmp_path: Path, record: state.Record) -> None:
-    criu = Criu(tmp_path, fails=True)
+    program = Criu(tmp_path, fails=True)
     with pytest.raises(InternalError) as failed:
-        checkpoint.dump(str(criu.path), record, given("--image-path", str(tmp_path / "images")))
+        checkpoint.dump(str(program.path), record, given("--image-path", str(tmp_path / "images")))
     assert str(failed.value) == (
         "criu dump failed: vdso: Unexpected rt vDSO area bounds; Could not initialize kernel "
         f"features detection. (log file: {tmp_path}/images/dump.log)"
@@ -158,4 +158,4 @@ def test_wrong_flags_are_refused(
 
 
 def test_no_error_in_the_log_is_no_reason() -> None:
-    assert checkpoint.find_reason("(00.01) Info  (criu/x.c:1): hello\n") == ""
+    assert criu.find_reason("(00.01) Info  (criu/x.c:1): hello\n") == ""
