@@ -183,6 +183,14 @@ class Ingest:
         except OSError as exc:
             raise _storage_error("write a blob", exc) from exc
 
+    def restart(self) -> None:
+        """Forget what was written."""
+        assert self._file is not None
+        self._file.seek(0)
+        self._file.truncate()
+        self._hash = hashlib.sha256()
+        self.size_bytes = 0
+
     @property
     def digest(self) -> Digest:
         """The digest of what was written so far."""

@@ -16,7 +16,7 @@ from cais.images.layouts import find_images
 from cais.images.members import Members
 from cais.images.records import NewImage, platform_of
 from cais.images.saving import save
-from cais.spec.digest import DiffId, ImageId, parse_digest
+from cais.spec.digest import DiffId, ImageId, parse_digest, short
 from cais.spec.image import (
     OCI_CONFIG,
     OCI_MANIFEST,
@@ -152,7 +152,8 @@ class _Loader:
             self._pack(diff_id, member)
             for diff_id, member in zip(diff_ids, image.layers, strict=True)
         ]
-        layers = unpack_layers(self._store, self._lease, packed, self._progress)
+        report = self._report_layer if self._progress else None
+        layers = unpack_layers(self._store, self._lease, packed, report)
         blob = self._members.commit(image.config)
         manifest = self._manifest(image, blob, layers)
         return NewImage(ImageId(blob.digest), config, manifest, layers)
@@ -162,6 +163,12 @@ class _Loader:
         if compression not in MEDIA_TYPES:
             raise InvalidImageError(f"layer {member[:200]!r}: {compression} is not supported here")
         return PackedLayer(diff_id, self._members.commit(member), MEDIA_TYPES[compression])
+
+    def _report_layer(self, layer: PackedLayer, current: int) -> None:
+        assert self._progress is not None
+        detail = {"current": current, "total": layer.blob.size_bytes}
+        message = {"status": "Loading layer", "progressDetail": detail}
+        self._progress({**message, "id": short(layer.diff_id)})
 
     def _manifest(
         self, image: ArchivedImage, config: Blob, layers: Sequence[StoredLayer]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -15,12 +16,12 @@ from cais.snapshots.snapshotter import (
     SnapshotExistsError,
     SnapshotNotFoundError,
 )
-from cais.spec.digest import DigestMismatchError, chain_ids, short
+from cais.spec.digest import DigestMismatchError, chain_ids
 from cais.spec.image import OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
-    from typing import Any, BinaryIO
+    from collections.abc import Callable, Iterable, Iterator
+    from typing import BinaryIO
 
     from cais.content.leases import Lease
     from cais.content.store import Blob
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from cais.images.unpack import Applied
     from cais.spec.digest import ChainId, DiffId
 
-    Progress = Callable[[Mapping[str, Any]], None]
+    Progress = Callable[["PackedLayer", int], None]
 
 MAX_LAYERS = 128
 """Docker's own limit."""
@@ -62,10 +63,16 @@ def check_depth(count: int) -> None:
 def unpack_layers(
     store: ImageStore,
     lease: Lease,
-    packed: Sequence[PackedLayer],
+    packed: Iterable[PackedLayer],
     progress: Progress | None = None,
 ) -> tuple[StoredLayer, ...]:
     """Unpack what is not unpacked yet, lowest first; the lease protects every layer.
+
+    Args:
+        store: where to.
+        lease: of the operation.
+        packed: may be a generator that waits for each blob; at most ``check_depth`` layers.
+        progress: called with a layer and how many bytes of its blob were read.
 
     Blocks: for as long as decompressing, writing and syncing takes.
 
@@ -74,10 +81,10 @@ def unpack_layers(
         InvalidArgumentError, ExhaustedError, InternalError: as ``apply_layer``.
 
     """
-    check_depth(len(packed))
     stored = []
     parent: ChainId | None = None
-    for layer, chain in zip(packed, chain_ids(p.diff_id for p in packed), strict=True):
+    packed, again = itertools.tee(packed)
+    for layer, chain in zip(packed, chain_ids(p.diff_id for p in again), strict=True):
         lease.add(chain)
         size = _known_size(store, chain)
         if size is None:
@@ -152,7 +159,7 @@ def _known_size(store: ImageStore, chain: ChainId) -> int | None:
 
 
 class _Reported:
-    """A blob that reports how far it was read, as Docker's "Loading layer" messages."""
+    """A blob that reports how far it was read."""
 
     def __init__(self, blob: BinaryIO, layer: PackedLayer, progress: Progress) -> None:
         self._blob = blob
@@ -166,14 +173,5 @@ class _Reported:
         is_end = not chunk and self._reported < self._current
         if is_end or self._current - self._reported >= _PROGRESS_STEP_BYTES:
             self._reported = self._current
-            self._progress(
-                {
-                    "status": "Loading layer",
-                    "progressDetail": {
-                        "current": self._current,
-                        "total": self._layer.blob.size_bytes,
-                    },
-                    "id": short(self._layer.diff_id),
-                }
-            )
+            self._progress(self._layer, self._current)
         return chunk

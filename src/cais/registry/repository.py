@@ -9,8 +9,9 @@ Spec: OCI distribution-spec 1.1, "Pull", "Push", "Content Discovery".
 from __future__ import annotations
 
 import contextlib
+import copy
 import re
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Self
 from urllib.parse import quote, urlencode
 
 import msgspec
@@ -85,6 +86,12 @@ class Repository:
         self._auth = auth
         self._cancel = cancel
         self._scope = f"repository:{path}:{'pull,push' if can_push else 'pull'}"
+
+    def with_cancel(self, cancel: Cancel) -> Self:
+        """Return the same repository, whose requests ``cancel`` ends instead."""
+        twin = copy.copy(self)
+        twin._cancel = cancel  # noqa: SLF001 - one of ours
+        return twin
 
     def get_manifest(self, reference: str) -> FetchedManifest:
         """Fetch a manifest or index by tag or digest.

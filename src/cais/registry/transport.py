@@ -47,6 +47,7 @@ _SLOW_BYTES_S, _SLOW_AFTER_S = 1024, 60.0
 _SECRET = frozenset({"authorization", "cookie"})
 _IDLE_PER_ORIGIN = 4
 _AGENT = "cais"
+_POLL_S = 0.1
 
 
 class Cancel:
@@ -64,6 +65,16 @@ class Cancel:
             for sock in self._sockets:
                 with contextlib.suppress(OSError):
                     sock.shutdown(socket.SHUT_RDWR)
+
+    @property
+    def is_set(self) -> bool:
+        """Whether it was set."""
+        return self._event.is_set()
+
+    def wait_for(self, event: threading.Event) -> None:
+        """Wait until ``event`` or this is set. DeadlineError: this was."""
+        while not event.wait(_POLL_S):
+            self.check()
 
     def check(self) -> None:
         """Raise DeadlineError if it was set."""
