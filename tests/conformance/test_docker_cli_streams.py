@@ -16,6 +16,7 @@ FILTER_BYTES = int(os.environ.get("CAIS_TEST_FILTER_BYTES", str(1 << 30)))
 LINES = 100_000
 
 
+@pytest.mark.timeout(600)  # of random bytes, each of them logged: 30 s on an idle machine
 def test_a_filter_of_a_gigabyte_keeps_every_byte(daemon: TestDaemon) -> None:
     block = os.urandom(1 << 20)
     sent, received = hashlib.sha256(), hashlib.sha256()
