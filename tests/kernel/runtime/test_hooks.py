@@ -15,6 +15,7 @@ import pytest
 from peers import BOTH, Peer
 
 from cais.runtime import container as runtime
+from cais.runtime.habits import Habits
 from cais.runtime.launch import LaunchError
 from cais.testing.bundles import Bundle, Capture, end
 from cais.testing.isolation import cgroups_named, isolated
@@ -178,6 +179,25 @@ def test_no_descriptor_leaks_into_a_hook(tmp_path: Path) -> None:
             assert bundle.read(point).split() in (["0", "1", "2"], ["0", "1", "2", "3"]), point
 
     with_peer(tmp_path, "cais", body)
+
+
+def test_what_the_program_is_to_inherit_is_not_for_hooks(tmp_path: Path) -> None:
+    def body() -> None:
+        bundle = Hooked(tmp_path)
+        for point in ("createContainer", "startContainer"):
+            place = "/log" if point == "startContainer" else bundle.log
+            bundle.hook(point, f"ls -l /proc/self/fd > {place}/{point}")
+        fd = os.open("/etc", os.O_PATH)
+        os.set_inheritable(fd, True)  # as --preserve-fds finds it
+        habits = Habits()
+        habits.preserved = [fd]
+        result = bundle.shell(f"readlink /proc/self/fd/{fd}", habits=habits)
+        os.close(fd)
+        assert result.stdout.strip().endswith("etc")
+        for point in ("createContainer", "startContainer"):
+            assert "etc" not in bundle.read(point), point
+
+    isolated(body)
 
 
 @pytest.mark.parametrize("name", BOTH)

@@ -359,6 +359,21 @@ def test_cache_allocation_needs_resctrl(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("types", "text"),
+    [
+        (["RLIMIT_NEW"], "invalid rlimit type: RLIMIT_NEW"),
+        (["RLIMIT_CORE", "RLIMIT_CORE"], "rlimit RLIMIT_CORE is given twice"),
+    ],
+)
+def test_limits_no_kernel_has(tmp_path: Path, types: list[str], text: str) -> None:
+    limits = [{"type": name, "soft": 0, "hard": 0} for name in types]
+    refused(
+        *(tmp_path, InvalidArgumentError, text),
+        lambda bundle: bundle.process.update(rlimits=limits),
+    )
+
+
 def test_a_command_line_is_of_another_platform(tmp_path: Path) -> None:
     # oci: process.commandLine
     refused(
