@@ -1,8 +1,9 @@
 """A proc file system of a pid namespace that the maker of the mount is not in.
 
 Since Linux 6.18 an option names the namespace. Before, proc shows the namespace of whoever opens
-its context: a process born inside for that one call, with nothing of the host but an empty
-descriptor table and a channel, while everything else of the container is prepared outside.
+its context: a process born inside for that one call, with an empty directory as its root and
+nothing of the host but an empty descriptor table and a channel, while everything else of the
+container is prepared outside.
 
 Spec: fsopen(2), pid_namespaces(7).
 """
@@ -14,6 +15,8 @@ import os
 from cais.linux import mount, process
 from cais.linux.syscalls import KernelError
 from cais.runtime.channel import open_channel
+
+_EMPTY = (("nr_inodes", "1"), ("mode", "0555"))
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,9 +44,10 @@ def new_mount(entry: MountPlan) -> int:
 def _open_context() -> int:
     ours, theirs = open_channel()
     try:
-        pid, pidfd = process.clone(0)
-        if pid == 0:
-            _open_and_send(theirs)
+        with _EmptyRoot():
+            pid, pidfd = process.clone(0)
+            if pid == 0:
+                _open_and_send(theirs)
         os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
         os.close(pidfd)
         theirs.close()
@@ -65,3 +69,27 @@ def _open_and_send(line: Channel) -> NoReturn:
         line.send({"errno": error.errno or 0})
     finally:
         os._exit(0)
+
+
+class _EmptyRoot:
+    """Have an empty directory as root and working directory for a moment.
+
+    Who is born meanwhile has nothing to show to processes inside that may look at it
+    (CAP_SYS_PTRACE): its root would be the host's (CVE-2016-9962).
+    """
+
+    __slots__ = ("_home_fd",)
+
+    def __enter__(self) -> None:
+        self._home_fd = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        empty_fd = mount.new_mount("tmpfs", _EMPTY, mount.MOUNT_ATTR_RDONLY)
+        try:
+            os.fchdir(empty_fd)
+            os.chroot(".")
+        finally:
+            os.close(empty_fd)
+
+    def __exit__(self, *_: object) -> None:
+        os.fchdir(self._home_fd)
+        os.chroot(".")
+        os.close(self._home_fd)

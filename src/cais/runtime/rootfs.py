@@ -99,7 +99,7 @@ def open_sources(plan: RootPlan, pid_namespace_fd: int = -1) -> None:
 
 def enter(plan: RootPlan) -> int:
     """Make the root "/" and return its descriptor (O_PATH semantics, owned)."""
-    small_files.open_trees([entry for entry in plan.mounts if entry.kind == small_files.KIND])
+    small_files.open_trees(plan.mounts, "/proc")  # any directory: all of them are left now
     root = plan.layers[0]
     with explained(root):
         pivot.enter(root.tree_fd, pivots=plan.pivots)
@@ -113,7 +113,7 @@ def show(plan: RootPlan, place_fd: int) -> int:
 
     It is not "/" yet: ``assemble`` may follow, and ``pivot.enter`` must.
     """
-    small_files.open_trees([entry for entry in plan.mounts if entry.kind == small_files.KIND])
+    small_files.open_trees(plan.mounts, place_fd)  # below the root, for hooks still see the rest
     root = plan.layers[0]
     with explained(root):
         mount.place(root.tree_fd, place_fd)

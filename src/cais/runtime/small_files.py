@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 KIND = "copy"  # of a MountPlan that was a bind
 LIMIT_BYTES = 1 << 20
 _ATTRIBUTES = mount.MOUNT_ATTR_NOSUID | mount.MOUNT_ATTR_NODEV | mount.MOUNT_ATTR_NOEXEC
-_PLACE = "/proc"  # any directory: nothing of the old root is used again
 
 
 def load(entries: Sequence[MountPlan], destinations: object) -> None:
@@ -46,19 +45,29 @@ def load(entries: Sequence[MountPlan], destinations: object) -> None:
         entry.kind = KIND
 
 
-def open_trees(entries: Sequence[MountPlan]) -> None:
-    """Make the copies, in the child, as the last thing before the old root is left.
+def open_trees(mounts: Sequence[MountPlan], place: str | int) -> None:
+    """Make the copies, in the child, while it still has the old root.
 
     Only a mount that is in this namespace can be copied (until Linux 6.15): the file system is
     placed in the old root, with which it goes, and each file of it becomes a mount.
+
+    Args:
+        mounts: all of the container.
+        place: a directory of the old root that nobody uses any more; a path, or a descriptor
+            (borrowed).
+
     """
+    entries = [entry for entry in mounts if entry.kind == KIND]
     if not entries:
         return
     size = LIMIT_BYTES + sum(len(entry.content[0]) for entry in entries)
     options = (("size", str(size)), ("nr_inodes", str(len(entries) + 1)), ("mode", "0755"))
     tree_fd = mount.new_mount("tmpfs", options, _ATTRIBUTES)
     try:
-        mount.place_at(tree_fd, _PLACE)
+        if isinstance(place, int):
+            mount.place(tree_fd, place)
+        else:
+            mount.place_at(tree_fd, place)
         for entry in entries:
             name = os.path.basename(entry.destination)
             _write(tree_fd, name, *entry.content)
