@@ -131,6 +131,63 @@ def test_exec_into_a_joined_user_namespace_and_a_terminal(tmp_path: Path) -> Non
     isolated(body)
 
 
+def test_an_id_mapped_mount_has_the_joined_namespace_s_maps(tmp_path: Path) -> None:
+    def body() -> None:
+        (tmp_path / "data").mkdir()
+        (tmp_path / "data/file").touch()
+        bundle = Bundle(tmp_path)
+        subprocess.run(["chown", "-hR", f"{BASE}:{BASE}", bundle.rootfs], check=True)
+        bundle.config["mounts"].append(
+            {"destination": "/v", "type": "bind", "source": "data", "options": ["bind", "idmap"]}
+        )
+        with holder(*USER) as pid:
+            with_namespaces(bundle, "mount", "pid", "uts", "ipc", user=f"/proc/{pid}/ns/user")
+            result = bundle.shell("stat -c %u /v/file; touch /v/new")
+        assert result.stdout == "0\n"
+        assert os.stat(tmp_path / "data/new").st_uid == 0
+
+    isolated(body)
+
+
+@pytest.mark.parametrize("kind", ["network", "uts", "ipc", "cgroup", "time"])
+def test_a_namespace_by_path_beside_a_new_user_namespace(tmp_path: Path, kind: str) -> None:
+    name = {"network": "net"}.get(kind, kind)
+
+    def body() -> None:
+        bundle = Bundle(tmp_path)
+        bundle.config["hostname"] = ""
+        subprocess.run(["chown", "-hR", f"{BASE}:{BASE}", bundle.rootfs], check=True)
+        mapping = [{"containerID": 0, "hostID": BASE, "size": 65536}]
+        bundle.linux.update(uidMappings=mapping, gidMappings=mapping)
+        mounts = bundle.config["mounts"]
+        mounts[:] = [entry for entry in mounts if entry["type"] != "mqueue"]
+        home = os.readlink(f"/proc/self/ns/{name}")
+        others = [each for each in ("mount", "pid", "uts", "ipc", "network") if each != kind]
+        with holder(f"--{name}") as pid:
+            path = f"/proc/{pid}/ns/{name}"
+            wanted = os.readlink(path)
+            with_namespaces(bundle, "user", *others, **{kind: path})
+            found = names(bundle.shell(READ).stdout)
+        assert found[name] == wanted
+        assert os.readlink(f"/proc/self/ns/{name}") == home  # the parent is back where it was
+
+    isolated(body)
+
+
+def test_host_and_domain_name(tmp_path: Path) -> None:
+    # oci: hostname, domainname
+
+    def body() -> None:
+        bundle = Bundle(tmp_path)
+        bundle.config |= {"hostname": "inner", "domainname": "example.org"}
+        host = os.uname().nodename
+        result = bundle.run("cat", "/proc/sys/kernel/hostname", "/proc/sys/kernel/domainname")
+        assert result.stdout.split() == ["inner", "example.org"]
+        assert os.uname().nodename == host
+
+    isolated(body)
+
+
 def test_a_foreign_mount_namespace_is_no_part_of_a_new_user_namespace(tmp_path: Path) -> None:
     bundle = Bundle(tmp_path)
     mapping = [{"containerID": 0, "hostID": BASE, "size": 1}]
