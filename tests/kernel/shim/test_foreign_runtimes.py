@@ -163,12 +163,14 @@ async def test_a_command_that_fails_says_why_and_leaves_nothing(bench: Bench, ve
 
 async def test_a_stranger_is_neither_taken_nor_killed(bench: Bench) -> None:
     with subprocess.Popen(["sleep", "1000"]) as stranger:  # noqa: ASYNC220 - a moment
-        (bench.root / "stranger").write_text(str(stranger.pid))
-        bench.misbehave("stranger")
-        with pytest.raises(LaunchError, match="is not its orphan"):
-            await bench.start()
-        assert stranger.poll() is None
-        stranger.kill()
+        try:
+            (bench.root / "stranger").write_text(str(stranger.pid))
+            bench.misbehave("stranger")
+            with pytest.raises(LaunchError, match="is not its orphan"):
+                await bench.start()
+            assert stranger.poll() is None
+        finally:
+            stranger.kill()
 
 
 async def test_a_start_that_hangs_is_given_up_by_a_kill(bench: Bench) -> None:
