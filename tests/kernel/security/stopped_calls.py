@@ -20,12 +20,13 @@ from array import array
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 _NUMBERS = {  # asm/unistd.h
-    "x86_64": {"seccomp": 317, "openat": 257, "openat2": 437, "mkdirat": 258, "move_mount": 429},
-    "aarch64": {"seccomp": 277, "openat": 56, "openat2": 437, "mkdirat": 34, "move_mount": 429},
+    "x86_64": {"seccomp": 317, "openat": 257, "mkdirat": 258},
+    "aarch64": {"seccomp": 277, "openat": 56, "mkdirat": 34},
 }
+_SAME = {"openat2": 437, "move_mount": 429, "fsopen": 430}
 NAMES = ("openat", "openat2", "mkdirat", "move_mount")
 _SET_MODE_FILTER, _NEW_LISTENER = 1, 8
 _LOAD, _JUMP_EQUAL, _RETURN = 0x20, 0x15, 0x06
@@ -34,19 +35,24 @@ _RECEIVE, _SEND, _CONTINUE = 0xC0502100, 0xC0182101, 1
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def run_stopped(body: Callable[[], str], at_call: Callable[[int, int], None]) -> str:
+def run_stopped(
+    body: Callable[[], str],
+    at_call: Callable[[int, int], None],
+    names: Sequence[str] = NAMES,
+) -> str:
     """Run ``body`` in a fork; before each call of a process it makes, call ``at_call``.
 
     Args:
         body: its answer is returned.
         at_call: given the process and how many of its calls came before; only until it executes
             another program.
+        names: of the calls.
 
     """
     ours, theirs = socket.socketpair()
     if (pid := os.fork()) == 0:
         ours.close()
-        _runner(body, theirs)
+        _runner(body, theirs, names)
     theirs.close()
     listener = int(array("i", socket.recv_fds(ours, 1, 1)[1])[0])
     try:
@@ -67,9 +73,9 @@ def exchange(one: str, other: str) -> None:
         raise OSError(ctypes.get_errno(), "renameat2")
 
 
-def _runner(body: Callable[[], str], line: socket.socket) -> None:
+def _runner(body: Callable[[], str], line: socket.socket, names: Sequence[str]) -> None:
     try:
-        socket.send_fds(line, [b"f"], [_install()])
+        socket.send_fds(line, [b"f"], [_install(names)])
         answer = "=" + body()
     except BaseException:  # noqa: BLE001 - the fork must never return into pytest
         answer = traceback.format_exc()
@@ -77,18 +83,17 @@ def _runner(body: Callable[[], str], line: socket.socket) -> None:
     os._exit(0)
 
 
-def _install() -> int:
+def _install(names: Sequence[str]) -> int:
     """Put the filter on; return what its reports are read from."""
-    numbers = [_NUMBERS[platform.machine()][name] for name in NAMES]
+    known = {**_SAME, **_NUMBERS[platform.machine()]}
+    numbers = [known[name] for name in names]
     count = len(numbers)
     code = [(_LOAD, 0, 0, 0)]
     code += [(_JUMP_EQUAL, count - i, 0, number) for i, number in enumerate(numbers)]
     code += [(_RETURN, 0, 0, _ALLOW), (_RETURN, 0, 0, _NOTIFY)]
     raw = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *line) for line in code))
     program = struct.pack("HxxxxxxQ", len(code), ctypes.addressof(raw))
-    listener: int = _libc.syscall(
-        _NUMBERS[platform.machine()]["seccomp"], _SET_MODE_FILTER, _NEW_LISTENER, program
-    )
+    listener: int = _libc.syscall(known["seccomp"], _SET_MODE_FILTER, _NEW_LISTENER, program)
     if listener < 0:
         raise OSError(ctypes.get_errno(), "seccomp")
     return listener

@@ -10,8 +10,10 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
+from stopped_calls import run_stopped
 
 from cais.runtime import container as runtime
+from cais.runtime import foreign_proc
 from cais.runtime.launch import Launch, LaunchError, Running
 from cais.testing.bundles import Bundle, Capture, end, wait
 from cais.testing.isolation import isolated
@@ -154,6 +156,40 @@ def test_cve_2016_9962_a_start_in_anothers_pid_namespace_has_nothing_to_take(
         assert {link.split(":")[0] for link in links} <= {"/", "/dev/null", "/memfd", "socket"}
         facts = dict(line.split(":\t") for line in lines if ":\t" in line)
         assert int(facts["CapPrm"], 16) == int(facts["CapBnd"], 16) == DEFAULT_MASK
+
+    isolated(body)
+
+
+def test_cve_2016_9962_who_makes_proc_from_inside_shows_no_root(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before Linux 6.18 a process is born inside for one call; it is looked at before that call."""
+    monkeypatch.setattr(foreign_proc, "knows_option", lambda: False)
+    seen = []
+
+    def look(pid: int, _: int) -> None:
+        if namespace and os.stat(f"/proc/{pid}/ns/pid") == os.stat(namespace[0]):
+            links = {os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")}
+            seen.append((os.listdir(f"/proc/{pid}/root"), os.listdir(f"/proc/{pid}/cwd"), links))
+
+    namespace: list[str] = []
+
+    def body() -> None:
+        for name in ("one", "two"):
+            (tmp_path / name).mkdir()
+        first, second = Bundle(tmp_path / "one", "first"), Bundle(tmp_path / "two", "second")
+        with Capture() as capture:
+            init = first.start("sleep", "60", stdio=capture.stdio)
+        namespace.append(f"/proc/{init.pid}/ns/pid")
+        second.linux["namespaces"].remove({"type": "pid"})
+        second.linux["namespaces"].append({"type": "pid", "path": namespace[0]})
+        assert run_stopped(lambda: second.run("ls", "/bin/sh").stdout, look, ["fsopen"])
+        stop(init)
+        first.destroy()
+        assert len(seen) == 1
+        root, directory, links = seen[0]
+        assert (root, directory) == ([], [])
+        assert all(link.startswith("socket:") for link in links)
 
     isolated(body)
 

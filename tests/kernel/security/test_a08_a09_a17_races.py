@@ -220,6 +220,31 @@ def execute(bundle: Bundle, init: Any, stdin: Path) -> str:
         os.close(directory_fd)
 
 
+def test_cve_2021_30465_and_2024_45310_while_the_host_s_tree_is_there(
+    tmp_path: Path, sentinel: Path
+) -> None:
+    """With hooks the root is assembled before it is "/": here any link by name leads out."""
+    volume = Volume(tmp_path / "volume")
+    (sentinel / "b/c").mkdir(parents=True)
+    (tmp_path / "data").write_text("data\n")
+
+    def body(bundle: Bundle) -> None:
+        prepare(
+            bundle,
+            bind("/vol", volume.path),
+            tmpfs("/vol/a/b/c"),
+            bind("/vol/a/file", tmp_path / "data"),
+            tmpfs("/vol/a/made/dir"),
+        )
+        bundle.config["hooks"] = {"createContainer": [{"path": "/bin/true"}]}
+        codes = set()
+        for answer in moments(volume, sentinel, lambda: start(bundle, "true"), str(sentinel)):
+            codes.add(json.loads(answer)[0])
+        assert codes >= {0, "setup"}
+
+    attack(tmp_path, sentinel, body)
+
+
 @pytest.mark.parametrize(
     ("link", "target"),
     [("a", "{sentinel}"), ("a", "/proc/self/root/.."), ("a/b", "/nowhere"), ("a", "/etc/passwd")],
