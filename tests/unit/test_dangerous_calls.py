@@ -40,7 +40,8 @@ def findings(tree: ast.AST) -> list[str]:
         elif isinstance(node, ast.ImportFrom):
             found += [name for name in [node.module or ""] if name.split(".")[0] in MODULES]
         elif isinstance(node, ast.Call):
-            found += [name for name in [ast.unparse(node.func)] if name in CALLS]
+            name = ast.unparse(node.func)
+            found += [name] if name in CALLS and not imports_ours(node) else []
             found += [
                 f"shell={ast.unparse(keyword.value)}"
                 for keyword in node.keywords
@@ -48,6 +49,14 @@ def findings(tree: ast.AST) -> list[str]:
             ]
             found += [ast.unparse(node) for word in node.args if runs_a_shell(word)]
     return found
+
+
+def imports_ours(call: ast.Call) -> bool:
+    """Say whether the call can import nothing but a module of ours (``importlib`` costs time)."""
+    named = call.args[0] if call.args else None
+    begin = named.values[0] if isinstance(named, ast.JoinedStr) else named
+    text = begin.value if isinstance(begin, ast.Constant) else ""
+    return ast.unparse(call.func) == "__import__" and str(text).startswith("cais.")
 
 
 def is_document(call: ast.Call) -> bool:
@@ -75,6 +84,8 @@ def runs_a_shell(node: ast.expr) -> bool:
         "run('x', shell=True)",
         "run('x', shell=flag)",
         "run(['sh', '-c', text])",
+        "__import__(name)",
+        "__import__(f'{name}.cais.')",
     ],
 )
 def test_the_finder_finds(code: str) -> None:
