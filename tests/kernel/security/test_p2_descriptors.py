@@ -32,12 +32,17 @@ NUMBERS = {
     *("process.clone_sibling", "process.reap", "process.start_ticks", "profiles._version"),
     *("prologue.number_of", "resources_v2.blkio_to_io_weight", "resources_v2.shares_to_weight"),
     *("resources_v2.swap_alone", "rlimits._lower", "rlimits._native", "route._u32"),
-    "syscalls.raising.call",
+    *("credentials.Capabilities.beyond", "messages.length", "personality.parse_personality"),
+    *("process.fork", "process.pid_of", "signals.find_number", "syscalls.raising.call"),
+    *("systemd.SystemdCgroup.oom_kills", "systemd_manager.Manager.version"),
+    *("systemd_properties._number", "wire._end_of_type"),
 }
-# Parts of what is probed; os.open and os.eventfd (PEP 446); bpf(2), which always sets the flag.
+# Parts of what is probed; os.open and os.eventfd (PEP 446); bpf(2) and seccomp(2), which always
+# set the flag.
 INDIRECT = {
     *("bpf._Attr.call", "bpf._open_program", "bpf.load_device_program", "memfd._create"),
-    *("group.Cgroup.clone_fd", "group.Cgroup.oom_event_fd", "mount.finish", "paths._ensure"),
+    *("group.Cgroup.clone_fd", "group.Cgroup.oom_event_fd", "loader.load", "mount.finish"),
+    *("nftables_changes.NftablesChanges.fileno", "paths._ensure"),
     *("v1.CgroupV1.oom_event_fd", "v2.CgroupV2.clone_fd", "v2.CgroupV2.oom_event_fd"),
 }
 
@@ -74,6 +79,9 @@ def probes(directory: Path) -> dict[str, Callable[[], int | tuple[int, int]]]:
         "paths.open_at": lambda: paths.open_at(root_fd, ".", os.O_PATH, resolve=0),
         "paths.open_in_root": lambda: paths.open_in_root(root_fd, "/"),
         "process.clone": cloned,
+        "process.copy_descriptor": lambda: process.copy_descriptor(
+            os.pidfd_open(os.getpid()), root_fd
+        ),
         "terminal.open_pair": terminals,
         "user_namespaces.make_user_namespace": lambda: user_namespaces.make_user_namespace(
             [(0, 100000, 1)], [(0, 100000, 1)]
