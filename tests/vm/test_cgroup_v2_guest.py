@@ -9,12 +9,9 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = [
-    pytest.mark.timeout(400),  # a virtual machine boots and runs a suite of its own
-    pytest.mark.skipif(
-        shutil.which("linux.uml") is None, reason="needs linux.uml (Debian: user-mode-linux)"
-    ),
-]
+pytestmark = pytest.mark.skipif(
+    shutil.which("linux.uml") is None, reason="needs linux.uml (Debian: user-mode-linux)"
+)
 
 
 def test_control_groups_on_a_v2_host() -> None:
