@@ -10,13 +10,16 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
+from security_daemon import connected, public_directory, running
 
 from cais.linux import mount, namespaces
 from cais.testing.bundles import Bundle, Capture, end, read_terminal
+from cais.testing.daemon import TestDaemon
 from cais.testing.isolation import isolated
 
 if TYPE_CHECKING:
@@ -95,3 +98,39 @@ def test_nothing_of_the_host_is_in_the_container_s_mount_namespace(
                 bundle.destroy()
 
     isolated(body)
+
+
+class ChrootedDaemon(TestDaemon):
+    """A daemon, and so its shim, in a chroot: the whole tree mounted at another place."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory)
+        self.root = directory / "root"
+
+    def command(self) -> list[str]:
+        """Return the command line; the first one makes the place."""
+        if not self.root.exists():
+            self.root.mkdir()
+            self.run_inside(["mount", "--rbind", "/", str(self.root)])
+        return ["chroot", str(self.root), *super().command()]
+
+
+def test_run_exec_health_check_and_top_of_a_daemon_in_a_chroot(busybox_tar: bytes) -> None:
+    health = {"test": ["CMD-SHELL", "ls / >/seen"], "interval": 10**8}
+    with (
+        public_directory() as directory,
+        ChrootedDaemon(directory) as daemon,
+        connected(daemon) as client,
+    ):
+        client.images.load(busybox_tar)
+        with running(client, "sh", "-c", "ls /; sleep 60", healthcheck=health) as container:
+            inside = set(container.exec_run(["ls", "/"])[1].decode().split()) - {"seen"}
+            assert "work" not in inside
+            assert "bin" in inside
+            while (seen := container.exec_run(["cat", "/seen"]))[0] or not seen[1]:
+                time.sleep(0.02)
+            assert set(seen[1].decode().split()) - {"seen"} == inside
+            assert set(container.logs().decode().split()) - {"seen"} == inside
+            assert "sleep 60" in [row[-1] for row in container.top()["Processes"]]
+            container.restart(timeout=0)
+            assert container.exec_run(["ls", "-d", str(directory)])[0] != 0
