@@ -119,12 +119,10 @@ def destroy(container_id: str, bundle: str) -> bool:
 
     """
     group = groups.group_of(container_id, bundle)
-    if not group.exists():
-        groups.forget(container_id)
-        return False
     oom_killed = group.oom_kills() > 0
-    group.kill_all()
-    group.remove()
+    if not group.remove_if_empty():  # nearly always: the first process took the others along
+        group.kill_all()
+        group.remove()
     groups.forget(container_id)
     return oom_killed
 

@@ -196,6 +196,8 @@ def test_removing_waits_for_the_last_process() -> None:
         group.create({})
         pid = kit.spawn(group, lambda: time.sleep(0.1))
         kit.until(lambda: pid in group.pids())
+        assert not group.remove_if_empty()
+        assert group.exists()
         with pytest.raises(OSError, match="rmdir") as busy:
             group.remove(0.01)
         assert busy.value.errno == errno.EBUSY
@@ -215,6 +217,7 @@ def test_groups_made_inside_are_removed_too() -> None:
             inner.create({})
             pid = kit.sleeper(inner)
             assert group.pids() == [pid]
+            assert not group.remove_if_empty()
             group.kill_all(5)
             assert kit.status_of(pid) == ENDS_BY_KILL
             group.remove()

@@ -292,3 +292,11 @@ def test_no_limit_reads_as_none(tree: FakeTree) -> None:
     group = open_cgroup(tree.hierarchy, "/cais/x")
     group.create({})
     assert group.stats()["memory"]["limit"] is None
+
+
+def test_an_empty_group_goes_at_once(tree: FakeTree) -> None:
+    group = open_cgroup(tree.hierarchy, "/cais/x")
+    group.create({})
+    assert group.remove_if_empty()
+    assert not group.exists()
+    assert group.remove_if_empty()

@@ -180,6 +180,13 @@ class Cgroup:
         for directory in self._directories():
             _remove_tree(directory, deadline)
 
+    def remove_if_empty(self) -> bool:
+        """Remove the group if nothing is left in it; False: it is there, perhaps not everywhere.
+
+        Blocks: no.
+        """
+        return all(map(_is_removed, self._directories()))
+
     def _directories(self) -> Sequence[str]:
         raise NotImplementedError
 

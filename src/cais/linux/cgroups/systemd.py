@@ -102,6 +102,9 @@ class SystemdCgroup(CgroupV2):
             manager.stop(self.unit)
         super().remove(timeout_s)
 
+    def remove_if_empty(self) -> bool:
+        return False  # the unit has to be stopped, too
+
 
 class Holder:
     """A process that waits; it ends with this one, if not before."""
