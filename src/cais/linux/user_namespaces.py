@@ -80,24 +80,6 @@ def make_user_namespace(uid_map: IdentityMap, gid_map: IdentityMap) -> int:
         os.close(pidfd)
 
 
-def may_set_groups() -> bool:
-    """Say whether setgroups(2) is allowed in the caller's user namespace; reads /proc."""
-    try:
-        with open("/proc/self/setgroups", "rb") as file:
-            return file.read(16).startswith(b"allow")
-    except FileNotFoundError:  # before Linux 3.19
-        return True
-
-
-def is_initial() -> bool:
-    """Say whether the caller is in the host's user namespace: the one that maps every id."""
-    try:
-        with open("/proc/self/uid_map", "rb") as file:
-            return file.read(64).split() == [b"0", b"0", b"4294967295"]
-    except FileNotFoundError:  # a kernel without user namespaces
-        return True
-
-
 def _write_map(pid: int, name: str, lines: IdentityMap) -> None:
     text = "".join(f"{inside} {outside} {count}\n" for inside, outside, count in lines)
     try:

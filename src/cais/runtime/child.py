@@ -20,7 +20,7 @@ import sys
 
 from cais.linux import process, terminal
 from cais.runtime import channel as channels
-from cais.runtime import isolation, pivot, restrictions, rootfs, settle, standing
+from cais.runtime import isolation, pivot, restrictions, rootfs, settle
 from cais.runtime.launch import LaunchError
 
 TYPE_CHECKING = False
@@ -49,6 +49,7 @@ class Inheritance:
         "has_own_keyring",
         "hold_fd",
         "init_fd",
+        "maps_by_user",
         "namespace_fds",
         "own_program",
         "pid_namespace_fd",
@@ -72,6 +73,7 @@ class Inheritance:
         self.user_fd = -1  # of the user namespace, when it is another's
         self.pid_namespace_fd = -1  # one of them, which only a new process enters
         self.trees: Sequence[int] = ()
+        self.maps_by_user = False  # an ordinary user, who cannot write those of the undumpable
         self.hold_fd = -1
         self.verdict_fd = -1
         self.init_fd = -1
@@ -89,9 +91,7 @@ class Inheritance:
 def run(plan: ContainerPlan, line: Channel, given: Inheritance, ignored: Sequence[int]) -> NoReturn:
     """Become the container's first process; see the module."""
     try:
-        # An ordinary user could not write the maps of one who is not.
-        waits_for_maps = plan.has_user_namespace and standing.is_ordinary_user()
-        isolate([line.fileno(), *given.descriptors()], dumpable=waits_for_maps)
+        isolate([line.fileno(), *given.descriptors()], dumpable=given.maps_by_user)
         settle.reset_signals(ignored)
         if plan.hooks is not None and plan.hooks.are_for_creation:
             given.root_place_fd = os.open(plan.root.path, _PLACE)  # while we may walk there

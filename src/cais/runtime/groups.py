@@ -6,9 +6,8 @@ import os
 
 from cais.errors import ConflictError, InvalidArgumentError, UnsupportedError
 from cais.linux import cgroups
-from cais.runtime import no_group, plan, standing
+from cais.runtime import plan, standing
 from cais.runtime.launch import LaunchError
-from cais.runtime.no_group import NoGroup
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,8 +23,12 @@ def group_of(container_id: str, bundle: str) -> Cgroup:
     """Return the control group of a container; read from its bundle if it was begun elsewhere."""
     if container_id not in _groups:
         group = _find(container_id, plan.load_config(bundle))
-        has_none = standing.is_rootless() and not group.exists()
-        _groups[container_id] = NoGroup() if has_none else group
+        if standing.is_rootless() and not group.exists():
+            # Only here: root's containers have a group.
+            from cais.runtime.no_group import NoGroup
+
+            group = NoGroup()
+        _groups[container_id] = group
     return _groups[container_id]
 
 
@@ -68,8 +71,11 @@ def make_group(container_id: str, config: Config, *, by_systemd: bool = False) -
     try:
         group.create(resources)
     except OSError as error:
-        if standing.is_rootless() and no_group.is_denied(error):
-            return no_group.instead(resources, error)
+        if standing.is_rootless():
+            from cais.runtime import no_group
+
+            if no_group.is_denied(error):
+                return no_group.instead(resources, error)
         raise LaunchError(str(error), errno=error.errno or 0, step="cgroup") from error
     return group
 
@@ -98,7 +104,7 @@ def existing_group(container_id: str, bundle: str) -> Cgroup:
 
     """
     group = group_of(container_id, bundle)
-    if isinstance(group, NoGroup):
+    if not group.path:
         raise UnsupportedError(f"rootless container {container_id} has no control group")
     if not group.exists():
         raise ConflictError(f"container {container_id} is not running")

@@ -47,7 +47,7 @@ def instead(resources: Resources, error: OSError) -> NoGroup:
 
 
 class NoGroup(Cgroup):
-    """Nothing: it has no processes, limits nothing and is never there."""
+    """Nothing: it has no path and no processes, limits nothing and is never there."""
 
     __slots__ = ()
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 
 from cais.errors import InvalidArgumentError
-from cais.linux import user_namespaces
+from cais.linux import namespaces
 
 _MODES = {"true": True, "false": False, "auto": None}
 _said: list[bool | None] = [None]
@@ -45,5 +45,5 @@ def is_ordinary_user() -> bool:
 def is_nested() -> bool:
     """Say whether the runtime is itself in a user namespace."""
     if not _nested:
-        _nested.append(not user_namespaces.is_initial())
+        _nested.append(not namespaces.is_in_initial_user())
     return _nested[0]

@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 
 from cais.errors import InvalidArgumentError
-from cais.linux import cgroups, namespaces, process, user_namespaces
+from cais.linux import cgroups, namespaces, process
 from cais.runtime import (
     cgroup_mounts,
     channel,
     child,
     devices,
     groups,
-    id_mapped_mounts,
     isolation,
     last_hooks,
     plan,
@@ -104,6 +103,7 @@ def _prepare_host_trees(container: ContainerPlan, given: Inheritance, owned: lis
 def _launch(container: ContainerPlan, group: Cgroup, given: Inheritance) -> Launch:
     # The child must never be dumpable, not even at its first step; unless this is an ordinary
     # user, who could not write the maps of its user namespace then.
+    given.maps_by_user = container.has_user_namespace and standing.is_ordinary_user()
     process.set_dumpable(dumpable=standing.is_ordinary_user())
     ours, theirs = channel.open_channel()
     owned: list[int] = []
@@ -114,7 +114,7 @@ def _launch(container: ContainerPlan, group: Cgroup, given: Inheritance) -> Laun
         if container.process.init:
             given.init_fd = reaper.program_fd()
             owned.append(given.init_fd)
-        owned += id_mapped_mounts.open_namespaces(container)
+        owned += _open_identity_maps(container)
         container.root.binds_devices = container.in_user_namespace or standing.is_nested()
         if container.in_user_namespace and not standing.is_ordinary_user():
             _prepare_host_trees(container, given, owned)
@@ -146,6 +146,15 @@ def _launch(container: ContainerPlan, group: Cgroup, given: Inheritance) -> Laun
     return launch
 
 
+def _open_identity_maps(container: ContainerPlan) -> list[int]:
+    if not any(entry.idmap for entry in container.root.mounts):
+        return []
+    # Only here: few documents ask for any.
+    from cais.runtime import id_mapped_mounts
+
+    return id_mapped_mounts.open_namespaces(container)
+
+
 def _errands(container: ContainerPlan, line: Channel) -> Errands | None:
     """Return what is to be done for the child on its way; None in nearly every case."""
     is_joined = "pid" in container.join and container.process.tuning is not None
@@ -163,6 +172,9 @@ def _errands(container: ContainerPlan, line: Channel) -> Errands | None:
 
 def _admit(container: ContainerPlan, launch: Launch, line: Channel) -> None:
     """Give a child in a new user namespace its identity maps, and let it go on."""
+    # Only here: most containers have the host's.
+    from cais.linux import user_namespaces
+
     assert launch.pid is not None
     try:
         user_namespaces.write_identity_maps(launch.pid, container.uid_map, container.gid_map)
