@@ -46,6 +46,13 @@ def ask(bundle: Bundle, program: str) -> Any:
 
     It may use ``call``, ``int80``, and the modules imported above.
     """
+    result = bundle.run(*lend(bundle, program))
+    assert result.code == 0, result.stderr
+    return json.loads(result.stdout)
+
+
+def lend(bundle: Bundle, program: str) -> list[str]:
+    """Put the interpreter into the bundle; return the command that runs a program."""
     for place in _libraries():
         path = Path(place)
         inside = bundle.rootfs / place.lstrip("/")
@@ -58,9 +65,7 @@ def ask(bundle: Bundle, program: str) -> Any:
         bundle.config["mounts"].append(mount)
     shutil.copy2(PYTHON, bundle.rootfs / "python")  # the tests' own is theirs: A1
     bundle.process["env"].append(f"PYTHONHOME={sys.base_prefix}")
-    result = bundle.run("/python", "-s", "-S", "-c", _PRELUDE + program)
-    assert result.code == 0, result.stderr
-    return json.loads(result.stdout)
+    return ["/python", "-s", "-S", "-c", _PRELUDE + program]
 
 
 def volumes() -> list[str]:

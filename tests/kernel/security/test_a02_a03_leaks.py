@@ -10,6 +10,7 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
+from python_inside import lend, needs_x86_64
 from stopped_calls import run_stopped
 
 from cais.runtime import container as runtime
@@ -208,6 +209,49 @@ def test_an_exec_in_progress_cannot_be_read_without_sys_ptrace(tmp_path: Path) -
             lines = capture.result(0).stdout.splitlines()
         assert [line for line in lines if line.startswith("EXE")] == ["EXE "]
         assert {line for line in lines if line.startswith("LINK")} == {"LINK "}
+
+    isolated(body)
+
+
+TOUCH = """
+import sys, time
+while not os.path.exists("/go"):
+    time.sleep(0.01)
+others = [int(name) for name in os.listdir("/proc") if name.isdigit() and name != "1"]
+class Part(ctypes.Structure):
+    _fields_ = [("base", ctypes.c_void_p), ("len", ctypes.c_size_t)]
+found = []
+for pid in others:
+    buffer = ctypes.create_string_buffer(8)
+    here, there = Part(ctypes.addressof(buffer), 8), Part(0x400000, 8)
+    pidfd = os.pidfd_open(pid)
+    found.append([call(101, 16, pid, 0, 0), call(101, 0x4206, pid, 0, 0), call(438, pidfd, 0, 0),
+                  call(310, pid, ctypes.addressof(here), 1, ctypes.addressof(there), 1, 0)])
+print(json.dumps(found), flush=True)
+open("/done", "w").close()
+time.sleep(60)
+"""
+
+
+@needs_x86_64
+def test_cve_2016_9962_an_exec_in_progress_cannot_be_traced_or_read_call_by_call(
+    tmp_path: Path,
+) -> None:
+    """PTRACE_ATTACH, PTRACE_SEIZE, pidfd_getfd, process_vm_readv; there is no filter here."""
+
+    def body() -> None:
+        bundle = Bundle(tmp_path)
+        command = lend(bundle, TOUCH)
+        with Capture() as capture, Capture() as streams:
+            init = bundle.start(*command, stdio=capture.stdio)
+            launch = held_exec(bundle, init, streams)
+            (bundle.rootfs / "go").touch()
+            wait_for(bundle.rootfs / "done")
+            stop(wait(launch))
+            stop(init)
+            bundle.destroy()
+            result = capture.result(0)
+        assert json.loads(result.stdout) == [["EPERM"] * 4], result.stderr
 
     isolated(body)
 
