@@ -75,6 +75,7 @@ async def _open_engine(options: DaemonOptions) -> Engine:
         EngineConfig(
             data_root=options.data_root,
             exec_root=options.exec_root,
+            cgroup_driver=options.cgroup_driver,
             cgroup_parent=options.cgroup_parent,
             bridge_name=options.bridge_name,
             bridge_address=options.bridge_address,
@@ -83,8 +84,8 @@ async def _open_engine(options: DaemonOptions) -> Engine:
             labels=options.labels,
             runtimes=options.runtimes,
             default_runtime=options.default_runtime,
-            debug=options.debug,
             experimental=options.experimental,
+            debug=options.debug,
         )
     )
 

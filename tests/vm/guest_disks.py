@@ -32,7 +32,8 @@ KERNELS = {"debian": "linux-image-cloud-amd64", "ubuntu": "linux-image-virtual"}
 PACKAGES = (
     *("systemd-sysv", "dbus", "kmod", "initramfs-tools", "apparmor", "libsqlite3-0", "libssl3"),
     *("busybox-static", "libseccomp2", "libnftables1", "nftables", "iproute2", "util-linux"),
-    *("procps", "strace", "e2fsprogs", "criu", "libffi8", "liblzma5", "libbz2-1.0", "zlib1g"),
+    *("procps", "strace", "e2fsprogs", "criu", "iptables"),  # CRIU locks networks by iptables
+    *("libffi8", "liblzma5", "libbz2-1.0", "zlib1g"),
 )
 SPARE_KIB = 6 << 20  # for what the tests write
 WITHOUT = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*")

@@ -1,6 +1,6 @@
 """Run tests on a Debian kernel with systemd, cgroup v2 alone and AppArmor: a QEMU machine.
 
-    python tests/vm/run_qemu.py [--quick] [tests or pytest arguments]
+    python tests/vm/run_qemu.py [--quick] [pytest's options] [tests]
 
 Without tests it runs what ``guest_tests.txt`` lists. The guest has this checkout, read-only, and
 no network; its console is this program's output, and the exit status comes back over a second
@@ -34,12 +34,14 @@ def main(arguments: list[str]) -> int:
     """Build what is missing, boot, run pytest with ``arguments``, and return its exit status."""
     quick = "--quick" in arguments
     arguments = [word for word in arguments if word != "--quick"]
+    if all(word.startswith("-") for word in arguments):
+        arguments += listed(quick=quick)
     if reason := missing():
         sys.stderr.write(f"cannot run a virtual machine: {reason}\n")
         return 2
     system, tools = guest_disks.system(), guest_disks.tools()
     with tempfile.TemporaryDirectory(prefix="cais-vm-") as scratch:
-        sources = _sources_disk(scratch, arguments or listed(quick=quick))
+        sources = _sources_disk(scratch, arguments)
         return _boot(system, [system.disk, tools, sources], Path(scratch, "result"))
 
 

@@ -17,6 +17,7 @@ from cais.api.daemon_flags import InvalidFlagError, invalid_value
 from cais.api.listeners import TcpAddress, UnixAddress, parse_host
 from cais.api.runtime_options import check_default, parse_runtimes
 from cais.errors import CaisError
+from cais.linux.cgroups import expand_slice
 from cais.spec.units import from_human_size
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ class DaemonOptions:
     log_level: int
     debug: bool
     group: str
+    cgroup_driver: str
     cgroup_parent: str
     bridge_name: str
     bridge_address: str
@@ -86,6 +88,7 @@ def _checked(values: daemon_flags.Values) -> DaemonOptions:
         )
     max_size, max_files = _log_limits(values.get("log-opt", []))
     debug = bool(values.get("debug"))
+    driver = _cgroup_driver(values.get("exec-opt", []))
     runtimes = parse_runtimes(values.get("add-runtime", []))
     return DaemonOptions(
         hosts=_hosts(values, exec_root),
@@ -95,7 +98,8 @@ def _checked(values: daemon_flags.Values) -> DaemonOptions:
         log_level=logging.DEBUG if debug else _log_level(values.get("log-level", "info")),
         debug=debug,
         group=values.get("group", ""),
-        cgroup_parent=_cgroup_parent(values.get("cgroup-parent", "/cais")),
+        cgroup_driver=driver,
+        cgroup_parent=_cgroup_parent(values.get("cgroup-parent", ""), driver),
         bridge_name=_bridge_name(values),
         bridge_address=_bridge_address(values.get("bip", "")),
         labels=_labels(values.get("label", [])),
@@ -133,13 +137,39 @@ def _log_level(text: str) -> int:
     return _LEVELS[text]
 
 
-def _cgroup_parent(text: str) -> str:
-    """Return an absolute, clean path below the hierarchies' roots."""
+def _cgroup_driver(texts: Sequence[str]) -> str:
+    """Read ``native.cgroupdriver``, the one execution option; the last counts."""
+    driver = "cgroupfs"
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or name.strip().lower() != "native.cgroupdriver":
+            raise InvalidFlagError(f"invalid exec-opt: {text}")
+        if value not in ("", "cgroupfs", "systemd"):
+            raise InvalidFlagError(f"native.cgroupdriver option {value} not supported")
+        driver = value or "cgroupfs"
+    return driver
+
+
+def _cgroup_parent(text: str, driver: str) -> str:
+    """Return an absolute, clean path below the hierarchies' roots; for systemd, a slice."""
+    if driver == "systemd":
+        return _slice(text or "system.slice")
+    text = text or "/cais"
     path = os.path.normpath("/" + text.strip())
     path = "/" + path.lstrip("/")
     if path == "/" or ".." in text.split("/") or text.endswith(".slice"):
         raise invalid_value("cgroup-parent", text, "not the path of a control group")
     return path
+
+
+def _slice(text: str) -> str:
+    try:
+        expand_slice(text)
+    except CaisError as exc:
+        raise InvalidFlagError(
+            'cgroup-parent for systemd cgroup should be a valid slice named as "xxx.slice"'
+        ) from exc
+    return text
 
 
 def _bridge_name(values: Mapping[str, str]) -> str:

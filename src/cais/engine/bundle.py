@@ -8,17 +8,19 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 from msgspec.structs import replace
 
+from cais.engine import shared_memory
 from cais.engine.init_program import ensure_init_program
 from cais.engine.oci import Target, build_document, exec_document
 from cais.engine.oci.filters import prepare as prepare_filter
 from cais.engine.oci.modes import is_private_network, other_container
+from cais.engine.oci.mounts import DEFAULT_SHM_BYTES
+from cais.engine.oci.security import load_default_apparmor
 from cais.errors import ConflictError, InvalidArgumentError, NotFoundError, UnsupportedError
 from cais.network.files import NameSettings, write_files
 from cais.shim.values import LogTarget, OciRuntime
@@ -63,6 +65,8 @@ class BundleWriter:
     def prepare(self) -> None:
         """Make what every bundle needs, so that the first container does not wait for it."""
         prepare_filter(self._host, self._filters)
+        if self._host.apparmor:
+            load_default_apparmor()
 
     def attach_network(self, record: ContainerRecord, joined: Attachment | None) -> Attachment:
         """Give the container its network; runs in the network room's thread."""
@@ -140,10 +144,6 @@ class BundleWriter:
         with contextlib.suppress(OSError):
             os.unlink(f"{self._core.paths.bundle(container_id)}/exec-{exec_id}.json")  # noqa: PTH108
 
-    def delete(self, container_id: str) -> None:
-        """Delete a bundle; idempotent."""
-        shutil.rmtree(self._core.paths.bundle(container_id), ignore_errors=True)
-
     def log_target(self, record: ContainerRecord) -> LogTarget | None:
         """Return where and how the container is logged."""
         config = record.host_config.log_config
@@ -213,10 +213,10 @@ class BundleWriter:
             owner = donor.id
         elif mode != "shareable":
             return None
-        path = f"{self._core.paths.bundle(owner)}/shm"
-        os.makedirs(path, exist_ok=True)  # noqa: PTH103 - hot path
-        os.chmod(path, 0o1777)  # noqa: PTH101, S103 - as every /dev/shm
-        return path
+        if owner != record.id:
+            return shared_memory.shared_path(self._core.paths.bundle(owner))
+        size_bytes = record.host_config.shm_size or DEFAULT_SHM_BYTES
+        return shared_memory.provide(self._core.paths.bundle(owner), size_bytes)
 
     def _running(self, ref: str, kind: str) -> Container:
         try:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,13 @@ class EngineConfig:
     data_root: Path
     exec_root: Path
     cgroup_parent: str = "/cais"
-    """Below which containers without a ``CgroupParent`` of their own get their groups."""
+    """Below which containers without a ``CgroupParent`` of their own get their groups.
+
+    With the ``systemd`` driver the name of a slice.
+    """
+
+    cgroup_driver: str = "cgroupfs"
+    """Who makes the groups: ``cgroupfs``, the runtime; or ``systemd``."""
 
     bridge_name: str = ""
     """An existing bridge to use instead of a docker0 of our own with ``bridge_address``."""
@@ -35,6 +41,17 @@ class EngineConfig:
     default_runtime: str = ""
     """Of containers that name none; "" for our own."""
 
+    registries_file: Path = Path("/etc/cais/registries.toml")
+    registry_mirrors: tuple[str, ...] = ()
+    """Of docker.io, as URLs."""
+
+    insecure_registries: tuple[str, ...] = ()
+    """``host:port`` or networks in CIDR form, besides this machine's own."""
+
+    certificate_directories: tuple[Path, ...] = (
+        Path("/etc/docker/certs.d"),
+        Path("/etc/cais/certs.d"),
+    )
     default_stop_timeout_s: int = 10
     log_max_size_bytes: int = 10 * 1024 * 1024
     log_max_files: int = 5

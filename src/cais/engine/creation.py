@@ -20,6 +20,7 @@ from cais.engine.roots import image_layers, prepare_root
 from cais.engine.table import Container
 from cais.errors import CaisError, InvalidArgumentError, NotFoundError, UnsupportedError
 from cais.images.records import check_platform
+from cais.linux.cgroups import expand_slice
 from cais.network.files import NameSettings, check_names
 from cais.spec.container import LogConfig
 from cais.spec.platform import host_platform, parse_platform
@@ -174,6 +175,7 @@ class _Creation:
         host_config, warnings = adapt_host_config(self._body.config, asked, self._host)
         self.warnings += warnings
         refuse_unsupported(config, host_config, self._body)
+        _check_cgroup_parent(host_config.cgroup_parent, self._core.config.cgroup_driver)
         policy = host_config.restart_policy
         return replace(
             host_config,
@@ -234,6 +236,17 @@ class _Creation:
         lowers = image_layers(self._core, record.parent)
         for mount in wanting:
             copy_merged(lowers, mount.destination, mount.source)
+
+
+def _check_cgroup_parent(parent: str, driver: str) -> None:
+    if driver != "systemd" or not parent:
+        return
+    try:
+        expand_slice(parent)
+    except InvalidArgumentError as exc:
+        raise InvalidArgumentError(
+            'cgroup-parent for systemd cgroup should be a valid slice named as "xxx.slice"'
+        ) from exc
 
 
 def refuse_unsupported(config: ContainerConfig, host_config: HostConfig, body: CreateBody) -> None:

@@ -8,11 +8,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from cais.engine.clock import rfc3339
+from cais.engine.oci.security import parse_security_options, wanted_apparmor
 from cais.spec.bodies import to_document
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from cais.engine.oci import Host
     from cais.engine.paths import Paths
     from cais.engine.records import ContainerRecord, HealthRecord, StateRecord
     from cais.network.endpoint import Endpoint
@@ -25,6 +27,7 @@ _SANDBOX_DIRECTORY_CHARACTERS = 12
 def inspect_document(
     record: ContainerRecord,
     *,
+    host: Host,
     paths: Paths,
     snapshot_mounts: Sequence[Mount],
     exec_ids: Sequence[str],
@@ -49,7 +52,7 @@ def inspect_document(
         "Platform": "linux",
         "MountLabel": "",
         "ProcessLabel": "",
-        "AppArmorProfile": "",
+        "AppArmorProfile": _apparmor_profile(record, host) if has_started else "",
         "ExecIDs": list(exec_ids) or None,
         "HostConfig": to_document(record.host_config),
         "GraphDriver": graph_driver(record.id, snapshot_mounts),
@@ -57,6 +60,11 @@ def inspect_document(
         "Config": to_document(record.config),
         "NetworkSettings": network_settings(record),
     }
+
+
+def _apparmor_profile(record: ContainerRecord, host: Host) -> str:
+    options = parse_security_options(record.host_config.security_opt or ())
+    return wanted_apparmor(options, host, privileged=record.host_config.privileged)
 
 
 def state_document(state: StateRecord) -> dict[str, Any]:

@@ -240,10 +240,18 @@ def open_exec_label(plan: ProcessPlan) -> int:
 
 
 def write_exec_label(plan: ProcessPlan, label_fd: int) -> None:
-    """Have the next execve change to the label; closes ``label_fd``."""
+    """Have the next execve change to the label; closes ``label_fd``.
+
+    Raises:
+        LaunchError: there is no such profile, or none such may be changed to.
+
+    """
     if label_fd >= 0:
         text = f"exec {plan.apparmor}" if plan.apparmor else plan.selinux
-        os.write(label_fd, text.encode())
+        try:
+            os.write(label_fd, text.encode())
+        except OSError as error:
+            raise _refused_label(plan, error) from None
         os.close(label_fd)
 
 
@@ -276,6 +284,15 @@ def _open_null(number: int, root_fd: int) -> int:
     read_fd, write_fd = os.pipe2(os.O_CLOEXEC)
     os.close(write_fd)
     return read_fd
+
+
+def _refused_label(plan: ProcessPlan, error: OSError) -> LaunchError:
+    reason = os.strerror(error.errno or errno.EIO).lower()
+    if plan.apparmor:
+        text = f"unable to apply apparmor profile: apparmor failed to apply profile: {reason}"
+    else:
+        text = f"unable to set SELinux label {plan.selinux!r}: {reason}"
+    return LaunchError(text, errno=error.errno or 0, step="write label")
 
 
 def _reads(text: str, path: str) -> bool:

@@ -70,6 +70,14 @@ def test_defaults(tmp_path: Path) -> None:
     assert options.tls is None
 
 
+def test_the_cgroup_driver(tmp_path: Path) -> None:
+    options = load(["--exec-opt", "native.cgroupdriver=systemd"], {}, tmp_path)
+    assert (options.cgroup_driver, options.cgroup_parent) == ("systemd", "system.slice")
+    file = {"exec-opts": ["native.cgroupdriver=systemd"], "cgroup-parent": "a-b.slice"}
+    assert load([], file, tmp_path).cgroup_parent == "a-b.slice"
+    assert load([], {}, tmp_path).cgroup_driver == "cgroupfs"
+
+
 def test_file_and_flags_make_the_options(tmp_path: Path) -> None:
     file = {
         "hosts": ["unix:///tmp/a", "tcp://[::1]:2376"],
@@ -112,6 +120,13 @@ def test_file_and_flags_make_the_options(tmp_path: Path) -> None:
         (["--log-opt", "tag=x"], {}, "unknown log opt 'tag' for json-file log driver"),
         (["--cgroup-parent", "../x"], {}, "not the path of a control group"),
         (["--cgroup-parent", "/"], {}, "not the path of a control group"),
+        (["--exec-opt", "native.umask=normal"], {}, "invalid exec-opt: native.umask"),
+        (["--exec-opt", "native.cgroupdriver=x"], {}, "native.cgroupdriver option x not supported"),
+        (
+            ["--exec-opt", "native.cgroupdriver=systemd", "--cgroup-parent", "/a"],
+            {},
+            'should be a valid slice named as "xxx.slice"',
+        ),
         (["--bip", "300.0.0.1/8"], {}, "invalid CIDR address"),
         (["--bip", "10.0.0.1"], {}, "invalid CIDR address"),
         (["--bridge", "a/b"], {}, "not the name of a network interface"),

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from cais.volumes.mounts import MountPoint
 
 CGROUP_PARENT = "/cais"
+SCOPE_PREFIX = "cais"
 _INIT = "/sbin/docker-init"
 # What our documents say has been in the specification since; crun before 1.8.2 takes no other.
 _INLINED_VERSION = "1.0.2"
@@ -101,19 +102,24 @@ def build_document(config: ContainerConfig, host_config: HostConfig, target: Tar
     wanted = filters.wanted(options, target.host, privileged=host_config.privileged)
     capabilities = process["capabilities"]["bounding"]
     extras = _cais(config, host_config, target)
-    if not target.inlined:
-        extras["seccomp"] = filters.compiled(wanted, target.host, capabilities, target.seccomp_dir)
+    if wanted.profile is not None and (target.inlined or filters.has_listener(wanted.profile)):
+        rules = filters.resolved(wanted.profile, target.host, capabilities)
+        document["linux"]["seccomp"] = rules
     else:
-        if wanted.profile is not None:
-            rules = filters.resolved(wanted.profile, target.host, capabilities)
-            document["linux"]["seccomp"] = rules
+        extras["seccomp"] = filters.compiled(wanted, target.host, capabilities, target.seccomp_dir)
+    if target.inlined:
         _put_init_first(document, extras, target.init_program)
         document["ociVersion"] = _INLINED_VERSION
     return Built(document, extras, wanted.warnings)
 
 
 def cgroup_path(host_config: HostConfig, container_id: str, parent: str = CGROUP_PARENT) -> str:
-    """Return the container's control group: below its parent, whatever ``..`` says."""
+    """Return the container's control group: below its parent, whatever ``..`` says.
+
+    Where ``parent`` is a slice, systemd makes the group, and the container's own parent is one too.
+    """
+    if parent.endswith(".slice"):
+        return f"{host_config.cgroup_parent or parent}:{SCOPE_PREFIX}:{container_id}"
     return clean_path(posixpath.join("/", host_config.cgroup_parent or parent, container_id))
 
 

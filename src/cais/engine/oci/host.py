@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cais.linux import cgroups
+from cais.linux import apparmor, cgroups
 
 if TYPE_CHECKING:
     from cais.linux.cgroups import Features, Hierarchy
 
 PROC_STATUS = Path("/proc/self/status")
 _SECCOMP_ACTIONS = Path("/proc/sys/kernel/seccomp/actions_avail")
-_APPARMOR_PROFILES = Path("/sys/kernel/security/apparmor/profiles")
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +21,7 @@ class Host:
     """Facts that do not change while the daemon runs.
 
     ``capabilities`` is the bounding set as a mask: no container can have more than the daemon.
-    ``apparmor_profiles`` are the loaded ones; empty where AppArmor is off.
+    ``apparmor`` says whether containers are confined by it.
     """
 
     hierarchy: Hierarchy
@@ -33,7 +32,7 @@ class Host:
     seccomp: bool
     kernel: tuple[int, int]
     machine: str
-    apparmor_profiles: frozenset[str] = frozenset()
+    apparmor: bool = False
 
 
 def detect_host() -> Host:
@@ -49,7 +48,7 @@ def detect_host() -> Host:
         seccomp=_SECCOMP_ACTIONS.exists(),
         kernel=(int(release[0]), int(release[1].partition("-")[0])),
         machine=os.uname().machine,
-        apparmor_profiles=_loaded_profiles(),
+        apparmor=apparmor.is_usable(),
     )
 
 
@@ -58,14 +57,6 @@ def _bounding_set() -> int:
         if line.startswith("CapBnd:"):
             return int(line.split()[1], 16)
     return 0
-
-
-def _loaded_profiles() -> frozenset[str]:
-    try:
-        text = _APPARMOR_PROFILES.read_text()
-    except OSError:
-        return frozenset()
-    return frozenset(line.rpartition(" (")[0] for line in text.splitlines())
 
 
 def _number(path: Path, default: int) -> int:

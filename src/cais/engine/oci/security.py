@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from cais.errors import InvalidArgumentError
+from cais.errors import InternalError, InvalidArgumentError, UnavailableError
+from cais.linux import apparmor
 from cais.spec import strict_json
 
 if TYPE_CHECKING:
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
     from cais.engine.oci.host import Host
 
 PROFILE_LIMIT_BYTES = 1024 * 1024
-DEFAULT_APPARMOR = "docker-default"
 _TRUE = ("1", "t", "T", "TRUE", "true", "True")
 _FALSE = ("0", "f", "F", "FALSE", "false", "False")
 
@@ -52,24 +52,39 @@ def parse_security_options(options: Iterable[str]) -> SecurityOptions:
 
 
 def apparmor_profile(options: SecurityOptions, host: Host, *, privileged: bool) -> str | None:
-    """Return the profile to confine with; None where AppArmor is off or nothing is to be set.
+    """Return the profile to confine with, loaded; None where AppArmor is off.
 
-    The default is Docker's own profile, if it is loaded: an engine that refused every container
-    because another program's profile is missing would help nobody.
+    Blocks: where the default profile has been unloaded, which updates do, until it is back.
 
     Raises:
         InvalidArgumentError: a profile was named that is not loaded.
+        InternalError: the default profile cannot be loaded.
 
     """
-    if not host.apparmor_profiles:
-        return None
-    if options.apparmor and options.apparmor != "unconfined":
-        if options.apparmor not in host.apparmor_profiles:
-            raise InvalidArgumentError(f"apparmor profile is not loaded: {options.apparmor[:128]}")
-        return options.apparmor
-    if options.apparmor == "unconfined" or privileged:
-        return "unconfined"
-    return DEFAULT_APPARMOR if DEFAULT_APPARMOR in host.apparmor_profiles else None
+    profile = wanted_apparmor(options, host, privileged=privileged)
+    if profile == apparmor.DEFAULT_PROFILE:
+        load_default_apparmor()
+    elif profile not in ("", apparmor.UNCONFINED) and not apparmor.is_loaded(profile):
+        raise InvalidArgumentError(f"apparmor profile is not loaded: {profile[:128]}")
+    return profile or None
+
+
+def wanted_apparmor(options: SecurityOptions, host: Host, *, privileged: bool) -> str:
+    """Return the name of the profile a container shall be under; "" where AppArmor is off."""
+    if not host.apparmor:
+        return ""
+    return options.apparmor or (apparmor.UNCONFINED if privileged else apparmor.DEFAULT_PROFILE)
+
+
+def load_default_apparmor() -> None:
+    """Load the default profile unless it is there. InternalError, in Docker's words: it failed."""
+    try:
+        apparmor.ensure_default()
+    except UnavailableError as exc:
+        raise InternalError(
+            f"AppArmor enabled on system but the {apparmor.DEFAULT_PROFILE} profile could not be "
+            f"loaded: {exc}"
+        ) from exc
 
 
 def _apply(found: SecurityOptions, option: str) -> SecurityOptions:

@@ -23,7 +23,7 @@ from cais.linux.cgroups.detect import Hierarchy, detect, parse_hierarchy
 from cais.linux.cgroups.features import Features, probe
 from cais.linux.cgroups.files import CgroupError, UnsupportedLimitError
 from cais.linux.cgroups.group import JOIN, Cgroup, open_cgroup
-from cais.linux.cgroups.paths import clean_path, is_systemd_path
+from cais.linux.cgroups.paths import clean_path, expand_slice, is_systemd_path
 
 __all__ = [
     "JOIN",
@@ -34,6 +34,7 @@ __all__ = [
     "UnsupportedLimitError",
     "clean_path",
     "detect",
+    "expand_slice",
     "is_systemd_path",
     "open_cgroup",
     "parse_hierarchy",

@@ -23,7 +23,7 @@ from cais.errors import ConflictError, InvalidArgumentError, UnsupportedError
 from cais.linux import process
 from cais.linux.cgroups import files, systemd_properties
 from cais.linux.cgroups.group import pids_below
-from cais.linux.cgroups.paths import is_systemd_path
+from cais.linux.cgroups.paths import check_unit, expand_slice, is_systemd_path
 from cais.linux.cgroups.systemd_manager import Manager
 from cais.linux.cgroups.v2 import CgroupV2
 
@@ -32,9 +32,6 @@ if TYPE_CHECKING:
     from cais.linux.cgroups.detect import Hierarchy
     from cais.linux.cgroups.systemd_manager import Properties
     from cais.spec.runtime import Resources
-
-_UNIT_NAME_LIMIT = 255
-_UNIT_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789:_.\\-@")
 
 
 class SystemdCgroup(CgroupV2):
@@ -47,7 +44,7 @@ class SystemdCgroup(CgroupV2):
             raise UnsupportedError("the systemd cgroup driver needs a host with cgroup v2 alone")
         self._slice, prefix, self._name = _parse(path)
         self.unit = f"{prefix}-{self._name}.scope" if prefix else f"{self._name}.scope"
-        _check_unit(self.unit)
+        check_unit(self.unit)
         self._holder: Holder | None = None
         self._oom_kills = 0
         super().__init__(hierarchy, f"{_manager_group()}{expand_slice(self._slice)}/{self.unit}")
@@ -126,24 +123,6 @@ class Holder:
         os.close(self._write_fd)
 
 
-def expand_slice(name: str) -> str:
-    """Return the directory of a slice unit: ``/a.slice/a-b.slice`` for ``a-b.slice``.
-
-    Raises:
-        InvalidArgumentError: not the name of a slice.
-
-    """
-    stem = name.removesuffix(".slice")
-    parts = stem.split("-")
-    if stem == name or not stem or "/" in name or (stem != "-" and "" in parts):
-        raise InvalidArgumentError(f"invalid slice name {name[:64]!r}")
-    if stem == "-":  # the root slice
-        return ""
-    _check_unit(name)
-    steps = ("-".join(parts[: count + 1]) for count in range(len(parts)))
-    return "".join(f"/{step}.slice" for step in steps)
-
-
 def _parse(path: str) -> tuple[str, str, str]:
     if not is_systemd_path(path):
         raise InvalidArgumentError(
@@ -152,11 +131,6 @@ def _parse(path: str) -> tuple[str, str, str]:
         )
     slice_name, prefix, name = path.split(":")
     return slice_name or _default_slice(), prefix, name
-
-
-def _check_unit(name: str) -> None:
-    if not _UNIT_LETTERS.issuperset(name) or len(name) > _UNIT_NAME_LIMIT or name[0] in ".-":
-        raise InvalidArgumentError(f"invalid unit name {name[:64]!r}")
 
 
 def _default_slice() -> str:

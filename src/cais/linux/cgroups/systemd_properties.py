@@ -37,6 +37,7 @@ _NUMBERS = {
 }
 _LISTS = {"cpuset.cpus": "AllowedCPUs", "cpuset.mems": "AllowedMemoryNodes"}
 _SINCE_PERIOD, _SINCE_CPUSET, _SINCE_IDLE = 242, 244, 252  # versions of systemd
+_NUMBERS_LIMIT = 8192  # of processors: the kernel's own
 _QUOTA_STEP_US = 10_000  # systemd counts in hundredths of a processor, rounding down
 
 
@@ -104,10 +105,11 @@ def bits(numbers: str) -> bytes:
     """
     mask = 0
     for part in filter(None, numbers.replace(" ", ",").split(",")):
-        first, _, last = part.partition("-")
-        if not first.isdecimal() or not (last or first).isdecimal() or int(last or first) > 8191:
+        first, dash, last = part.partition("-")
+        last = last if dash else first
+        if not (first.isdecimal() and last.isdecimal() and int(last) < _NUMBERS_LIMIT):
             raise InvalidArgumentError(f"invalid list of processors or memory nodes {numbers!r}")
-        for number in range(int(first), int(last or first) + 1):
+        for number in range(int(first), int(last) + 1):
             mask |= 1 << number
     return mask.to_bytes((mask.bit_length() + 7) // 8, "little")
 

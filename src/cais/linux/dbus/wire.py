@@ -159,11 +159,16 @@ class _Reader:
         if code in "sog":
             return self._text(self._number("B" if code == "g" else "I"))
         if code == "v":
-            (inner,) = split(self.take("g", depth + 1))
-            return Variant(inner, self.take(inner, depth + 1))
+            return self._variant(depth)
         if code == "a":
             return self._array(kind[1:], depth)
         return tuple(self.take(member, depth + 1) for member in split(kind[1:-1]))
+
+    def _variant(self, depth: int) -> Variant:
+        signature = self.take("g", depth + 1)
+        if len(split(signature)) != 1:
+            raise WireError(f"a D-Bus variant of the type {signature[:64]!r}")
+        return Variant(signature, self.take(signature, depth + 1))
 
     def _array(self, kind: str, depth: int) -> Any:
         length = self._number("I")

@@ -13,7 +13,13 @@ from cais.engine.oci import capabilities, devices, exec_document, masks, mounts,
 from cais.engine.oci.lists import InvalidListError, parse_numbers
 from cais.engine.oci.process import DEFAULT_PATH, replace_or_append
 from cais.engine.oci.security import apparmor_profile, parse_security_options
-from cais.errors import InvalidArgumentError, UnsupportedError
+from cais.errors import (
+    InternalError,
+    InvalidArgumentError,
+    UnavailableError,
+    UnsupportedError,
+)
+from cais.linux import apparmor
 from cais.spec.container import (
     ContainerConfig,
     DeviceMapping,
@@ -30,6 +36,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SHM = "/dev/shm"
+
+
+def _refuse_profile() -> None:
+    raise UnavailableError("no")
+
+
 FILES = {"/etc/hosts": "/d/hosts", "/etc/resolv.conf": "/d/resolv.conf"}
 
 
@@ -402,21 +414,30 @@ class TestSecurityOptions:
         options = ["label=disable", "label=user:x", "disable", "apparmor=unconfined"]
         assert kit.build(HostConfig(security_opt=options)).config == kit.build().config
 
-    def test_apparmor(self) -> None:
-        loaded = kit.host(apparmor_profiles=frozenset({"docker-default", "mine"}))
-        foreign = kit.host(apparmor_profiles=frozenset({"mine"}))
+    def test_apparmor(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        on_host = {"mine"}
+        monkeypatch.setattr(apparmor, "is_loaded", on_host.__contains__)
+        monkeypatch.setattr(apparmor, "ensure_default", lambda: on_host.add("docker-default"))
+        loaded = kit.host(apparmor=True)
 
         def profile(on: Any, *options: str, privileged: bool = False) -> str | None:
             return apparmor_profile(parse_security_options(options), on, privileged=privileged)
 
         assert profile(kit.host(), "apparmor=mine") is None
         assert profile(loaded) == "docker-default"
-        assert profile(foreign) is None
+        assert "docker-default" in on_host
         assert profile(loaded, privileged=True) == "unconfined"
         assert profile(loaded, "apparmor=mine", privileged=True) == "mine"
         assert profile(loaded, "apparmor=unconfined") == "unconfined"
         with pytest.raises(InvalidArgumentError, match="not loaded: other"):
             profile(loaded, "apparmor=other")
+
+    def test_an_apparmor_profile_that_cannot_be_loaded(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(apparmor, "ensure_default", _refuse_profile)
+        with pytest.raises(InternalError, match="docker-default profile could not be loaded: no"):
+            apparmor_profile(parse_security_options([]), kit.host(apparmor=True), privileged=False)
 
     def test_the_filter(self, tmp_path: Path) -> None:
         on = kit.host(seccomp=True)
@@ -436,6 +457,18 @@ class TestSecurityOptions:
         for privileged in (False, True):
             asked = HostConfig(privileged=privileged, security_opt=[custom])
             assert program(asked) not in (None, default)
+
+    def test_a_profile_with_a_listener_is_left_to_the_runtime(self, tmp_path: Path) -> None:
+        profile = (
+            'seccomp={"defaultAction":"SCMP_ACT_ALLOW","listenerPath":"/a","listenerMetadata":"m",'
+            '"syscalls":[{"names":["mkdir"],"action":"SCMP_ACT_NOTIFY"}]}'
+        )
+        host_config = HostConfig(security_opt=[profile])
+        built = kit.build(host_config, on=kit.host(seccomp=True), seccomp_dir=tmp_path)
+        assert built.cais.get("seccomp") is None
+        rules = built.config["linux"]["seccomp"]
+        assert (rules["listenerPath"], rules["listenerMetadata"]) == ("/a", "m")
+        assert rules["syscalls"] == [{"names": ["mkdir"], "action": "SCMP_ACT_NOTIFY"}]
 
     def test_the_filter_is_made_again_when_it_is_gone(self, tmp_path: Path) -> None:
         on = kit.host(seccomp=True)
@@ -494,9 +527,12 @@ class TestProcess:
         assert process["rlimits"][0]["hard"] == 2
         assert "consoleSize" not in process
 
-    def test_exec_has_the_container_s_profile_and_its_own_terminal(self) -> None:
+    def test_exec_has_the_container_s_profile_and_its_own_terminal(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(apparmor, "ensure_default", lambda: None)
         config = ContainerConfig(cmd=["x"], tty=True)
-        on = kit.host(apparmor_profiles=frozenset({"docker-default"}))
+        on = kit.host(apparmor=True)
         for privileged in (False, True):
             body = ExecBody(cmd=["ls"], privileged=privileged)
             process = exec_document(body, config, HostConfig(), on)["process"]
