@@ -116,6 +116,8 @@ def make_devices(root_fd: int, devices: Iterable[Device]) -> None:
         except FileExistsError:
             if device.is_listed:
                 _check_existing(parent_fd, name, device)
+        except OSError as error:
+            raise KernelError(error.errno or 0, f"make device {device.path}") from error
         finally:
             os.close(parent_fd)
 

@@ -126,6 +126,16 @@ def test_a_name_that_is_taken_is_an_error(tmp_path: Path, make: object) -> None:
     isolated(body)
 
 
+def test_a_node_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    def body() -> None:
+        bundle = Bundle(tmp_path)
+        bundle.linux["devices"] = [{"path": "/proc/x", "type": "p"}]
+        with pytest.raises(LaunchError, match="make device /proc/x: No such file"):
+            bundle.run("true")
+
+    isolated(body)
+
+
 def test_what_is_the_device_already_stays(tmp_path: Path) -> None:
     def body() -> None:
         bundle = Bundle(tmp_path)

@@ -196,6 +196,7 @@ def test_a_delegated_control_group() -> None:
 def test_what_needs_a_control_group_says_so() -> None:
     def body(user: Walker) -> None:
         user.create()
+        assert user("exec", user.id, "id", "-u") == "0\n"  # which needs none
         for command in (("pause", user.id), ("update", "--pids-limit", "9", user.id)):
             assert "control group" in user(*command, code=1)
         pid = json.loads(user("state", user.id))["pid"]
