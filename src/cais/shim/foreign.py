@@ -6,7 +6,7 @@ for one. Killing for good and counting out-of-memory kills go through the contro
 document names.
 
     <root>/state/<id>...   the runtime's own (--root)
-    <root>/commands/<n>/   cais.shim.foreign_command
+    <root>/commands/<n>/   cais.shim.foreign_desk
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ import json
 import os
 from signal import SIGKILL, pidfd_send_signal
 
-from cais.errors import ConflictError, DeadlineError, InternalError, NotFoundError
+from cais.errors import CaisError, ConflictError, NotFoundError
 from cais.linux.namespaces import CLONE_NEWNS
 from cais.runtime import groups
+from cais.shim.foreign_changes import Commands, ForeignChange
 from cais.shim.foreign_child import Bundle, ExecDocument
-from cais.shim.foreign_command import Desk, has_ended, spawn
+from cais.shim.foreign_command import spawn
 from cais.shim.foreign_launch import Adopted, Ending, ForeignLaunch, KeptStreams
-from cais.shim.loop import READ
 from cais.spec.runtime import validate_resources
 
 TYPE_CHECKING = False
@@ -32,12 +32,9 @@ if TYPE_CHECKING:
     from cais.runtime.launch import Stdio
     from cais.shim.fields import Fields
     from cais.shim.foreign_command import Command
+    from cais.shim.foreign_desk import Desk
     from cais.shim.foreign_launch import Steps, Waits
-    from cais.shim.loop import Loop
     from cais.spec.runtime import Resources
-
-    Done = Callable[[], None]
-    Failed = Callable[[BaseException], None]
 
 _PATIENCE_S = 60.0
 """How long a command may take that only changes a container: then it is killed."""
@@ -45,55 +42,19 @@ _PATIENCE_S = 60.0
 _CHECKPOINT_S = 900.0
 
 
-class ForeignRuntimes:
-    """What the foreign runtimes of one shim share: the commands under way."""
-
-    def __init__(self, loop: Loop, report: Callable[[BaseException], None]) -> None:
-        """``report`` logs what nobody asked for and failed."""
-        self.loop = loop
-        self.report = report
-        self.deletions: dict[str, int] = {}
-        """By container: an eventfd that tells the end of the deletion under way."""
-
-        self._under_way: set[Command] = set()
-        self._desks: dict[str, int] = {}
-
-    @property
-    def is_busy(self) -> bool:
-        """Whether a command runs: children may exist that nobody can name yet."""
-        return bool(self._under_way)
+class ForeignRuntimes(Commands):
+    """The other runtimes of one shim."""
 
     def runtime(self, fields: Fields) -> ForeignRuntime:
         """Return the runtime a request names."""
         arguments = fields.strings("args")
         return ForeignRuntime(self, fields.path("path"), arguments, fields.path("root"))
 
-    def open_desk(self, root: str) -> Desk:
-        """Make the directory of one command; before the first, delete what a dead shim left."""
-        directory = f"{root}/commands"
-        if root not in self._desks:
-            self._desks[root] = 0
-            for name in _listdir(directory):
-                Desk(f"{directory}/{name}", is_new=False).clear()
-        self._desks[root] += 1
-        return Desk(f"{directory}/{self._desks[root]}")
-
-    def began(self, command: Command) -> Command:
-        """Note a command; ``ended`` is called at its end."""
-        self._under_way.add(command)
-        return command
-
-    def ended(self, command: Command) -> None:
-        """Forget a command."""
-        self._under_way.discard(command)
-
 
 class ForeignRuntime:
     """One runtime as somebody configured it; see ``contracts.Runtime`` for each method."""
 
-    def __init__(
-        self, shared: ForeignRuntimes, path: str, arguments: Sequence[str], root: str
-    ) -> None:
+    def __init__(self, shared: Commands, path: str, arguments: Sequence[str], root: str) -> None:
         self._shared = shared
         self._path = path
         self._arguments = arguments
@@ -183,10 +144,15 @@ class ForeignRuntime:
     def update(self, container_id: str, bundle: str, resources: Resources) -> ForeignChange:
         """Change its limits."""
         del bundle
+        text = json.dumps(validate_resources(resources))
         desk = self._shared.open_desk(self._root)
         path = desk.file("resources")
-        with open(path, "w", encoding="utf-8") as file:
-            json.dump(validate_resources(resources), file)
+        try:
+            with open(path, "w", encoding="utf-8") as file:
+                file.write(text)
+        except OSError:
+            desk.clear()
+            raise
         return self._change(["update", "--resources", path, container_id], desk)
 
     def destroy(self, container_id: str, bundle: str) -> bool:
@@ -222,6 +188,7 @@ class ForeignRuntime:
                 verb = ["create"]
                 if checkpoint is not None:
                     verb = ["restore", "--detach", "--image-path", checkpoint]
+                    verb += ["--work-path", checkpoint]
                 words = [*verb, "--bundle", documents.path, *_results(desk, stdio), id_]
                 yield self._spawn(words, desk, kept, documents.complete, flags=CLONE_NEWNS)
                 adopted = Adopted(desk, has_terminal=stdio is None, size=size)
@@ -274,7 +241,11 @@ class ForeignRuntime:
             self._shared.report(error)
             done()
 
-        change = self._change(["delete", "--force", id_], self._shared.open_desk(self._root))
+        try:
+            change = self._change(["delete", "--force", id_], self._shared.open_desk(self._root))
+        except (CaisError, OSError) as exc:
+            self._shared.report(exc)  # the next start finds what is left, and tries again
+            return
         self._shared.deletions[id_] = os.eventfd(0, os.EFD_CLOEXEC)
         change.then(done, failed)
 
@@ -318,69 +289,6 @@ class ForeignRuntime:
         finally:
             kept.close()
         return self._shared.began(command)
-
-
-class ForeignChange:
-    """A command that changes a container, under way (``contracts.Pending``)."""
-
-    def __init__(
-        self,
-        shared: ForeignRuntimes,
-        command: Command,
-        desk: Desk,
-        ended_fd: int,
-        patience_s: float,
-    ) -> None:
-        """Own the desk and ``ended_fd``, a pidfd whose end explains a failure."""
-        self._shared = shared
-        self._command = command
-        self._desk = desk
-        self._ended_fd = ended_fd
-        self._patience_s = patience_s
-        self._is_late = False
-
-    def then(self, done: Done, failed: Failed) -> None:
-        """Call one of both, once, when the command has ended."""
-        loop, fd = self._shared.loop, self._command.fileno()
-        timer = loop.call_later(self._patience_s, self._lose_patience)
-
-        def ended(_events: int) -> None:
-            loop.unwatch(fd)
-            timer.cancel()
-            try:
-                self._conclude()
-            except Exception as error:  # noqa: BLE001 - whoever asked must hear it
-                failed(error)
-            else:
-                done()
-
-        loop.watch(fd, READ, ended)
-
-    def _conclude(self) -> None:
-        try:
-            self._command.finish()
-        except InternalError as error:
-            if self._is_late:
-                text = f"the runtime did not answer in {self._patience_s:.0f} s"
-                raise DeadlineError(text) from error
-            if self._ended_fd >= 0 and has_ended(self._ended_fd):
-                raise NotFoundError("the container has ended") from error
-            raise
-        finally:
-            self._desk.clear()
-            if self._ended_fd >= 0:
-                os.close(self._ended_fd)
-
-    def _lose_patience(self) -> None:
-        self._is_late = True
-        os.kill(self._command.pid, SIGKILL)  # our child, not yet reaped: the number is its own
-
-
-def _listdir(path: str) -> list[str]:
-    try:
-        return os.listdir(path)
-    except FileNotFoundError:
-        return []
 
 
 def _results(desk: Desk, stdio: Stdio | None) -> list[str]:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     from cais.runtime.launch import Stdio
-    from cais.shim.foreign_command import Desk
+    from cais.shim.foreign_desk import Desk
 
     class Step(Protocol):
         """Something under way: a command, or the end of one that somebody else watches."""

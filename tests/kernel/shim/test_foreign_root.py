@@ -13,7 +13,8 @@ import pytest
 from cais.linux.namespaces import CLONE_NEWNS
 from cais.runtime.launch import LaunchError
 from cais.shim.foreign_child import Bundle
-from cais.shim.foreign_command import Desk, has_ended, spawn
+from cais.shim.foreign_command import has_ended, spawn
+from cais.shim.foreign_desk import Desk
 from cais.testing.isolation import isolated
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: it mounts")
