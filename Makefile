@@ -60,9 +60,14 @@ test-daemon: packages venv ## caisd through its API, the docker CLI and docker-p
 	$(PYTEST) tests/integration tests/conformance
 
 .PHONY: test-vm
-test-vm: venv ## The tests that need a kernel of their own, in a virtual machine
+test-vm: venv ## The tests that need a kernel of their own, in virtual machines (root)
 	@scripts/system-packages.sh vm
 	$(PYTEST) tests/vm
+
+.PHONY: test-vm-quick
+test-vm-quick: venv ## The most telling of them (root)
+	@scripts/system-packages.sh vm
+	CAIS_VM=quick $(PYTEST) tests/vm
 
 .PHONY: fuzz
 fuzz: packages venv ## 100,000 broken config.json documents (CAIS_FUZZ_DOCUMENTS=n: fewer) (root)

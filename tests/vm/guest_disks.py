@@ -33,7 +33,7 @@ PACKAGES = (
     *("systemd-sysv", "dbus", "kmod", "initramfs-tools", "apparmor", "libsqlite3-0", "libssl3"),
     *("busybox-static", "libseccomp2", "libnftables1", "nftables", "iproute2", "util-linux"),
     *("procps", "strace", "e2fsprogs", "criu", "iptables"),  # CRIU locks networks by iptables
-    *("libffi8", "liblzma5", "libbz2-1.0", "zlib1g"),
+    *("libffi8", "liblzma5", "libbz2-1.0", "zlib1g", "libssl3t64"),
 )
 SPARE_KIB = 6 << 20  # for what the tests write
 WITHOUT = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*")
@@ -73,7 +73,7 @@ class System:
 def system() -> System:
     """Return the guest's installation, made now if it is not there. Blocks: about a minute."""
     distribution = platform.freedesktop_os_release()
-    packages = [KERNELS[distribution["ID"]], *PACKAGES, *_python_packages()]
+    packages = _known([KERNELS[distribution["ID"]], *PACKAGES, *_python_packages()])
     recipe = [distribution["ID"], distribution["VERSION_CODENAME"], *packages, *MASKED, SERVICE]
     recipe.append(str(SPARE_KIB))
     directory = CACHE / f"system-{_digest(recipe)}"
@@ -156,6 +156,14 @@ def _package_sources() -> list[str]:
     if not lines:
         raise RuntimeError(f"apt knows no package source of {name}: run apt-get update")
     return list(dict.fromkeys(lines))
+
+
+def _known(packages: Iterable[str]) -> list[str]:
+    """Return those that this distribution has; libraries go by several names, some lack CRIU."""
+    command = ["apt-cache", "dumpavail"]
+    available = subprocess.check_output(command, text=True, errors="replace")
+    names = {line[9:] for line in available.splitlines() if line.startswith("Package: ")}
+    return [package for package in packages if package in names]
 
 
 def _is_packaged_python() -> bool:
