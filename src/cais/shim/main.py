@@ -15,7 +15,7 @@ import sys
 
 from cais.errors import InvalidArgumentError
 from cais.runtime import container as runtime
-from cais.shim import daemon, launcher
+from cais.shim import daemon, launcher, preload
 from cais.shim.containers import Containers
 from cais.shim.loop import Loop
 from cais.shim.netns import Home
@@ -101,6 +101,7 @@ class Shim:
         if ready_fd >= 0:
             os.write(ready_fd, launcher.READY)
             os.close(ready_fd)
+        preload.load()
 
     def run(self) -> None:
         """Serve until the engine or a signal says so."""
