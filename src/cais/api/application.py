@@ -11,6 +11,7 @@ from cais.api.execs import ExecRoutes
 from cais.api.images import ImageRoutes
 from cais.api.lifecycle import LifecycleRoutes
 from cais.api.networks import NetworkRoutes
+from cais.api.registries import RegistryRoutes
 from cais.api.router import Router
 from cais.api.streams import StreamRoutes
 from cais.api.system import SystemRoutes
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 def make_router(engine: Engine, *, experimental: bool = False) -> Router:
     """Return the application that drives ``engine``."""
+    registries = RegistryRoutes(engine.transfers)
     modules = (
         SystemRoutes(engine.system, engine.events),
         ContainerRoutes(engine.containers),
@@ -31,7 +33,8 @@ def make_router(engine: Engine, *, experimental: bool = False) -> Router:
         CheckpointRoutes(engine.checkpoints, experimental=experimental),
         StreamRoutes(engine.streams),
         ExecRoutes(engine.execs),
-        ImageRoutes(engine.images),
+        registries,
+        ImageRoutes(engine.images, registries.pull),
         NetworkRoutes(engine.networks),
         VolumeRoutes(engine.volumes),
     )

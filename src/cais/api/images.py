@@ -9,15 +9,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
-from cais.api.errors import ClientGoneError, message_of
-from cais.api.http import Response, Stream, encode_json, json_response
+from cais.api.http import Response, Stream, json_response
+from cais.api.progress import lines
 from cais.api.router import Route
 from cais.api.versions import reshape_image, reshape_image_summary
-from cais.errors import CaisError, InvalidArgumentError, UnsupportedError
+from cais.errors import InvalidArgumentError, UnsupportedError
 from cais.spec.platform import decode_platform
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 
     from cais.api.http import Answer, Request
     from cais.api.versions import ApiVersion
@@ -83,8 +83,9 @@ class ImageBackend(Protocol):
 class ImageRoutes:
     """Handlers of the Image tag."""
 
-    def __init__(self, images: ImageBackend) -> None:
+    def __init__(self, images: ImageBackend, pull: Callable[[Request], Awaitable[Answer]]) -> None:
         self._images = images
+        self._pull = pull
 
     def routes(self) -> Iterable[Route]:
         """Return the routes of this module."""
@@ -154,7 +155,7 @@ class ImageRoutes:
             quiet=request.query.flag("quiet", default=True),
             platform=_platform(request, since=(1, 48)),
         )
-        return Stream(_progress(messages))
+        return Stream(lines(messages))
 
     async def save(self, request: Request, name: str) -> Answer:
         """Write one image as an archive."""
@@ -168,16 +169,10 @@ class ImageRoutes:
         return await _archive(self._images.save(names, _platform(request, since=(1, 48))))
 
     async def create(self, request: Request) -> Answer:
-        """Import a root file system; pulling needs a registry client, which is not here yet."""
+        """Pull an image, or import a root file system."""
+        if request.query.text("fromImage"):
+            return await self._pull(request)
         source = request.query.text("fromSrc")
-        if image := request.query.text("fromImage"):
-            tag = request.query.text("tag")
-            separator = "@" if ":" in tag else ":"
-            name = image + (separator + tag if tag else "")
-            raise UnsupportedError(
-                f"POST /images/create: pulling {name} is not supported by this version of cais;"
-                " use docker load or docker import"
-            )
         if source != "-":
             raise UnsupportedError(
                 "POST /images/create: import from a URL is not supported by this version of cais"
@@ -204,21 +199,6 @@ def _platform(request: Request, *, since: ApiVersion) -> Platform | None:
     if len(given) > 1:
         raise InvalidArgumentError("multiple platform parameters not supported")
     return decode_platform(given[0]) if given and given[0] else None
-
-
-async def _progress(messages: AsyncIterator[dict[str, Any]]) -> AsyncIterator[bytes]:
-    try:
-        async for message in messages:
-            yield encode_json(message)
-    except ClientGoneError:
-        raise
-    except CaisError as exc:
-        yield _failure(exc)
-
-
-def _failure(error: Exception) -> bytes:
-    text = message_of(error)
-    return encode_json({"errorDetail": {"message": text}, "error": text})
 
 
 async def _archive(chunks: AsyncIterator[bytes]) -> Answer:

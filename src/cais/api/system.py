@@ -1,4 +1,4 @@
-"""Routes of the System tag: ping, version, info, events, auth.
+"""Routes of the System tag: ping, version, info, events.
 
 Spec: docker-engine-api v1.51, "System".
 """
@@ -8,11 +8,10 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, Protocol
 
-from cais.api.bodies import read_object
 from cais.api.http import Response, Stream, encode_json, json_response
 from cais.api.router import Route
 from cais.api.versions import reshape_event, reshape_info
-from cais.errors import InvalidArgumentError, UnsupportedError
+from cais.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
@@ -80,7 +79,6 @@ class SystemRoutes:
             Route("GET", "/version", self.version),
             Route("GET", "/info", self.info),
             Route("GET", "/events", self.events),
-            Route("POST", "/auth", self.auth),
         )
 
     async def ping(self, request: Request) -> Answer:
@@ -110,13 +108,6 @@ class SystemRoutes:
             filters=query.filters(),
         )
         return Stream(_event_lines(subscription), release=subscription.close)
-
-    async def auth(self, request: Request) -> Answer:
-        """Refuse to check registry credentials: this version has no registry client."""
-        server = (await read_object(request)).get("serveraddress") or "the default registry"
-        raise UnsupportedError(
-            f"POST /auth: logging in to {server} is not supported by this version of cais"
-        )
 
 
 async def _event_lines(subscription: Subscription) -> AsyncIterator[bytes]:

@@ -40,8 +40,9 @@ from cais.engine.state import State
 from cais.engine.streams import Streams
 from cais.engine.system import System
 from cais.engine.tasks import Background, Threads
+from cais.engine.transfers import Transfers
 from cais.engine.volumes import Volumes
-from cais.errors import ConflictError
+from cais.errors import ConflictError, UnsupportedError
 from cais.images.store import ImageStore
 from cais.network.bridge import NetworkOptions
 from cais.network.manager import NetworkManager
@@ -84,6 +85,7 @@ class Engine:
         self.lifecycle = Lifecycle(core, launcher, killer, remover, self.checkpoints)
         self.streams = Streams(core)
         self.images = Images(core)
+        self.transfers = Transfers(core)
         self.networks = Networks(core)
         self.volumes = Volumes(core)
         self.events = core.events
@@ -105,8 +107,10 @@ class Engine:
             core, loaded = await _open_core(config, stack)
             daemon_id = loaded.facts.get("daemon_id") or str(uuid.uuid4())
             host = await core.threads.run(detect_host)
+            _check_cgroup_driver(config.cgroup_driver, host)
             engine = cls(core, host, daemon_id)
             await engine._start(loaded, daemon_id)
+            stack.push_async_callback(core.threads.run, engine.transfers.close)
             engine._stack = stack.pop_all()
             return engine
         raise AssertionError("unreachable: the stack swallows nothing")
@@ -175,6 +179,29 @@ def _locked(path: Path) -> Iterator[None]:
         os.close(fd)
 
 
+def _check_cgroup_driver(driver: str, host: Host) -> None:
+    """Refuse a driver this host cannot have. UnsupportedError."""
+    if driver != "systemd":
+        return
+    if host.hierarchy.version != 2:
+        raise UnsupportedError("the systemd cgroup driver needs a host with cgroup v2 alone")
+    if not Path("/run/systemd/system").is_dir():
+        raise UnsupportedError("the systemd cgroup driver needs systemd as the first process")
+
+
+def _network_of(config: EngineConfig) -> NetworkManager:
+    return NetworkManager(
+        data_root=str(config.data_root),
+        exec_root=str(config.exec_root),
+        options=NetworkOptions(
+            bridge=config.bridge_name or None,
+            bip=None if config.bridge_name else config.bridge_address or None,
+        ),
+        pool_size=config.ready_namespaces,
+        warn=log.warning,
+    )
+
+
 async def _open_core(config: EngineConfig, stack: AsyncExitStack) -> tuple[Core, Loaded]:
     """Open the parts; ``stack`` closes them in the opposite order."""
     paths = Paths(config.data_root, config.exec_root)
@@ -191,16 +218,7 @@ async def _open_core(config: EngineConfig, stack: AsyncExitStack) -> tuple[Core,
     content = await threads.run(ContentStore, config.data_root / "content")
     images = await threads.run(ImageStore.open, config.data_root, content, snapshots)
     stack.callback(images.close)
-    network = NetworkManager(
-        data_root=str(config.data_root),
-        exec_root=str(config.exec_root),
-        options=NetworkOptions(
-            bridge=config.bridge_name or None,
-            bip=None if config.bridge_name else config.bridge_address or None,
-        ),
-        pool_size=config.ready_namespaces,
-        warn=log.warning,
-    )
+    network = _network_of(config)
     stack.push_async_callback(threads.run_network, network.teardown)
     core = Core(
         config=config,

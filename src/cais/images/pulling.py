@@ -18,7 +18,7 @@ from cais.content.store import BlobNotFoundError
 from cais.errors import NotFoundError
 from cais.images.compression import detect
 from cais.images.layers import MEDIA_TYPES, PackedLayer, check_depth, unpack_layers
-from cais.images.records import NewImage
+from cais.images.records import NewImage, platform_of
 from cais.images.transfers import Line
 from cais.spec.digest import DiffId, ImageId, parse_digest, short
 from cais.spec.image import (
@@ -32,6 +32,7 @@ from cais.spec.image import (
     decode_config,
 )
 from cais.spec.platform import Platform, host_platform
+from cais.spec.reference import DEFAULT_TAG
 from cais.spec.strict_json import loads
 
 if TYPE_CHECKING:
@@ -109,9 +110,9 @@ class Pull:
             InvalidImageError: documents that are malformed or contradict each other.
 
         """
-        label = self._wanted.digest or self._wanted.tag or ""
-        self._report({"status": f"Pulling from {self._wanted.path}", "id": label})
+        label = label_of(self._wanted)
         top = self._source.get_manifest(label)
+        self._report({"status": f"Pulling from {self._wanted.path}", "id": label})
         try:
             with self._store.content.leases.open() as lease:
                 image_id, is_new = self._bring(self._choose(top, depth=0), lease)
@@ -208,6 +209,31 @@ class Pull:
     def _report_unpacking(self, layer: PackedLayer, current: int) -> None:
         line = Line(self._report, short(layer.blob.digest))
         line.count("Extracting", current, layer.blob.size_bytes)
+
+
+def label_of(reference: Reference) -> str:
+    """Return what a registry is asked for: the digest if there is one, else the tag."""
+    return reference.digest or reference.tag or DEFAULT_TAG
+
+
+def platforms_of(fetched: FetchedManifest, source: Repository) -> list[dict[str, str]]:
+    """Return the platforms behind a manifest or index, as the API words them."""
+    if _kind_of(fetched) in INDEX_TYPES:
+        index = decode(fetched.content, Index, f"index {fetched.digest}")
+        given = [one.platform for one in index.manifests or [] if one.platform is not None]
+        found = [Platform(one.os, one.architecture, one.variant) for one in given]
+    else:
+        manifest = decode(fetched.content, Manifest, f"manifest {fetched.digest}")
+        content = source.read_blob(parse_digest(manifest.config.digest), LIMIT_BYTES)
+        found = [platform_of(decode_config(content))]
+    return [
+        {
+            "architecture": one.architecture,
+            "os": one.os,
+            **({"variant": one.variant} if one.variant else {}),
+        }
+        for one in found
+    ]
 
 
 def _kind_of(fetched: FetchedManifest) -> str:

@@ -27,6 +27,7 @@ from cais.spec import strict_json
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from cais.registry.credentials import Credentials
     from cais.registry.origin import Origin, Url
     from cais.registry.transport import Cancel, Transport
 
@@ -39,26 +40,6 @@ _SCHEME = re.compile(r"\s*(?:,\s*)*([A-Za-z0-9!#$%&'*+.^_`|~-]+)(?:\s+|$)")
 _PARAMETER = re.compile(
     r"""\s*([A-Za-z0-9_-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s",]+))\s*(?:,|$)"""
 )
-
-
-class Credentials(NamedTuple):
-    """A user's secret for one registry; all empty: anonymous."""
-
-    username: str = ""
-    password: str = ""
-    identity_token: str = ""
-    registry_token: str = ""
-
-    def __repr__(self) -> str:
-        return f"Credentials({self.username!r}, ...)"
-
-    @property
-    def is_anonymous(self) -> bool:
-        """Whether there is nothing to prove who it is."""
-        return not (self.password or self.identity_token or self.registry_token)
-
-
-ANONYMOUS = Credentials()
 
 
 class Challenge(NamedTuple):

@@ -143,6 +143,14 @@ class Repository:
         with self._ask("GET", f"blobs/{digest}", headers) as answer:
             yield _position(answer, offset), answer.pieces()
 
+    def read_blob(self, digest: Digest, limit: int) -> bytes:
+        """Return a small blob, verified. ProtocolError: longer than ``limit`` bytes."""
+        with self._ask("GET", f"blobs/{digest}") as answer:
+            content = answer.read(limit)
+        if (actual := digest_of(content)) != digest:
+            raise DigestMismatchError(f"blob {digest}", digest, actual)
+        return content
+
     def has_blob(self, digest: Digest) -> bool:
         """Whether the repository holds a blob."""
         try:

@@ -96,6 +96,7 @@ class FakeEngine:
         self.streams = _Streams(self, "streams", "")
         self.execs = _Execs(self, "execs", "create resize")
         self.images = _Images(self, "images", "list inspect history tag remove prune")
+        self.transfers = _Transfers(self, "transfers", "log_in describe")
         self.networks = _Part(self, "networks", "list inspect")
         self.volumes = _Part(self, "volumes", "list inspect create remove prune")
         self.events = _Events(self, "events", "")
@@ -202,6 +203,16 @@ class _Images(_Part):
         async for piece in source:
             self._engine.loaded += piece
         return IMAGE_ID
+
+
+class _Transfers(_Part):
+    async def pull(self, name: str, tag: str, **options: Any) -> AsyncIterator[dict[str, Any]]:
+        self._engine.record("transfers.pull", name, tag, **options)
+        yield {"status": "Pulling from library/busybox", "id": "latest"}
+
+    async def push(self, name: str, tag: str, **options: Any) -> AsyncIterator[dict[str, Any]]:
+        self._engine.record("transfers.push", name, tag, **options)
+        yield {"status": "The push refers to repository [docker.io/library/busybox]"}
 
 
 class _Events(_Part):

@@ -102,8 +102,14 @@ def test_events_and_logs(client: docker.DockerClient, served: Any) -> None:
     assert served.arguments("streams.logs")["since_ns"] == 1_500_000_000
 
 
-def test_pull_is_refused_clearly(client: docker.DockerClient) -> None:
-    with pytest.raises(
-        docker.errors.APIError, match=r"501 .*pulling busybox:latest is not support"
-    ):
-        client.images.pull("busybox", tag="latest")
+def test_transfers(client: docker.DockerClient, served: Any) -> None:
+    pulled = client.api.pull("busybox", tag="latest", stream=True, decode=True)
+    assert next(iter(pulled))["id"] == "latest"
+    served.failures["transfers.pull"] = NotFoundError("manifest for busybox:no not found")
+    with pytest.raises(docker.errors.NotFound, match="manifest for busybox:no not found"):
+        client.images.pull("busybox", tag="no")
+    auth = {"username": "jane", "password": "secret"}
+    client.api.push("localhost:5000/box", tag="1", auth_config=auth)
+    sent = served.arguments("transfers.push")
+    assert (sent["0"], sent["1"]) == ("localhost:5000/box", "1")
+    assert sent["credentials"] == ("jane", "secret", "", "")

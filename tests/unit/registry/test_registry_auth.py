@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 from registry_kit import serving, transport
 
-from cais.registry.auth import ANONYMOUS, Authenticator, Credentials, parse_challenges
+from cais.registry.auth import Authenticator, parse_challenges
+from cais.registry.credentials import ANONYMOUS, Credentials
 from cais.registry.errors import LoginNeededError, ProtocolError
 from cais.registry.origin import make_origin
 from cais.registry.repository import Repository

@@ -1,0 +1,52 @@
+"""``X-Registry-Auth``: who the user is at the registry, sent with each request.
+
+Base64 (URL-safe) of ``{"username", "password", "identitytoken", "registrytoken", "auth"}``; what
+cannot be read counts as nobody, as in Docker.
+
+Spec: docker-engine-api v1.51, "Authentication".
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+from cais.errors import InvalidArgumentError
+from cais.registry.credentials import ANONYMOUS, Credentials
+from cais.spec import strict_json
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from cais.api.http import Request
+
+_LIMIT_BYTES = 64 * 1024
+
+
+def credentials_of(request: Request) -> Credentials:
+    """Return the user's credentials; anonymous without the header."""
+    text = request.headers.get("x-registry-auth", "")
+    if not text or len(text) > _LIMIT_BYTES:
+        return ANONYMOUS
+    with contextlib.suppress(binascii.Error, InvalidArgumentError, ValueError):
+        raw = base64.b64decode(text.replace("-", "+").replace("_", "/") + "=" * (-len(text) % 4))
+        document = strict_json.loads(raw, _LIMIT_BYTES)
+        if isinstance(document, dict):
+            return read_credentials(document)
+    return ANONYMOUS
+
+
+def read_credentials(document: Mapping[str, Any]) -> Credentials:
+    """Read an ``AuthConfig``. InvalidArgumentError: a member is no text."""
+    names = ("username", "password", "identitytoken", "registrytoken")
+    texts = [document.get(name) or "" for name in names]
+    if not all(isinstance(text, str) for text in texts):
+        raise InvalidArgumentError("invalid X-Registry-Auth header: a member is not text")
+    found = Credentials(*texts)
+    if not found.password and isinstance(document.get("auth"), str):
+        pair = base64.b64decode(document["auth"]).decode("utf-8", "replace")
+        username, _, password = pair.partition(":")
+        return found._replace(username=username, password=password)
+    return found

@@ -1,0 +1,133 @@
+"""From an image's name and a user's credentials to repositories that can be asked.
+
+A registry is greeted first (``GET /v2/``): that tells whether it is one, by which scheme it
+answers, and how it wants to know who asks.
+
+Spec: OCI distribution-spec 1.1, "Determining Support".
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+from cais.registry.auth import Authenticator
+from cais.registry.credentials import ANONYMOUS
+from cais.registry.errors import (
+    ERROR_LIMIT_BYTES,
+    RegistryError,
+    RegistryUnreachableError,
+    error_of,
+)
+from cais.registry.origin import Url
+from cais.registry.repository import Repository
+from cais.registry.transport import Request, Transport
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from cais.registry.credentials import Credentials
+    from cais.registry.origin import Origin
+    from cais.registry.settings import RegistrySettings
+    from cais.registry.transport import Answer, Cancel
+    from cais.spec.reference import Reference
+
+_GREETING_ATTEMPTS = 2
+
+
+class Registries:
+    """Every registry the settings allow. Thread-safe; connections are shared."""
+
+    def __init__(self, settings: RegistrySettings) -> None:
+        self.settings = settings
+        self._transport = Transport(settings.context)
+        self._lock = threading.Lock()
+        self._plain: set[str] = set()  # registries that answered by http only
+
+    def close(self) -> None:
+        """Close idle connections."""
+        self._transport.close()
+
+    def repositories(
+        self,
+        reference: Reference,
+        credentials: Credentials,
+        cancel: Cancel,
+        *,
+        can_push: bool = False,
+    ) -> Iterator[Repository]:
+        """Yield where an image may be: mirrors first, without credentials; then the registry.
+
+        Places that do not answer are passed over.
+
+        Raises:
+            RegistryUnreachableError, RegistryError: of the last one, if none answered.
+            ForbiddenError: the registry is blocked.
+
+        """
+        failure: Exception | None = None
+        count = 0
+        for endpoint in self.settings.endpoints(reference.domain, for_push=can_push):
+            is_https = endpoint.origin.scheme == "https"
+            if is_https and not endpoint.is_mirror and reference.domain in self._plain:
+                continue
+            own = ANONYMOUS if endpoint.is_mirror else credentials
+            auth = Authenticator(self._transport, endpoint.origin, own)
+            try:
+                self._greet(endpoint.origin, auth, cancel)
+            except (RegistryUnreachableError, RegistryError) as error:
+                failure = error
+                continue
+            if not is_https and not endpoint.is_mirror:
+                with self._lock:
+                    self._plain.add(reference.domain)
+            count += 1
+            path = reference.path
+            yield Repository(
+                self._transport, endpoint.origin, path, auth, cancel, can_push=can_push
+            )
+            if not endpoint.is_mirror:
+                return  # the same registry by http has nothing else
+        if not count and failure is not None:
+            raise failure
+
+    def log_in(self, domain: str, credentials: Credentials, cancel: Cancel) -> str:
+        """Check credentials; return the identity token to keep instead of the password, or "".
+
+        Raises:
+            LoginNeededError: they are wrong.
+
+        """
+        failure: Exception | None = None
+        for endpoint in self.settings.endpoints(domain, for_push=True):
+            auth = Authenticator(self._transport, endpoint.origin, credentials)
+            try:
+                self._greet(endpoint.origin, auth, cancel)
+                self._prove(endpoint.origin, auth, cancel)
+            except RegistryUnreachableError as error:
+                failure = error
+            else:
+                return auth.identity_token
+        assert failure is not None
+        raise failure
+
+    def _greet(self, origin: Origin, auth: Authenticator, cancel: Cancel) -> None:
+        with self._ask(origin, cancel) as answer:
+            if answer.status == 401:
+                auth.learn(answer.headers.get("www-authenticate", ""), "")
+            elif answer.status >= 300:
+                body = b"".join(answer.pieces(ERROR_LIMIT_BYTES))[:ERROR_LIMIT_BYTES]
+                raise error_of(answer.status, body, f"GET {origin}/v2/")
+            answer.read(ERROR_LIMIT_BYTES)
+
+    def _prove(self, origin: Origin, auth: Authenticator, cancel: Cancel) -> None:
+        authorization = auth.authorize("", cancel)
+        with self._ask(origin, cancel, authorization) as answer:
+            body = answer.read(ERROR_LIMIT_BYTES)
+            if answer.status >= 400:
+                raise error_of(answer.status, body, f"GET {origin}/v2/")
+
+    def _ask(self, origin: Origin, cancel: Cancel, authorization: str | None = None) -> Answer:
+        headers = {"Authorization": authorization} if authorization else {}
+        request = Request("GET", Url(origin, "/v2/"), headers)
+        return self._transport.send(request, cancel, attempts=_GREETING_ATTEMPTS)

@@ -1,0 +1,175 @@
+"""Which registries there are, and how each is reached.
+
+From ``/etc/cais/registries.toml``, the daemon's own options and ``certs.d``::
+
+    default = "registry.example.com"        # instead of docker.io for short names
+    [[registry]]
+    name = "docker.io"                      # the registry in an image's name
+    mirrors = ["https://mirror.example.com"] # asked first, without the user's credentials
+    location = "hub.example.com"            # where it really is
+    insecure = true                         # http, and TLS without verification, are accepted
+    blocked = true
+
+Spec: docker daemon.json ("registry-mirrors", "insecure-registries"); docs "Verify repository
+client with certificates" (certs.d).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import ssl
+import tomllib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from cais.errors import ForbiddenError, InvalidArgumentError
+from cais.registry.origin import InvalidUrlError, Origin, make_origin, parse_url, split_host
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+HUB = "docker.io"
+_HUB_LOCATION = "registry-1.docker.io"
+
+
+class RegistryRule(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """What a user says about one registry."""
+
+    name: str
+    location: str = ""
+    mirrors: list[str] = []
+    insecure: bool = False
+    blocked: bool = False
+
+
+class _Document(msgspec.Struct, forbid_unknown_fields=True):
+    default: str = ""
+    registry: list[RegistryRule] = []
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One place where a registry's images may be."""
+
+    origin: Origin
+    is_mirror: bool = False
+
+
+@dataclass(slots=True)
+class RegistrySettings:
+    """All rules together; plain values, made once."""
+
+    rules: dict[str, RegistryRule] = field(default_factory=dict)
+    mirrors: tuple[str, ...] = ()
+    """Of docker.io."""
+
+    insecure: tuple[str, ...] = ()
+    """``host:port`` or networks in CIDR form."""
+
+    certificates: tuple[Path, ...] = ()
+    """Directories with a ``<host:port>/*.crt`` in them, later ones first."""
+
+    default: str = ""
+
+    def endpoints(self, domain: str, *, for_push: bool = False) -> list[Endpoint]:
+        """Return where to ask, in this order.
+
+        Args:
+            domain: the registry in a full image name.
+            for_push: leave the mirrors out, which are read-only.
+
+        Raises:
+            ForbiddenError: the registry is blocked.
+            InvalidUrlError: a name or mirror that is no host.
+
+        """
+        rule = self.rules.get(domain, RegistryRule(domain))
+        if rule.blocked:
+            raise ForbiddenError(f"registry {domain} is blocked by the configuration")
+        mirrors = [*rule.mirrors, *(self.mirrors if domain == HUB else ())]
+        found = [] if for_push else [Endpoint(parse_url(text).origin, True) for text in mirrors]  # noqa: FBT003
+        location = rule.location or (_HUB_LOCATION if domain == HUB else domain)
+        host, port = split_host(location)
+        found.append(Endpoint(make_origin("https", host, port)))
+        if self.is_insecure(domain):
+            found.append(Endpoint(make_origin("http", host, port)))
+        return found
+
+    def is_insecure(self, domain: str) -> bool:
+        """Whether a registry may be reached by http and with any certificate.
+
+        Loopback addresses are, as in Docker: nobody else is on the way.
+        """
+        rule = self.rules.get(domain)
+        if rule is not None and rule.insecure:
+            return True
+        host, _ = split_host(domain)
+        if domain in self.insecure or host in self.insecure:
+            return True
+        return make_origin("https", host).is_loopback or self._in_networks(host)
+
+    def context(self, origin: Origin) -> ssl.SSLContext:
+        """Make the TLS settings for one origin.
+
+        Raises:
+            InvalidArgumentError: a certificate of certs.d cannot be used.
+
+        """
+        context = ssl.create_default_context()
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        if self.is_insecure(origin.netloc):
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        for directory in self.certificates:
+            _load_certificates(context, directory / origin.netloc)
+        return context
+
+    def _in_networks(self, host: str) -> bool:
+        for text in self.insecure:
+            with contextlib.suppress(ValueError):
+                if ipaddress.ip_address(host) in ipaddress.ip_network(text):
+                    return True
+        return False
+
+
+def load_settings(
+    path: Path,
+    *,
+    mirrors: Sequence[str] = (),
+    insecure: Sequence[str] = (),
+    certificates: Sequence[Path] = (),
+) -> RegistrySettings:
+    """Read the rules of a file, which need not exist, and add the daemon's options.
+
+    Raises:
+        InvalidArgumentError: the file or an option is malformed.
+
+    """
+    try:
+        document = msgspec.convert(tomllib.loads(path.read_text()), _Document)
+    except FileNotFoundError:
+        document = _Document()
+    except (OSError, ValueError, msgspec.ValidationError) as exc:
+        raise InvalidArgumentError(f"{path}: {exc}") from exc
+    for text in (*mirrors, *(mirror for rule in document.registry for mirror in rule.mirrors)):
+        if parse_url(text).target.strip("/"):
+            raise InvalidUrlError(f"invalid mirror: path, query, or fragment in {text!r}")
+    rules = {rule.name: rule for rule in document.registry}
+    return RegistrySettings(
+        rules, tuple(mirrors), tuple(insecure), tuple(certificates), document.default
+    )
+
+
+def _load_certificates(context: ssl.SSLContext, directory: Path) -> None:
+    """Trust the authorities of a directory and offer its client certificates."""
+    try:
+        for path in sorted(directory.glob("*.crt")):
+            context.load_verify_locations(path)
+        for path in sorted(directory.glob("*.cert")):
+            context.load_cert_chain(path, path.with_suffix(".key"))
+    except OSError as exc:  # an SSLError is one, too
+        raise InvalidArgumentError(f"{directory}: {exc}") from exc
