@@ -35,6 +35,7 @@ class Runtimes:
     def __init__(self, config: EngineConfig) -> None:
         self.configure(config.runtimes, config.default_runtime)
         self._exec_root = config.exec_root
+        self._flags = ("--systemd-cgroup",) if config.cgroup_driver == "systemd" else ()
 
     def configure(self, runtimes: Mapping[str, tuple[str, ...]], default: str) -> None:
         """Take over what the daemon's configuration says now; containers keep their names."""
@@ -70,7 +71,7 @@ class Runtimes:
         if found is None:
             raise LaunchError(f'exec: "{path}": executable file not found in $PATH')
         root = f"{self._exec_root}/runtimes/{name}"
-        return OciRuntime(found, tuple(arguments), root)
+        return OciRuntime(found, (*arguments, *self._flags), root)
 
     def describe(self) -> dict[str, Any]:
         """Return ``Runtimes`` of ``GET /info``: every name and what it stands for."""

@@ -77,6 +77,14 @@ def test_what_is_configured_counts_first_and_keeps_its_arguments(programs: Path)
     assert found.path == str(programs / "mine")
 
 
+def test_systemd_makes_the_groups_where_it_does_ours(programs: Path) -> None:
+    install(programs, "crun")
+    config = EngineConfig(Path("/data"), Path("/exec"), cgroup_driver="systemd")
+    found = Runtimes(config).find("crun")
+    assert found is not None
+    assert found.arguments == ("--systemd-cgroup",)
+
+
 def test_a_program_that_is_not_there_fails_the_start(programs: Path) -> None:
     del programs
     known = runtimes(gone=("/no/such/runtime",))
