@@ -93,9 +93,12 @@ def run(plan: ContainerPlan, line: Channel, given: Inheritance, ignored: Sequenc
     try:
         isolate([line.fileno(), *given.descriptors()], dumpable=given.maps_by_user)
         settle.reset_signals(ignored)
-        if plan.hooks is not None and plan.hooks.are_for_creation:
-            given.root_place_fd = os.open(plan.root.path, _PLACE)  # while we may walk there
+        shows_root = plan.hooks is not None and plan.hooks.are_for_creation
+        if shows_root and plan.has_user_namespace:  # now, while we may walk there
+            given.root_place_fd = os.open(plan.root.path, _PLACE)
         isolation.enter(plan, line, given)
+        if shows_root and not plan.has_user_namespace:  # now that the mount namespace is ours
+            given.root_place_fd = os.open(plan.root.path, _PLACE)
         _execute(plan, line, given)
     except BaseException as error:  # noqa: BLE001 - must not return into the parent's frames
         report(line, error)
