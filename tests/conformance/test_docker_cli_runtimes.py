@@ -283,6 +283,13 @@ def test_networks(containers: Containers) -> None:
     assert shared.strip() == containers.docker("exec", "box", "hostname", "-i")
 
 
+def test_names(containers: Containers) -> None:
+    script = "hostname; cat /proc/sys/kernel/domainname"
+    flags = ("--hostname", "quay", "--domainname", "sea.example")
+    out = containers.run(*flags, "busybox", "sh", "-c", script).stdout
+    assert out == "quay\nsea.example\n"
+
+
 def test_volumes_and_read_only_roots(containers: Containers, tmp_path: Path) -> None:
     (tmp_path / "greeting").write_text("from the host\n")
     script = "cat /h/greeting; touch /h/x 2>/dev/null || echo kept; echo v > /d/x; touch /y"

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 CGROUP_PARENT = "/cais"
 SCOPE_PREFIX = "cais"
 _INIT = "/sbin/docker-init"
-# What our documents say has been in the specification since; crun before 1.8.2 takes no other.
+# What runtimes of distributions know; crun before 1.8.2 takes no other.
 _INLINED_VERSION = "1.0.2"
 Document = dict[str, Any]
 
@@ -109,7 +109,7 @@ def build_document(config: ContainerConfig, host_config: HostConfig, target: Tar
         extras["seccomp"] = filters.compiled(wanted, target.host, capabilities, target.seccomp_dir)
     if target.inlined:
         _put_init_first(document, extras, target.init_program)
-        document["ociVersion"] = _INLINED_VERSION
+        _say_it_in_older_terms(document)
     return Built(document, extras, wanted.warnings)
 
 
@@ -141,6 +141,13 @@ def _linux(
         linux["maskedPaths"] = masks.masked_paths(host_config)
         linux["readonlyPaths"] = masks.read_only_paths(host_config)
     return linux
+
+
+def _say_it_in_older_terms(document: Document) -> None:
+    """Leave out what came after version 1.0: the domain name is a kernel parameter there."""
+    document["ociVersion"] = _INLINED_VERSION
+    if name := document.pop("domainname", None):
+        document["linux"]["sysctl"].setdefault("kernel.domainname", name)
 
 
 def _put_init_first(document: Document, extras: Document, program: str | None) -> None:
