@@ -131,6 +131,8 @@ def _install(directory: Path, codename: str, packages: Sequence[str]) -> None:
     with tempfile.TemporaryDirectory(prefix="cais-guest-") as root:
         os.chmod(root, 0o755)
         command = [
+            # In namespaces of its own nothing is left of it, wherever it is interrupted.
+            *("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"),
             *("mmdebstrap", "--quiet", "--mode=root", "--variant=minbase"),
             *(f"--dpkgopt=path-exclude={pattern}" for pattern in WITHOUT),
             *(f"--include={','.join(packages)}", codename, root, *_package_sources()),

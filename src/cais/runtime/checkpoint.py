@@ -186,10 +186,10 @@ def _outside_mounts(config: Config, group: str) -> list[tuple[str, str]]:
 
 
 def _cgroup_mounts(destination: str, group: str) -> list[tuple[str, str]]:
-    """Return the same of the hierarchies of cgroup v1, each of which is a mount."""
+    """Return the same of the hierarchies, of cgroup v1 each a mount; they show the host's."""
     hierarchy = cgroups.detect()
     if hierarchy.version == 2:
-        return []
+        return [(destination, f"{hierarchy.unified}{group}")]
     points = sorted(set(hierarchy.mounts.values()))
     return [(f"{destination}/{os.path.basename(point)}", f"{point}{group}") for point in points]
 

@@ -7,6 +7,7 @@ import os
 import re
 import socket
 import subprocess
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -193,8 +194,13 @@ def test_a_paused_container_can_be_killed(tmp_path: Path) -> None:
         runtime("pause", runtime.id)
         assert runtime.status() == "paused"
         runtime("kill", runtime.id, "KILL")
-        os.waitpid(pid, 0)
-        assert runtime.status() == "stopped"
+        try:
+            deadline = time.monotonic() + 20
+            while runtime.status() != "stopped":
+                assert time.monotonic() < deadline, "still frozen"
+        finally:  # a frozen process outlives every attempt to clean up
+            runtime("resume", runtime.id, code=None)
+            os.waitpid(pid, 0)
         runtime("delete", runtime.id)
 
     with_runtime(tmp_path, body)

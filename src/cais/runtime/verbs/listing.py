@@ -104,7 +104,7 @@ def choose_processes(listing: str, pids: Iterable[int]) -> str:
     if "PID" not in titles:
         raise InvalidArgumentError("couldn't find PID field in ps output")
     place = titles.index("PID")
-    chosen = [line for line in lines if line.split()[place : place + 1][0] in wanted]
+    chosen = [line for line in lines if wanted.intersection(line.split()[place : place + 1])]
     return "".join(f"{line}\n" for line in (header, *chosen))
 
 
