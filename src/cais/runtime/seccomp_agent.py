@@ -97,7 +97,8 @@ class Agent:
         try:
             line.connect(self._path)
             sent = line.sendmsg([text], [rights], MSG_NOSIGNAL)
-            line.sendall(text[sent:], MSG_NOSIGNAL)
+            if sent < len(text):  # an agent may have closed its end already
+                line.sendall(text[sent:], MSG_NOSIGNAL)
         except OSError as error:
             raise _failure(f"cannot send the seccomp listener to {self._path}", error) from None
         finally:

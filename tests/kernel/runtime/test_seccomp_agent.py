@@ -37,7 +37,8 @@ _RECEIVE, _SEND = 0xC0502100, 0xC0182101  # SECCOMP_IOCTL_NOTIF_RECV, _SEND
 class Agent:
     """A process that answers every notification of the listeners it gets with ANSWER."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, hangs_up: bool = False) -> None:
+        self._hangs_up = hangs_up
         self.path = directory / "agent.sock"
         self.notes = directory / "agent.json"
 
@@ -76,11 +77,14 @@ class Agent:
                 connection, _ = listener.accept()
                 text, fds, _, _ = socket.recv_fds(connection, 1 << 16, 8)
                 self._note(text, len(fds))
+                if self._hangs_up:
+                    connection.close()
                 if os.fork() == 0:
                     _answer(fds[0])
                 os.close(fds[0])
-                assert connection.recv(1) == b""  # one state a connection; runc 1.1 keeps it open
-                self._note(b'{"closed": true}', 0)
+                if not self._hangs_up:
+                    assert connection.recv(1) == b""  # one state each; runc 1.1 keeps it open
+                    self._note(b'{"closed": true}', 0)
         finally:
             os._exit(1)
 
@@ -176,6 +180,19 @@ def test_the_command_tells_the_bundle_of_an_exec(tmp_path: Path) -> None:
         assert [told["state"]["bundle"] for told in agent.told()] == [str(bundle.path)] * 2
 
     with_agent(tmp_path, body)
+
+
+def test_an_agent_may_hang_up_as_soon_as_it_was_told(tmp_path: Path) -> None:
+    def run() -> None:
+        bundle = Bundle(tmp_path)
+        write_probe(bundle.rootfs / "probe", FCHDIR, -1)
+        with Agent(tmp_path, hangs_up=True) as agent:
+            bundle.linux["seccomp"] = notifying(agent, "fchdir")
+            for _ in range(8):
+                assert bundle.run("/probe").code == ANSWER
+            assert len(agent.told()) == 8
+
+    isolated(run, leftovers=False)
 
 
 def test_a_killable_wait(tmp_path: Path) -> None:
