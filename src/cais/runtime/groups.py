@@ -76,7 +76,7 @@ def make_group(container_id: str, config: Config, *, by_systemd: bool = False) -
 
             if no_group.is_denied(error):
                 return no_group.instead(resources, error)
-        raise LaunchError(error.strerror, errno=error.errno or 0, step="cgroup") from error
+        raise LaunchError(error.strerror or "", errno=error.errno or 0, step="cgroup") from error
     return group
 
 
