@@ -160,7 +160,7 @@ def _execute(plan: ContainerPlan, line: Channel, given: Inheritance) -> None:
     settle.drop_privileges(user_program, identity, kept, line)
     if given.pid_namespace_fd >= 0:
         continue_inside(user_program, line)
-    line.say({"ready": True})
+    line.say_ready()
     if given.hold_fd >= 0:
         _wait_for_start(given.hold_fd)
     if plan.hooks is not None:

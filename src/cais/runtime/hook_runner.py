@@ -123,7 +123,7 @@ def _run(
             hooks.run(point, hooks.open_state(point, pid), failures)
         for text in failures or ():
             line.send({"warning": text[: channels.TEXT_LIMIT]})
-        line.say({"ready": True})
+        line.say_ready()
     except BaseException as error:  # noqa: BLE001 - must not return into the parent's frames
         child.report(line, error)
     os._exit(0)

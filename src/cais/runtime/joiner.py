@@ -99,7 +99,7 @@ def _execute(plan: ProcessPlan, line: Channel, given: Inheritance, label_fd: int
     settle.write_exec_label(plan, label_fd)
     settle.drop_privileges(plan, identity, kept, line)
     continue_inside(plan, line)
-    line.say({"ready": True})
+    line.say_ready()
     settle.execute(path, program, -1)
 
 
