@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from cais.linux.cgroups.systemd_manager import Properties
     from cais.spec.runtime import Resources
 
+_INITIAL_PID_NAMESPACE = 0xEFFFFFFC  # PROC_PID_INIT_INO of the kernel
+
 
 class SystemdCgroup(CgroupV2):
     """The scope of one container."""
@@ -52,6 +54,8 @@ class SystemdCgroup(CgroupV2):
     def create(self, resources: Resources) -> None:
         if pids_below(self._directory):
             raise ConflictError(f"container's cgroup is not empty: {self.path}")
+        if not _is_in_hosts_pid_namespace():
+            raise UnsupportedError("the systemd cgroup driver needs the host's pid namespace")
         rules = resources.get("devices", [])
         self._holder = Holder()
         try:
@@ -131,6 +135,11 @@ def _parse(path: str) -> tuple[str, str, str]:
         )
     slice_name, prefix, name = path.split(":")
     return slice_name or _default_slice(), prefix, name
+
+
+def _is_in_hosts_pid_namespace() -> bool:
+    """Whether systemd knows processes by the numbers they have here; others would be moved."""
+    return os.stat("/proc/self/ns/pid").st_ino == _INITIAL_PID_NAMESPACE
 
 
 def _default_slice() -> str:
