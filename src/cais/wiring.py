@@ -82,6 +82,8 @@ async def _open_engine(options: DaemonOptions) -> Engine:
             log_max_size_bytes=options.log_max_size_bytes,
             log_max_files=options.log_max_files,
             labels=options.labels,
+            registry_mirrors=options.registry_mirrors,
+            insecure_registries=options.insecure_registries,
             runtimes=options.runtimes,
             default_runtime=options.default_runtime,
             experimental=options.experimental,

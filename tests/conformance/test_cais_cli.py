@@ -96,10 +96,11 @@ def test_cidfile(daemon: TestDaemon, tmp_path: Path) -> None:
     assert not (tmp_path / "other").exists()
 
 
-def test_pull_is_refused_clearly(daemon: TestDaemon) -> None:
-    result = daemon.cais("pull", "debian", check=False)
-    assert result.returncode == 1
-    assert "not supported yet" in result.stderr
+def test_a_registry_that_does_not_answer(daemon: TestDaemon) -> None:
+    for words in (("pull", "localhost:1/x:1"), ("run", "localhost:1/x:1")):
+        result = daemon.cais(*words, check=False)
+        assert result.returncode == (1 if words[0] == "pull" else 125)
+        assert 'Get "http://localhost:1/v2/": dial tcp: connect: connection ref' in result.stderr
 
 
 def test_save_load_import_and_tag(daemon: TestDaemon, tmp_path: Path) -> None:

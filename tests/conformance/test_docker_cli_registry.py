@@ -140,6 +140,23 @@ def test_run_pulls_what_is_missing(daemon: TestDaemon, registry: str, busybox_ta
     daemon.docker("rmi", name)
 
 
+def test_our_own_command_line(daemon: TestDaemon, registry: str) -> None:
+    name = f"{registry}/ours:1"
+    make_image(daemon, name, b"ours")
+    assert "1: digest: sha256:" in daemon.cais("push", name).stdout
+    daemon.cais("rmi", name)
+    pulled = daemon.cais("pull", name).stdout
+    assert f"Status: Downloaded newer image for {name}" in pulled
+    assert pulled.endswith(f"\n{name}\n")
+    daemon.cais("rmi", name)
+    missing = daemon.cais("pull", f"{registry}/ours:2", check=False)
+    assert f"manifest for {registry}/ours:2 not found" in missing.stderr
+    created = daemon.cais("create", name)
+    assert f"Unable to find image '{name}' locally" in created.stderr
+    daemon.cais("rm", created.stdout.strip())
+    daemon.cais("rmi", name)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -62,6 +62,8 @@ FLAGS = (
     Flag("group", "string", "Group for the unix socket", short="G"),
     Flag("help", "bool", "Print usage", file_key=""),
     Flag("host", "list", "Daemon socket(s) to connect to", short="H", file_key="hosts"),
+    Flag("insecure-registry", "list", "Enable insecure registry communication",
+         file_key="insecure-registries"),
     Flag("label", "list", "Set key=value labels to the daemon", file_key="labels"),
     Flag("log-driver", "string", 'Default driver for container logs (only "json-file")'),
     Flag(
@@ -70,6 +72,8 @@ FLAGS = (
     Flag("log-opt", "list", "Default log driver options: max-size, max-file", file_key="log-opts"),
     Flag("pidfile", "string", 'Path to use for daemon PID file (default "<exec-root>/caisd.pid")',
          short="p"),
+    Flag("registry-mirror", "list", "Preferred registry mirror of docker.io",
+         file_key="registry-mirrors"),
     Flag("shutdown-timeout", "int", "Seconds to let requests end at the daemon's end"),
     Flag("tls", "bool", "Use TLS; implied by --tlsverify"),
     Flag("tlscacert", "string", "Trust certs signed only by this CA"),

@@ -18,6 +18,7 @@ from cais.api.listeners import TcpAddress, UnixAddress, parse_host
 from cais.api.runtime_options import check_default, parse_runtimes
 from cais.errors import CaisError
 from cais.linux.cgroups import expand_slice
+from cais.registry.origin import check_mirror
 from cais.spec.units import from_human_size
 
 if TYPE_CHECKING:
@@ -62,6 +63,8 @@ class DaemonOptions:
     log_max_size_bytes: int
     log_max_files: int
     shutdown_timeout_s: int
+    registry_mirrors: tuple[str, ...]
+    insecure_registries: tuple[str, ...]
     runtimes: Mapping[str, tuple[str, ...]]
     default_runtime: str
     experimental: bool
@@ -106,6 +109,8 @@ def _checked(values: daemon_flags.Values) -> DaemonOptions:
         log_max_size_bytes=max_size,
         log_max_files=max_files,
         shutdown_timeout_s=max(0, values.get("shutdown-timeout", 15)),
+        registry_mirrors=tuple(map(check_mirror, values.get("registry-mirror", []))),
+        insecure_registries=tuple(values.get("insecure-registry", [])),
         runtimes=runtimes,
         default_runtime=check_default(values.get("default-runtime", ""), runtimes),
         experimental=bool(values.get("experimental")),

@@ -9,11 +9,11 @@ DOCKERS: dict[str, frozenset[str]] = {
         (
             *("build", "builder", "buildx", "checkpoint", "commit", "compose", "config", "context"),
             *("cp", "diff", "export", "login", "logout", "manifest", "node", "plugin", "port"),
-            *("pull", "push", "search", "secret", "service", "stack", "stats", "swarm", "trust"),
+            *("search", "secret", "service", "stack", "stats", "swarm", "trust"),
         )
     ),
     "container": frozenset(("commit", "cp", "diff", "export", "port", "stats")),
-    "image": frozenset(("build", "pull", "push")),
+    "image": frozenset(("build",)),
     "network": frozenset(("connect", "create", "disconnect", "prune", "rm")),
     "system": frozenset(("df", "dial-stdio", "prune")),
     "volume": frozenset(("prune", "update")),

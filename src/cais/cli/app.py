@@ -49,7 +49,8 @@ IMAGE = {
     "load": "archives:load",
     "ls": "images:images",
     "prune": "prune:prune_images",
-    "pull": "images:pull",
+    "pull": "transfers:pull",
+    "push": "transfers:push",
     "rm": "images:rmi",
     "save": "archives:save",
     "tag": "images:tag",
@@ -69,13 +70,14 @@ GROUPS = {
     "system": SYSTEM,
     "volume": VOLUME,
 }
+_BOTH = ("history", "import", "load", "pull", "push", "save", "tag")
 _NOT_ON_TOP = {"bootstrap", "ls", "prune", "inspect"}
 COMMANDS = {
     **{name: place for name, place in CONTAINER.items() if name not in _NOT_ON_TOP},
     "ps": "ps",
     "images": "images",
     "rmi": "images:rmi",
-    **{name: IMAGE[name] for name in ("history", "import", "load", "pull", "save", "tag")},
+    **{name: IMAGE[name] for name in _BOTH},
     "inspect": "inspect",
     **SYSTEM,
     "version": "system:version",

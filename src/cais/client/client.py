@@ -12,7 +12,7 @@ from cais.errors import UnavailableError
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from cais.client.address import Address
 
@@ -62,9 +62,10 @@ class Client:
         document: object = None,
         *,
         body: Iterable[bytes] | None = None,
+        headers: Sequence[tuple[str, str]] = (),
     ) -> Response:
         """POST a JSON document, or a stream of bytes. Raises as :meth:`get`."""
-        return self.request("POST", path, query, document, body=body)
+        return self.request("POST", path, query, document, body=body, headers=headers)
 
     def delete(self, path: str, query: Mapping[str, object] | None = None) -> Response:
         """DELETE ``path``. Raises as :meth:`get`."""
@@ -78,6 +79,7 @@ class Client:
         document: object = None,
         *,
         body: Iterable[bytes] | None = None,
+        headers: Sequence[tuple[str, str]] = (),
     ) -> Response:
         """Send one request and return its answer, the body still to be read.
 
@@ -88,6 +90,7 @@ class Client:
                 a list repeats its name.
             document: sent as JSON.
             body: sent as a chunked stream (a tar archive).
+            headers: sent as well.
 
         Raises:
             CaisError: what an error answer means; UnavailableError if nobody answers.
@@ -95,7 +98,7 @@ class Client:
         """
         fields, data = _encode_body(document, body)
         target = f"/v{self.version}{path}{encode_query(query)}"
-        response = self._send(method, target, fields, data)
+        response = self._send(method, target, [*fields, *headers], data)
         response.raise_for_status()
         return response
 

@@ -105,6 +105,14 @@ def parse_url(text: str) -> Url:
     return Url(origin, f"{target}?{parts.query}" if parts.query else target)
 
 
+def check_mirror(text: str) -> str:
+    """Return a mirror's URL. InvalidUrlError: more than an origin, with dockerd's text."""
+    url = parse_url(text)
+    if url.target.strip("/"):
+        raise InvalidUrlError(f"invalid mirror: unsupported path, query or fragment in {text!r}")
+    return text
+
+
 def make_origin(scheme: str, host: str, port: int | None = None) -> Origin:
     """Check and normalize the parts. InvalidUrlError: the host is neither a name nor an address."""
     host = host.lower().rstrip(".")

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from cais.errors import ForbiddenError, InvalidArgumentError
-from cais.registry.origin import InvalidUrlError, Origin, make_origin, parse_url, split_host
+from cais.registry.origin import Origin, check_mirror, make_origin, parse_url, split_host
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -155,9 +155,8 @@ def load_settings(
         document = _Document()
     except (OSError, ValueError, msgspec.ValidationError) as exc:
         raise InvalidArgumentError(f"{path}: {exc}") from exc
-    for text in (*mirrors, *(mirror for rule in document.registry for mirror in rule.mirrors)):
-        if parse_url(text).target.strip("/"):
-            raise InvalidUrlError(f"invalid mirror: path, query, or fragment in {text!r}")
+    for mirror in (*mirrors, *(mirror for rule in document.registry for mirror in rule.mirrors)):
+        check_mirror(mirror)
     rules = {rule.name: rule for rule in document.registry}
     return RegistrySettings(
         rules, tuple(mirrors), tuple(insecure), tuple(certificates), document.default

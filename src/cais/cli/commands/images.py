@@ -12,7 +12,6 @@ from cais.cli.human import format_age, short_id
 from cais.cli.options import command
 from cais.cli.table import format_rows
 from cais.client.client import quote
-from cais.errors import UnsupportedError
 from cais.spec.units import human_size
 
 if TYPE_CHECKING:
@@ -111,15 +110,3 @@ def split_tag(reference: str) -> tuple[str, str | None]:
     if separator and "/" not in tail:
         return head, tail
     return reference, None
-
-
-@command("pull", "NAME[:TAG|@DIGEST]", minimum=1, maximum=1)
-@click.option("-a", "--all-tags", is_flag=True, help="Download all tagged images")
-@click.option("--platform", help="Set platform if server is multi-platform capable")
-@click.option("-q", "--quiet", is_flag=True, help="Suppress verbose output")
-def pull(session: Session, /, arguments: tuple[str, ...], **options: object) -> None:  # noqa: ARG001
-    """Download an image from a registry (not supported yet)."""
-    raise UnsupportedError(
-        f"cannot pull {arguments[0]}: pulling from a registry is not supported yet; `cais load` "
-        "takes an archive, `cais image bootstrap busybox|debian` makes an image without a registry"
-    )

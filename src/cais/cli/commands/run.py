@@ -81,25 +81,31 @@ def _create(client: Client, options: Options, arguments: tuple[str, ...]) -> str
     body = create_body(options, image, words)
     with _cidfile(options["cidfile"]) as write_id:
         query = {"name": options["name"], "platform": options["platform"]}
+        if options["pull"] == "always":
+            _pull(client, image, options)
         try:
             answer = client.post("/containers/create", query, body).json()
         except NotFoundError as error:
-            raise _no_such_image(error, image, options) from error
+            if not str(error).lower().startswith("no such image") or options["pull"] == "never":
+                raise
+            _pull(client, image, options, is_missing=True)
+            answer = client.post("/containers/create", query, body).json()
         for warning in answer.get("Warnings") or ():
             print(f"WARNING: {warning}", file=sys.stderr)
         write_id(answer["Id"])
     return str(answer["Id"])
 
 
-def _no_such_image(error: NotFoundError, image: str, options: Options) -> NotFoundError:
-    """Say what Docker says before it pulls, and that pulling is not there yet."""
-    if not str(error).lower().startswith("no such image") or options["pull"] == "never":
-        return error
-    name = image if ":" in image.rpartition("/")[2] or "@" in image else f"{image}:latest"
-    return NotFoundError(
-        f"Unable to find image '{name}' locally: pulling from a registry is not supported yet;\n"
-        "`cais load` takes an archive, `cais image bootstrap busybox` makes a first image"
-    )
+def _pull(client: Client, image: str, options: Options, *, is_missing: bool = False) -> None:
+    # Only here: most containers find their image.
+    from cais.cli.commands.transfers import pull_image
+    from cais.spec.reference import parse_reference
+
+    reference = parse_reference(image).with_default_tag()
+    if is_missing:
+        print(f"Unable to find image '{reference.familiar()}' locally", file=sys.stderr)
+    shown = not options["quiet"]
+    pull_image(client, str(reference), options["platform"], shown=shown, stream=2)
 
 
 @contextlib.contextmanager
