@@ -68,10 +68,10 @@ def leave_chroot() -> None:
         os.close(own_pidfd)
 
 
-def is_own(kind: str, path: str) -> bool:
-    """Say whether the namespace at ``path``, of an OCI kind, is the one the caller is in."""
+def is_of(pid: str, kind: str, path: str) -> bool:
+    """Say whether the namespace at ``path``, of an OCI kind, is that of a process (or ``self``)."""
     try:
-        there, here = os.stat(path), os.stat(f"/proc/self/ns/{KINDS[kind][1]}")
+        there, here = os.stat(path), os.stat(f"/proc/{pid}/ns/{KINDS[kind][1]}")
     except OSError:  # joining it will say why
         return False
     return os.path.samestat(there, here)

@@ -168,7 +168,9 @@ class ContainerPlan:
         """
         if not wanted:
             return set()
-        joined = {kind for kind, path in self.join.items() if not namespaces.is_own(kind, path)}
+        joined = {
+            kind for kind, path in self.join.items() if not namespaces.is_of("self", kind, path)
+        }
         return {*self.new_names(), *joined}
 
     @property
@@ -184,7 +186,10 @@ class ContainerPlan:
     def _check(self) -> None:
         if not self._has("mount"):
             raise UnsupportedError("a container without a mount namespace of its own")
-        if self.has_user_namespace and "mount" in self.join:
+        mounts = self.join.get("mount", "")
+        if mounts and any(namespaces.is_of(pid, "mount", mounts) for pid in ("self", "1")):
+            raise InvalidArgumentError(f"mount namespace {mounts} is the host's own")
+        if self.has_user_namespace and mounts:
             text = "a mount namespace by path does not belong to a new user namespace"
             raise InvalidArgumentError(text)
         if standing.is_ordinary_user() and not self.in_user_namespace:
@@ -193,9 +198,10 @@ class ContainerPlan:
             raise InvalidArgumentError("linux.timeOffsets need a time namespace that is new")
         if self.has_user_namespace and not (self.uid_map and self.gid_map):
             raise InvalidArgumentError("a user namespace needs uidMappings and gidMappings")
-        if self.host_name and not self._has("uts"):
+        own = self._own_names(self.host_name or self.domain_name)
+        if self.host_name and "uts" not in own:
             raise InvalidArgumentError("unable to set hostname without a private UTS namespace")
-        if self.domain_name and not self._has("uts"):
+        if self.domain_name and "uts" not in own:
             raise InvalidArgumentError("unable to set domainname without a private UTS namespace")
 
     def _has(self, name: str) -> bool:
@@ -442,7 +448,8 @@ def _check(plan: ProcessPlan) -> None:
         raise InvalidArgumentError(f"working directory {plan.cwd!r} is not absolute")
     for item in plan.env:
         if b"=" not in item:
-            raise InvalidArgumentError(f"environment variable without '=': {item[:64]!r}")
+            shown = os.fsdecode(item[:64])
+            raise InvalidArgumentError(f'invalid environment variable: "{shown}"')
     if any("\0" in text for text in (*plan.args, plan.cwd)) or any(b"\0" in e for e in plan.env):
         raise InvalidArgumentError("a NUL character in an argument or environment variable")
 

@@ -188,13 +188,33 @@ def test_host_and_domain_name(tmp_path: Path) -> None:
     isolated(body)
 
 
-def test_a_foreign_mount_namespace_is_no_part_of_a_new_user_namespace(tmp_path: Path) -> None:
+def test_the_host_s_mount_namespace_keeps_its_root(tmp_path: Path) -> None:
     bundle = Bundle(tmp_path)
-    mapping = [{"containerID": 0, "hostID": BASE, "size": 1}]
-    with_namespaces(bundle, "pid", "uts", "user", mount="/proc/self/ns/mnt")
-    bundle.linux.update(uidMappings=mapping, gidMappings=mapping)
-    with pytest.raises(InvalidArgumentError, match="mount namespace by path"):
+    with_namespaces(bundle, "pid", "uts", mount="/proc/self/ns/mnt")
+    with pytest.raises(InvalidArgumentError, match="mount namespace /proc/self/ns/mnt is the host"):
         bundle.start("true", stdio=None)
+
+
+@pytest.mark.parametrize("name", ["hostname", "domainname"])
+def test_the_host_keeps_its_names(tmp_path: Path, name: str) -> None:
+    bundle = Bundle(tmp_path)
+    bundle.config |= {"hostname": "", name: "taken"}
+    with_namespaces(bundle, "pid", "mount", uts="/proc/self/ns/uts")
+    with pytest.raises(InvalidArgumentError, match=f"unable to set {name} without a private UTS"):
+        bundle.start("true", stdio=None)
+
+
+def test_a_foreign_mount_namespace_is_no_part_of_a_new_user_namespace(tmp_path: Path) -> None:
+    def body() -> None:
+        bundle = Bundle(tmp_path)
+        mapping = [{"containerID": 0, "hostID": BASE, "size": 1}]
+        bundle.linux.update(uidMappings=mapping, gidMappings=mapping)
+        with holder("--mount") as pid:
+            with_namespaces(bundle, "pid", "uts", "user", mount=f"/proc/{pid}/ns/mnt")
+            with pytest.raises(InvalidArgumentError, match="mount namespace by path"):
+                bundle.start("true", stdio=None)
+
+    isolated(body)
 
 
 @pytest.mark.parametrize("kind", ["network", "pid", "uts", "user", "time", "mount"])
