@@ -112,6 +112,7 @@ def walker(runtime: str = OURS) -> Iterator[Walker]:
     directory = Path(tempfile.mkdtemp(prefix="walker-"))
     directory.chmod(0o755)
     mounted: list[Path] = []
+    missing = [place for place in (Path("/etc") / name for name in _LINES) if not place.exists()]
     try:
         for name, line in _LINES.items():
             _add_line(directory / name, Path("/etc") / name, line, mounted)
@@ -120,6 +121,8 @@ def walker(runtime: str = OURS) -> Iterator[Walker]:
     finally:
         for place in reversed(mounted):
             subprocess.run(["umount", place], check=True)
+        for place in missing:
+            place.unlink()
         shutil.rmtree(directory)
 
 
