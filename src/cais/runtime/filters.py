@@ -8,6 +8,7 @@ from __future__ import annotations
 from cais.errors import InvalidArgumentError
 from cais.linux import seccomp
 from cais.linux.seccomp import loader
+from cais.runtime import standing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,13 +21,18 @@ _programs: dict[str, bytes] = {}  # by the file's path or the document's text; b
 
 
 class Filter:
-    """A compiled filter, and the profile it was compiled from where that is known."""
+    """A compiled filter, and the profile it was compiled from where that is known.
 
-    __slots__ = ("_program", "profile")
+    ``is_taken_by_ordinary_user``: the parent that takes the listener may do so only from a process
+    that is dumpable.
+    """
+
+    __slots__ = ("_program", "is_taken_by_ordinary_user", "profile")
 
     def __init__(self, program: bytes, profile: Seccomp | None = None) -> None:
         self._program = program
         self.profile = profile
+        self.is_taken_by_ordinary_user = self.has_listener and standing.is_ordinary_user()
 
     @property
     def has_listener(self) -> bool:
@@ -57,7 +63,10 @@ def load(config: Config, extras: Mapping[str, Any]) -> Filter | None:
     if path is not None:
         if not isinstance(path, str):
             raise InvalidArgumentError("seccomp in cais.json is not a path")
-        return Filter(_read(path))
+        try:
+            return Filter(_read(path))
+        except OSError as error:
+            raise InvalidArgumentError(f"{path}: {error.strerror}") from error
     document = config.get("linux", {}).get("seccomp")
     if document is None:
         return None

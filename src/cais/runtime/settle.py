@@ -257,11 +257,18 @@ def write_exec_label(plan: ProcessPlan, label_fd: int) -> None:
 
 def _install_filter(plan: ProcessPlan, line: Channel) -> None:
     """Load the filter; have the parent take its listener before going on under it."""
-    listener_fd = plan.filter.install() if plan.filter is not None else -1
+    if plan.filter is None:
+        return
+    is_open = plan.filter.is_taken_by_ordinary_user
+    if is_open:
+        process.set_dumpable(dumpable=True)
+    listener_fd = plan.filter.install()
     if listener_fd >= 0:
         line.say({"listener": listener_fd})
         line.wait_for_word()
         os.close(listener_fd)
+    if is_open:
+        process.set_dumpable(dumpable=False)
 
 
 def _copy_stream(number: int, fd: int, root_fd: int) -> int:
