@@ -127,8 +127,10 @@ def walker(runtime: str = OURS) -> Iterator[Walker]:
 
 
 def _add_line(copy: Path, original: Path, line: str, mounted: list[Path]) -> None:
-    text = original.read_text() if original.exists() else ""
-    original.touch()
+    exists = original.exists()
+    text = original.read_text() if exists else ""
+    if not exists:
+        original.touch()
     copy.write_text(f"{text.rstrip()}\n{line}\n".lstrip())
     _mount("--bind", str(copy), str(original))
     mounted.append(original)
