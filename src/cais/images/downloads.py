@@ -7,15 +7,17 @@ covers every byte; nothing is a blob before its size and digest are right.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from typing import TYPE_CHECKING
 
+from cais.content.store import BlobNotFoundError
 from cais.errors import DataLossError, InternalError
 from cais.registry.errors import RegistryUnreachableError
 from cais.registry.transport import MAX_ATTEMPTS, Cancel
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from typing import Self
 
     from cais.content.leases import Lease
@@ -28,6 +30,7 @@ DEFAULT_PARALLEL = 3
 """Docker's max-concurrent-downloads."""
 
 _RETRY_PAUSE_S = 1.0
+_POLL_S = 0.1
 
 
 class Downloads:
@@ -42,6 +45,8 @@ class Downloads:
     def join(self, digest: Digest, size: int, source: Repository, lease: Lease, line: Line) -> Wait:
         """Begin a download, or join the one that runs; use the result with ``with``.
 
+        A blob that is stored is not downloaded: the wait is over at once (``was_there``).
+
         Args:
             digest: of the blob; protected by ``lease`` from now on.
             size: what its manifest says, in bytes.
@@ -54,6 +59,9 @@ class Downloads:
         with self._lock:
             download = self._running.get(digest)
             if download is None or download.is_abandoned:
+                # Asked only now: one that has just ended is not among those that run any more.
+                with contextlib.suppress(BlobNotFoundError):
+                    return Wait(None, line, self._content.stat(digest))
                 download = _Download(digest, size, self._content, self._slots, self._ended)
                 self._running[digest] = download
                 download.add(line)
@@ -71,15 +79,19 @@ class Downloads:
 class Wait:
     """One pull's share in a download, given up at the end of its ``with`` block."""
 
-    def __init__(self, download: _Download, line: Line) -> None:
+    def __init__(self, download: _Download | None, line: Line, blob: Blob | None = None) -> None:
         self._download = download
         self._line = line
+        self._blob = blob
+        self.was_there = blob is not None
+        """Whether the blob was stored already."""
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._download.leave(self._line)
+        if self._download is not None:
+            self._download.leave(self._line)
 
     def blob(self, cancel: Cancel) -> Blob:
         """Return the blob once it is stored.
@@ -89,7 +101,10 @@ class Wait:
             DeadlineError: ``cancel`` was set.
 
         """
-        return self._download.result(cancel)
+        if self._download is not None:
+            return self._download.result(cancel)
+        assert self._blob is not None
+        return self._blob
 
 
 class _Download:
@@ -130,13 +145,17 @@ class _Download:
             self._lines.append(line)
 
     def leave(self, line: Line) -> None:
-        """Take a line away; with the last one the download ends."""
+        """Take a line away; with the last one the download ends.
+
+        Blocks: then until it has, so that nothing arrives after whoever cleans up.
+        """
         with self._lock:
             if line in self._lines:
                 self._lines.remove(line)
             is_last = not self._lines
         if is_last and not self._done.is_set():
             self._cancel.set()
+            self._done.wait()
 
     def result(self, cancel: Cancel) -> Blob:
         cancel.wait_for(self._done)
@@ -148,8 +167,7 @@ class _Download:
 
     def _run(self, source: Repository) -> None:
         try:
-            with self._slots, self._content.leases.open() as lease:
-                self._cancel.check()
+            with self._slot(), self._content.leases.open() as lease:
                 lease.add(self.digest)
                 self._blob = self._fetch(source, lease)
         except Exception as error:  # noqa: BLE001 - whoever waits gets it
@@ -157,6 +175,16 @@ class _Download:
         finally:
             self._done.set()
             self._ended(self)
+
+    @contextlib.contextmanager
+    def _slot(self) -> Iterator[None]:
+        while not self._slots.acquire(timeout=_POLL_S):
+            self._cancel.check()
+        try:
+            self._cancel.check()
+            yield
+        finally:
+            self._slots.release()
 
     def _fetch(self, source: Repository, lease: Lease) -> Blob:
         with self._content.open_ingest() as ingest:

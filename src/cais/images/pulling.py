@@ -14,7 +14,6 @@ import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cais.content.store import BlobNotFoundError
 from cais.errors import NotFoundError
 from cais.images.compression import detect
 from cais.images.layers import MEDIA_TYPES, PackedLayer, check_depth, unpack_layers
@@ -173,30 +172,18 @@ class Pull:
     ) -> Generator[PackedLayer]:
         """Yield the layers, lowest first, each as soon as its blob is stored."""
         with contextlib.ExitStack() as stack:
-            waits: list[tuple[Digest, Wait | None, Line]] = []
+            waits: list[tuple[Wait, Line]] = []
             for layer in layers:
                 digest = parse_digest(layer.digest)
                 line = Line(self._report, short(digest))
-                lease.add(digest)
-                if self._has(digest):
-                    line.say("Already exists")
-                    waits.append((digest, None, line))
-                    continue
-                line.say("Pulling fs layer")
-                joined = self._downloads.join(digest, layer.size, self._source, lease, line)
-                waits.append((digest, stack.enter_context(joined), line))
-            for (digest, wait, line), diff_id in zip(waits, diff_ids, strict=True):
-                blob = wait.blob(self._cancel) if wait else self._store.content.stat(digest)
-                yield PackedLayer(diff_id, blob, self._media_type(digest))
-                if wait is not None:
+                wait = self._downloads.join(digest, layer.size, self._source, lease, line)
+                line.say("Already exists" if wait.was_there else "Pulling fs layer")
+                waits.append((stack.enter_context(wait), line))
+            for (wait, line), diff_id in zip(waits, diff_ids, strict=True):
+                blob = wait.blob(self._cancel)
+                yield PackedLayer(diff_id, blob, self._media_type(blob.digest))
+                if not wait.was_there:
                     line.say("Pull complete")
-
-    def _has(self, digest: Digest) -> bool:
-        try:
-            self._store.content.stat(digest)
-        except BlobNotFoundError:
-            return False
-        return True
 
     def _media_type(self, digest: Digest) -> str:
         """Return what a layer is by its first bytes, whatever its manifest calls it."""

@@ -6,7 +6,6 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
-from registry_kit import serving, transport
 
 from cais.registry.auth import Authenticator, parse_challenges
 from cais.registry.credentials import ANONYMOUS, Credentials
@@ -14,9 +13,10 @@ from cais.registry.errors import LoginNeededError, ProtocolError
 from cais.registry.origin import make_origin
 from cais.registry.repository import Repository
 from cais.registry.transport import Cancel
+from cais.testing.scripted_registry import serving, transport
 
 if TYPE_CHECKING:
-    from registry_kit import Reply
+    from cais.testing.scripted_registry import Reply
 
 USER = Credentials("jane", "secret")
 

@@ -6,7 +6,6 @@ import threading
 from typing import TYPE_CHECKING
 
 import pytest
-from registry_kit import serving, transport
 
 from cais.errors import DeadlineError
 from cais.registry.errors import (
@@ -18,14 +17,14 @@ from cais.registry.errors import (
 )
 from cais.registry.origin import InvalidUrlError, Url
 from cais.registry.transport import Cancel, Request
+from cais.testing.scripted_registry import serving, transport
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from registry_kit import Reply, Server
-
     from cais.registry.origin import Origin
     from cais.registry.transport import Transport
+    from cais.testing.scripted_registry import Reply, Server
 
 LIMIT = 1 << 20
 SECRET = {"Authorization": "Bearer secret"}

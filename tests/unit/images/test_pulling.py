@@ -1,0 +1,315 @@
+"""Pulls from registries that are honest, broken, and hostile."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from cais.errors import CaisError, DataLossError, DeadlineError, InvalidArgumentError, NotFoundError
+from cais.images import downloads
+from cais.images.downloads import Downloads
+from cais.images.pulling import Pull, PulledImage
+from cais.registry.auth import Authenticator
+from cais.registry.credentials import ANONYMOUS
+from cais.registry.repository import Repository
+from cais.registry.transport import Cancel
+from cais.spec.image import DOCKER_INDEX, OCI_INDEX, OCI_MANIFEST
+from cais.spec.platform import Platform, host_platform
+from cais.spec.reference import parse_reference
+from cais.testing.image_store import config_of, hex_digest, left_over, open_image_store
+from cais.testing.scripted_registry import Server, serving, transport
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
+
+    from cais.images.store import ImageStore
+    from cais.testing.scripted_registry import Reply
+
+LAYERS = [bytes(1024), bytes(2048)]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[ImageStore]:
+    with open_image_store(tmp_path) as opened:
+        yield opened
+
+
+def digest_of(content: bytes) -> str:
+    return f"sha256:{hashlib.sha256(content).hexdigest()}"
+
+
+class Shelf:
+    """What a registry has: blobs by digest, manifests by tag and digest."""
+
+    def __init__(self, layers: list[bytes] = LAYERS) -> None:
+        self.layers = layers
+        self.config = config_of([hex_digest(layer) for layer in layers])
+        self.blobs = {digest_of(content): content for content in (self.config, *layers)}
+        self.manifests: dict[str, tuple[str, bytes]] = {}
+        self.add("latest", OCI_MANIFEST, json.dumps(self.manifest()).encode())
+
+    def manifest(self) -> dict[str, Any]:
+        def described(content: bytes, kind: str) -> dict[str, Any]:
+            return {"mediaType": kind, "digest": digest_of(content), "size": len(content)}
+
+        kinds = "application/vnd.oci.image."
+        return {
+            "schemaVersion": 2,
+            "mediaType": OCI_MANIFEST,
+            "config": described(self.config, f"{kinds}config.v1+json"),
+            "layers": [described(layer, f"{kinds}layer.v1.tar") for layer in self.layers],
+        }
+
+    def add(self, name: str, kind: str, content: bytes) -> str:
+        digest = digest_of(content)
+        self.manifests[name] = self.manifests[digest] = (kind, content)
+        return digest
+
+    def answer(self, method: str, target: str, headers: Mapping[str, str]) -> Reply:
+        del method
+        _, _, rest = target.partition("/v2/team/box/")
+        part, _, name = rest.partition("/")
+        if part == "manifests" and name in self.manifests:
+            kind, content = self.manifests[name]
+            return 200, {"Content-Type": kind}, content
+        if part == "blobs" and name in self.blobs:
+            content = self.blobs[name]
+            if begin := headers.get("range", "").removeprefix("bytes=").partition("-")[0]:
+                place = f"bytes {begin}-{len(content) - 1}/{len(content)}"
+                return 206, {"Content-Range": place}, content[int(begin) :]
+            return 200, {}, content
+        code = "MANIFEST_UNKNOWN" if part == "manifests" else "BLOB_UNKNOWN"
+        return 404, {}, json.dumps({"errors": [{"code": code, "message": "unknown"}]}).encode()
+
+
+class Puller:
+    """Pulls from one server into one store, sharing downloads."""
+
+    def __init__(self, store: ImageStore, server: Server, carrier: Any) -> None:
+        self.store = store
+        self.downloads = Downloads(store.content)
+        self._server, self._carrier = server, carrier
+        self.messages: list[Mapping[str, Any]] = []
+
+    def pull(
+        self,
+        name: str = "example.com/team/box",
+        platform: Platform | None = None,
+        cancel: Cancel | None = None,
+        report: Callable[[Mapping[str, Any]], None] | None = None,
+    ) -> PulledImage:
+        cancel = cancel or Cancel()
+        origin = self._server.origin
+        auth = Authenticator(self._carrier, origin, ANONYMOUS)
+        source = Repository(self._carrier, origin, "team/box", auth, cancel)
+        wanted = parse_reference(name).with_default_tag()
+        return Pull(
+            self.store, self.downloads, source, wanted,
+            platform=platform, report=report or self.messages.append, cancel=cancel,
+        ).run()  # fmt: skip
+
+
+@pytest.fixture
+def shelf() -> Shelf:
+    return Shelf()
+
+
+@pytest.fixture
+def puller(store: ImageStore, shelf: Shelf) -> Iterator[Puller]:
+    with serving(shelf.answer) as server, transport() as carrier:
+        yield Puller(store, server, carrier)
+
+
+def test_an_image_comes_whole(puller: Puller, shelf: Shelf) -> None:
+    pulled = puller.pull()
+    assert pulled.is_new
+    record = puller.store.resolve("example.com/team/box")
+    assert record.id == pulled.id == digest_of(shelf.config)
+    assert record.repo_digests == (f"example.com/team/box@{pulled.digest}",)
+    assert puller.messages[0] == {"status": "Pulling from team/box", "id": "latest"}
+    assert puller.messages[-1] == {"status": f"Digest: {pulled.digest}"}
+    assert not puller.pull().is_new
+
+
+def test_a_digest_gives_no_tag(puller: Puller) -> None:
+    digest = puller.pull().digest
+    puller.store.delete("example.com/team/box", force=True)
+    puller.pull(f"example.com/team/box@{digest}")
+    assert puller.store.resolve(f"example.com/team/box@{digest}").repo_tags == ()
+
+
+def test_of_several_platforms_the_right_one(puller: Puller, shelf: Shelf) -> None:
+    host = host_platform()
+    wanted = digest_of(shelf.manifests["latest"][1])
+    entries = [
+        {"digest": digest_of(b"a"), "platform": {"os": "unknown", "architecture": "unknown"}},
+        {"digest": digest_of(b"other"), "platform": {"os": "plan9", "architecture": "mips"}},
+        {"digest": wanted, "platform": {"os": host.os, "architecture": host.architecture}},
+    ]  # fmt: skip
+    for entry in entries:
+        entry.update(mediaType=OCI_MANIFEST, size=1)
+    index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries}
+    digest = shelf.add("latest", OCI_INDEX, json.dumps(index).encode())
+    assert puller.pull().digest == digest
+    with pytest.raises(NotFoundError, match="no matching manifest for linux/s390x in the manifest"):
+        puller.pull(platform=Platform("linux", "s390x"))
+
+
+def ambiguous() -> list[tuple[str, bytes]]:
+    manifest = Shelf().manifest()
+    both = {**manifest, "manifests": []}
+    return [
+        (OCI_MANIFEST, json.dumps(both).encode()),
+        (OCI_INDEX, json.dumps(both).encode()),
+        (OCI_INDEX, json.dumps(manifest).encode()),
+        (DOCKER_INDEX, json.dumps({**manifest, "mediaType": DOCKER_INDEX}).encode()),
+        (OCI_MANIFEST, json.dumps({**manifest, "mediaType": OCI_INDEX}).encode()),
+        (OCI_MANIFEST, b'{"schemaVersion":2,"layers":[],"layers":[]}'),
+        (OCI_MANIFEST, json.dumps(manifest).encode() + b"x"),
+        (OCI_MANIFEST, b"\xef\xbb\xbf" + json.dumps(manifest).encode()),
+        ("application/json", json.dumps({**manifest, "schemaVersion": 1}).encode()),
+        (OCI_MANIFEST, b"[]"),
+        (OCI_MANIFEST, b"null"),
+    ]
+
+
+@pytest.mark.parametrize(("kind", "content"), ambiguous())
+def test_cve_2021_41190_a_document_with_two_meanings(
+    puller: Puller, shelf: Shelf, kind: str, content: bytes
+) -> None:
+    shelf.add("latest", kind, content)
+    with pytest.raises(InvalidArgumentError):
+        puller.pull()
+    assert_nothing_left(puller)
+
+
+@pytest.mark.parametrize(
+    "digest",
+    [
+        *("", "sha256:", "sha256:../../x", "md5:" + "0" * 32, "SHA256:" + "0" * 64, "x" * 10_000),
+        *(7, None),
+    ],
+)
+def test_cve_2021_21285_digests_that_are_none(puller: Puller, shelf: Shelf, digest: Any) -> None:
+    for part in ("config", "layers"):
+        manifest = shelf.manifest()
+        target = manifest[part] if part == "config" else manifest[part][0]
+        target["digest"] = digest
+        shelf.add("latest", OCI_MANIFEST, json.dumps(manifest).encode())
+        with pytest.raises(CaisError):
+            puller.pull()
+    assert_nothing_left(puller)
+
+
+@pytest.mark.parametrize("size", [-1, 0, 1, 1025, 2**63, 1.5, "1024", None])
+def test_sizes_that_are_wrong(puller: Puller, shelf: Shelf, size: Any) -> None:
+    manifest = shelf.manifest()
+    manifest["layers"][0]["size"] = size
+    shelf.add("latest", OCI_MANIFEST, json.dumps(manifest).encode())
+    with pytest.raises(CaisError):
+        puller.pull()
+    assert_nothing_left(puller)
+
+
+def test_other_bytes_than_were_named(puller: Puller, shelf: Shelf) -> None:
+    shelf.blobs[digest_of(LAYERS[0])] = b"x" * 1024
+    with pytest.raises(DataLossError):
+        puller.pull()
+    assert_nothing_left(puller)
+
+
+def test_a_layer_with_another_diff_id(puller: Puller, shelf: Shelf) -> None:
+    shelf.layers = [LAYERS[1], LAYERS[0]]
+    shelf.add("latest", OCI_MANIFEST, json.dumps(shelf.manifest()).encode())
+    with pytest.raises(DataLossError):
+        puller.pull()
+    assert_nothing_left(puller)
+
+
+def test_a_download_goes_on_where_it_broke_off(
+    store: ImageStore, shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(downloads, "_RETRY_PAUSE_S", 0)
+    ranges: list[str | None] = []
+    target = f"/v2/team/box/blobs/{digest_of(LAYERS[1])}"
+
+    def script(method: str, path: str, headers: dict[str, str]) -> Reply:
+        status, fields, content = shelf.answer(method, path, headers)
+        if path == target:
+            ranges.append(headers.get("range"))
+            if len(ranges) < 3:
+                broken = {**fields, "Content-Length": str(len(content)), "Connection": "close"}
+                return status, broken, content[:500]
+        return status, fields, content
+
+    with serving(script) as server, transport() as carrier:
+        Puller(store, server, carrier).pull()
+    assert ranges == [None, "bytes=500-", "bytes=1000-"]
+
+
+def test_many_pulls_download_once(puller: Puller) -> None:
+    with ThreadPoolExecutor(20) as pool:
+        pulled = list(pool.map(lambda _: puller.pull(report=lambda _: None), range(20)))
+    assert len({image.id for image in pulled}) == 1
+    asked = [target for _, target, _ in puller._server.seen if "/blobs/" in target]
+    assert len(asked) == len(set(asked)) == 3
+
+
+def test_whoever_leaves_leaves_the_others_their_download(store: ImageStore, shelf: Shelf) -> None:
+    """Nine of ten cancel in the middle of a layer; the tenth gets the image."""
+    begun, go_on = threading.Event(), threading.Event()
+    slow = f"/v2/team/box/blobs/{digest_of(LAYERS[1])}"
+
+    def script(method: str, path: str, headers: dict[str, str]) -> Reply:
+        if path == slow:
+            begun.set()
+            go_on.wait(30)
+        return shelf.answer(method, path, headers)
+
+    with serving(script) as server, transport() as carrier, ThreadPoolExecutor(10) as pool:
+        puller = Puller(store, server, carrier)
+        cancels = [Cancel() for _ in range(10)]
+        pulls = [
+            pool.submit(puller.pull, cancel=cancel, report=lambda _: None) for cancel in cancels
+        ]
+        assert begun.wait(30)
+        for cancel in cancels[1:]:
+            cancel.set()
+        for pull in pulls[1:]:
+            with pytest.raises(DeadlineError):
+                pull.result(30)
+        go_on.set()
+        assert pulls[0].result(30).is_new
+    assert sum(target == slow for _, target, _ in server.seen) == 1
+
+
+def test_when_all_leave_nothing_is_left(store: ImageStore, shelf: Shelf) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def script(method: str, path: str, headers: dict[str, str]) -> Reply:
+        if "/blobs/" in path:
+            begun.set()
+            go_on.wait(30)
+        return shelf.answer(method, path, headers)
+
+    with serving(script) as server, transport() as carrier, ThreadPoolExecutor(1) as pool:
+        puller = Puller(store, server, carrier)
+        cancel = Cancel()
+        pull = pool.submit(puller.pull, cancel=cancel)
+        assert begun.wait(30)
+        cancel.set()
+        with pytest.raises(DeadlineError):
+            pull.result(30)
+        go_on.set()
+        assert_nothing_left(puller)
+
+
+def assert_nothing_left(puller: Puller) -> None:
+    assert puller.store.list() == []
+    assert not left_over(puller.store)
