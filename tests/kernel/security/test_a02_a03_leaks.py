@@ -225,7 +225,7 @@ for pid in others:
     buffer = ctypes.create_string_buffer(8)
     here, there = Part(ctypes.addressof(buffer), 8), Part(0x400000, 8)
     pidfd = os.pidfd_open(pid)
-    found.append([call(101, 16, pid, 0, 0), call(101, 0x4206, pid, 0, 0), call(438, pidfd, 0, 0),
+    found.append([call(101, 0x4206, pid, 0, 0), call(101, 16, pid, 0, 0), call(438, pidfd, 0, 0),
                   call(310, pid, ctypes.addressof(here), 1, ctypes.addressof(there), 1, 0)])
 print(json.dumps(found), flush=True)
 open("/done", "w").close()
@@ -237,7 +237,7 @@ time.sleep(60)
 def test_cve_2016_9962_an_exec_in_progress_cannot_be_traced_or_read_call_by_call(
     tmp_path: Path,
 ) -> None:
-    """PTRACE_ATTACH, PTRACE_SEIZE, pidfd_getfd, process_vm_readv; there is no filter here."""
+    """PTRACE_SEIZE, PTRACE_ATTACH, pidfd_getfd, process_vm_readv; there is no filter here."""
 
     def body() -> None:
         bundle = Bundle(tmp_path)
