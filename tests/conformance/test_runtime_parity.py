@@ -29,6 +29,7 @@ if os.geteuid() != 0:
 if shutil.which("runc") is None:
     pytest.skip("needs runc", allow_module_level=True)
 
+pytestmark = pytest.mark.timeout(600)  # the first test walks the whole table, twice
 ID = "parity"
 _VERBS = (
     *("create", "run", "start", "state", "kill", "delete", "exec", "ps", "pause", "resume"),
