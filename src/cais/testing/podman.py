@@ -69,7 +69,7 @@ class Podman:
             capture_output=True,
             text=True,
             env=self._environment,
-            timeout=60,
+            timeout=120,
             check=False,
         )
         assert code is None or done.returncode == code, f"{arguments}: {done}"
