@@ -33,7 +33,6 @@ _FIXED: dict[str, Any] = {
         "Authorization": None,
         "Log": ["json-file"],
     },
-    "CgroupDriver": "cgroupfs",
     "BridgeNfIptables": False,
     "BridgeNfIp6tables": False,
     "LoggingDriver": "json-file",
@@ -129,8 +128,9 @@ class System:
     def _features(self) -> dict[str, Any]:
         return {
             **_FIXED,
+            "CgroupDriver": self._core.config.cgroup_driver,
             "CgroupVersion": str(self._host.hierarchy.version),
-            "SecurityOptions": ["name=seccomp,profile=builtin"] if self._host.seccomp else [],
+            "SecurityOptions": _security_options(self._host),
             **self._limits(),
             "IPv4Forwarding": _flag("/proc/sys/net/ipv4/ip_forward"),
             "DefaultRuntime": self._core.runtimes.default,
@@ -180,6 +180,11 @@ class System:
             "Labels": list(config.labels),
             "ProductLicense": "",
         }
+
+
+def _security_options(host: Host) -> list[str]:
+    options = ["name=apparmor"] if host.apparmor else []
+    return [*options, "name=seccomp,profile=builtin"] if host.seccomp else options
 
 
 def _flag(path: str) -> bool:

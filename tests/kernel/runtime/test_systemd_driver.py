@@ -65,16 +65,10 @@ def state_of(unit: str) -> str:
     ).strip()
 
 
-@pytest.mark.parametrize(
-    ("path", "unit"),
-    [("cais-test.slice:box:{id}", "box-{id}.scope"), ("", "cais-{id}.scope")],
-)
-def test_the_life_of_a_container(tmp_path: Path, path: str, unit: str) -> None:
+def test_the_life_of_a_container(tmp_path: Path) -> None:
     def body(runtime: Runtime) -> None:
-        scope = unit.format(id=runtime.id)
-        runtime.bundle.linux.pop("cgroupsPath", None)
-        if path:
-            runtime.bundle.linux["cgroupsPath"] = path.format(id=runtime.id)
+        scope = f"box-{runtime.id}.scope"
+        runtime.bundle.linux["cgroupsPath"] = f"cais-test.slice:box:{runtime.id}"
         runtime.bundle.linux["resources"] = {"pids": {"limit": 50}}
         runtime.bundle.process["args"] = ["sleep", "600"]
         runtime.start()
@@ -94,8 +88,23 @@ def test_the_life_of_a_container(tmp_path: Path, path: str, unit: str) -> None:
             with open(f"/sys/fs/cgroup{group}/{name}", encoding="ascii") as file:
                 assert file.read().strip() == value
         runtime("delete", "--force", runtime.id, systemd=False)
+        os.waitpid(pid, 0)  # it became ours when the command that made it ended
         assert state_of(scope) == "inactive"
         assert not os.path.exists(f"/sys/fs/cgroup{group}")
+
+    in_runtime(tmp_path, body)
+
+
+def test_a_document_without_a_group_gets_one_of_the_default_name(tmp_path: Path) -> None:
+    def body(runtime: Runtime) -> None:
+        runtime.bundle.linux.pop("cgroupsPath", None)
+        runtime.bundle.process["args"] = ["sleep", "600"]
+        runtime.start()
+        assert state_of(f"cais-{runtime.id}.scope") == "active"
+        pid = json.loads(runtime("state", runtime.id))["pid"]
+        runtime("delete", "--force", runtime.id, systemd=False)
+        os.waitpid(pid, 0)
+        assert state_of(f"cais-{runtime.id}.scope") == "inactive"
 
     in_runtime(tmp_path, body)
 
