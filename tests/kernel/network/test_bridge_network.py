@@ -20,6 +20,7 @@ from cais.network.manager import NetworkManager
 from cais.testing.isolation import isolated
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
 
 
 class Host:
@@ -29,6 +30,7 @@ class Host:
         self.root = root
         self.warnings: list[str] = []
         kit.ip("link", "set", "lo", "up")
+        FORWARDING.write_text("0")  # a new namespace has what the first one has now
         self.manager = self.start(**options)
 
     def start(self, **options: Any) -> NetworkManager:
@@ -434,7 +436,7 @@ def test_forwarding_we_turned_on_serves_only_containers(
 ) -> None:
     def body(host: Host) -> None:
         outside = enter_outside(tmp_path)
-        assert Path("/proc/sys/net/ipv4/ip_forward").read_text() == "1\n"
+        assert FORWARDING.read_text() == "1\n"
         host.restart({})
         stranger = kit.make_namespace(str(tmp_path / "stranger"))
         os.close(stranger.netlink_fd)
