@@ -178,7 +178,7 @@ def test_pods(podman: Podman, infra: bool) -> None:
     parent = f"--cgroup-parent=/{podman.cgroup_parent}"
     made_of = ["--infra-image", IMAGE, "--infra-command", "sleep 1000", "--network", "none"]
     podman("pod", "create", "--name", "pod", parent, *(made_of if infra else ["--infra=false"]))
-    network = [] if infra else ["--network=none"]
+    network = [] if infra else ["--network=none", parent]
     for name in ("one", "two"):
         podman("run", "-d", "--pod", "pod", "--name", name, *network, IMAGE, "sleep", "1000")
     if infra:
