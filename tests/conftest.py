@@ -11,9 +11,14 @@ from pathlib import Path
 from typing import Self
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from cais.testing.archives import busybox_archive
 from cais.testing.daemon import TestDaemon
+
+# How long an example takes says something of the machine only.
+settings.register_profile("cais", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("cais")
 
 
 def _has_capability(bit: int) -> bool:
