@@ -2,13 +2,15 @@
 
 Every document follows from its seed alone, so a failure is repeated by its number. Values come
 from a vocabulary of what tends to break such code; none of them names a thing of the host that a
-runtime doing as told would change.
+runtime doing as told would change. So the seeds have every member of the specification's schemas
+for Linux but one, ``cgroupsPath``: any text there is a group of the host.
 """
 
 from __future__ import annotations
 
 import copy
 import json
+import posixpath
 from typing import TYPE_CHECKING, Any
 
 from cais.testing.bundles import DOCKER_CAPABILITIES, MASKED, READ_ONLY
@@ -36,6 +38,9 @@ _STRINGS = (
     *("execve", "mkdir", "no_such_call", "net.ipv4.ip_forward", "kernel.msgmax", "kernel.shmmax"),
     *("kernel/../../x", "net..x", "net", "SCHED_OTHER", "SCHED_BATCH", "SCHED_IDLE"),
     *("IOPRIO_CLASS_BE", "LINUX32", "MPOL_BIND", "1.2.0", "1.0", "2.0.0"),
+    *("SCHED_FIFO", "SCHED_RR", "SCHED_DEADLINE", "SCHED_FLAG_RESET_ON_FORK", "MPOL_INTERLEAVE"),
+    *("MPOL_LOCAL", "MPOL_F_STATIC_NODES", "ADDR_NO_RANDOMIZE", "UNAME26", "lo", "veth%d"),
+    *("rnosuid", "rnoatime", "rsuid", "sync", "dirsync", "lazytime", "runbindable"),
     *("0-1", "0-", "9999", "0,,1", "b 1:1 rwm", "c", "u", "p", "rslave", "shared"),
 )
 _NUMBERS = (
@@ -44,12 +49,28 @@ _NUMBERS = (
     *(10**400, 0.5, -0.0, 1e300),
 )
 _OTHERS: tuple[Any, ...] = (None, True, False, [], {}, [[]], [{}], {"": ""}, [None], {"a": None})
+_HOOK_POINTS = (
+    *("prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"),
+)
 _TEXT_DAMAGE = b'\0\xff\x80{}[]",:\\ \n0-9eE.tfn'
+
+
+# What the runner keeps open for the documents: namespaces of a neighbour and of another user, and
+# a network device.
+NEIGHBOUR = {
+    kind: f"/proc/self/fd/{900 + index}"
+    for index, kind in enumerate(("network", "ipc", "uts", "cgroup", "time", "pid", "mount"))
+}
+OTHER_USER = "/proc/self/fd/950"
+DEVICE = "fuzz0"
 
 
 def seeds() -> list[dict[str, Any]]:
     """Return the good documents: as small as can be, as Docker has it, and with all there is."""
-    return [_least(), _usual(), _full(), _with_users()]
+    return [
+        *(_least(), _usual(), _full(), _with_users(), _rarer(), _beside_others()),
+        *(_of_another_user(), _elsewhere()),
+    ]
 
 
 def mutate(rng: random.Random, documents: list[dict[str, Any]]) -> bytes:
@@ -57,10 +78,21 @@ def mutate(rng: random.Random, documents: list[dict[str, Any]]) -> bytes:
     document = copy.deepcopy(rng.choice(documents))
     for _ in range(rng.choice((1, 1, 1, 2, 2, 3, 4))):
         _change(rng, document, documents)
+    _keep_at_home(document)
     text = json.dumps(document).encode()
     if rng.random() < 0.05:
         text = _damaged(rng, text)
     return text
+
+
+def _keep_at_home(document: Any) -> None:
+    """Change a root that is not below the bundle: the runtime would make its links in there."""
+    root = document.get("root")
+    path = root.get("path") if isinstance(root, dict) else None
+    if isinstance(path, str) and not posixpath.normpath(f"/b/{path}").startswith("/b/"):
+        root["path"] = "rootfs/nowhere"
+    if isinstance(path, str) and path.startswith("/"):
+        root["path"] = "rootfs/bin"
 
 
 def _change(rng: random.Random, document: Any, documents: list[dict[str, Any]]) -> None:
@@ -232,7 +264,7 @@ def _full() -> dict[str, Any]:
     document["annotations"] = {"org.example.key": "value"}
     document["hooks"] = {
         point: [{"path": "/bin/true", "args": ["true"], "env": ["A=b"], "timeout": 5}]
-        for point in ("prestart", "createRuntime", "createContainer", "startContainer", "poststop")
+        for point in _HOOK_POINTS
     }
     process, linux = document["process"], document["linux"]
     process["scheduler"] = {"policy": "SCHED_BATCH", "nice": 5}
@@ -241,7 +273,8 @@ def _full() -> dict[str, Any]:
     document["mounts"] += [
         {"destination": "/t", "type": "tmpfs", "source": "tmpfs", "options": ["size=1m"]},
         {"destination": "/b", "type": "bind", "source": "/etc/hostname", "options": ["bind", "ro"]},
-        {"destination": "/r", "source": "/proc/self/ns", "options": ["rbind", "rprivate"]},
+        {"destination": "/r", "source": "/proc/self/ns", "options": ["rbind", "rprivate", "rro"]},
+        {"destination": "/bin", "type": "tmpfs", "options": ["tmpcopyup", "size=9m", "sync"]},
     ]  # fmt: skip
     linux["namespaces"] += _namespaces("time")
     linux["timeOffsets"] = {"monotonic": {"secs": 100, "nanosecs": 5}, "boottime": {"secs": 7}}
@@ -277,4 +310,122 @@ def _with_users() -> dict[str, Any]:
     linux["namespaces"] += _namespaces("user")
     mapping = {"containerID": 0, "hostID": 100000, "size": 65536}
     linux["uidMappings"], linux["gidMappings"] = [dict(mapping)], [dict(mapping)]
+    document["mounts"] += [
+        {"destination": "/bin", "source": "rootfs/bin", "options": ["rbind", "ridmap", "rnoatime"]}
+    ]
     return document
+
+
+def _rarer() -> dict[str, Any]:
+    """Return what few documents ask for and this machine can do."""
+    document = _usual()
+    process, linux = document["process"], document["linux"]
+    process.update({"terminal": True, "consoleSize": {"height": 24, "width": 80}})
+    process["user"]["username"] = "root"
+    process["capabilities"].update({"inheritable": ["CAP_KILL"], "ambient": ["CAP_KILL"]})
+    process["scheduler"] = {"policy": "SCHED_OTHER", "flags": ["SCHED_FLAG_RESET_ON_FORK"]}
+    document["root"]["readonly"] = False
+    mapping = {"containerID": 0, "hostID": 1000, "size": 10}
+    document["mounts"] += [
+        {
+            "destination": "/i",
+            "type": "bind",
+            "source": "rootfs/bin",
+            "options": ["bind", "idmap", "ro", "rnosuid"],
+            "uidMappings": [dict(mapping)],
+            "gidMappings": [dict(mapping)],
+        }
+    ]
+    linux["netDevices"] = {DEVICE: {"name": "eth%d"}}
+    linux["memoryPolicy"] = {"mode": "MPOL_DEFAULT", "nodes": "", "flags": []}
+    linux["personality"] = {"domain": "LINUX", "flags": ["ADDR_NO_RANDOMIZE"]}
+    linux["resources"]["memory"].update(
+        {"reservation": 1 << 20, "disableOOMKiller": False, "checkBeforeUpdate": True}
+    )
+    linux["resources"]["cpu"].update({"burst": 0, "idle": 0, "cpus": "0", "mems": "0"})
+    return document
+
+
+def _beside_others() -> dict[str, Any]:
+    """Return a container in namespaces of another, with hooks to be run around it."""
+    document = _usual()
+    hook = {"path": "/bin/true"}
+    document["hooks"] = {"createContainer": [dict(hook)], "startContainer": [dict(hook)]}
+    document["linux"]["namespaces"] = [
+        {"type": "mount"},
+        *({"type": kind, "path": path} for kind, path in NEIGHBOUR.items() if kind != "mount"),
+    ]
+    return document
+
+
+def _of_another_user() -> dict[str, Any]:
+    """Return a container in a user namespace that there is."""
+    document = _usual()
+    document["linux"]["namespaces"] += [
+        {"type": "user", "path": OTHER_USER},
+        {"type": "time"},
+    ]
+    document["linux"]["timeOffsets"] = {"boottime": {"secs": 1, "nanosecs": 1}}
+    return document
+
+
+def _elsewhere() -> dict[str, Any]:
+    """Return what needs other hardware, another kernel or somebody listening; refused as it is."""
+    document = _usual()
+    process, linux = document["process"], document["linux"]
+    process.update({"apparmorProfile": "box", "selinuxLabel": "system_u:system_r:box_t:s0"})
+    process["scheduler"] = {
+        "policy": "SCHED_DEADLINE",
+        "nice": 0,
+        "priority": 0,
+        "runtime": 10**7,
+        "deadline": 10**8,
+        "period": 10**8,
+    }
+    linux["namespaces"][1]["path"] = NEIGHBOUR["mount"]
+    linux["mountLabel"] = process["selinuxLabel"]
+    linux["intelRdt"] = {
+        "closID": "box",
+        "schemata": ["MB:0=70"],
+        "l3CacheSchema": "L3:0=f",
+        "memBwSchema": "MB:0=70",
+        "enableMonitoring": True,
+    }
+    linux["memoryPolicy"] = {"mode": "MPOL_BIND", "nodes": "0", "flags": ["MPOL_F_STATIC_NODES"]}
+    linux["seccomp"] = {
+        "defaultAction": "SCMP_ACT_ERRNO",
+        "defaultErrnoRet": 1,
+        "listenerPath": "/run/no-such-agent",
+        "listenerMetadata": "box",
+        "syscalls": [
+            {
+                "names": ["mkdir"],
+                "action": "SCMP_ACT_NOTIFY",
+                "args": [{"index": 1, "value": 7, "valueTwo": 1, "op": "SCMP_CMP_MASKED_EQ"}],
+            }
+        ],
+    }
+    _ask_for_rare_limits(linux["resources"])
+    return document
+
+
+def _ask_for_rare_limits(resources: dict[str, Any]) -> None:
+    node = {"major": 8, "minor": 0}
+    throttles = [{**node, "rate": 1 << 20}]
+    resources["memory"].update(
+        {"kernel": -1, "kernelTCP": -1, "swappiness": 60, "useHierarchy": True}
+    )
+    resources["cpu"].update({"realtimeRuntime": 95000, "realtimePeriod": 100000})
+    resources["blockIO"] = {
+        "weight": 100,
+        "leafWeight": 100,
+        "throttleReadBpsDevice": throttles,
+        "weightDevice": [{**node, "weight": 100, "leafWeight": 100}],
+        "throttleWriteBpsDevice": throttles,
+        "throttleReadIOPSDevice": throttles,
+        "throttleWriteIOPSDevice": throttles,
+    }
+    resources["hugepageLimits"] = [{"pageSize": "2MB", "limit": 0}]
+    resources["network"] = {"classID": 1, "priorities": [{"name": "lo", "priority": 1}]}
+    resources["rdma"] = {"mlx5_1": {"hcaHandles": 1, "hcaObjects": 10}}
+    resources["unified"] = {"memory.high": "max"}
