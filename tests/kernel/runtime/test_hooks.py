@@ -285,6 +285,19 @@ def test_a_hook_that_runs_too_long_is_killed(tmp_path: Path, name: str) -> None:
     with_peer(tmp_path, name, body)
 
 
+@pytest.mark.parametrize(
+    "point", ["prestart", "createContainer", "startContainer", "poststart", "poststop"]
+)
+def test_the_hooks_of_every_point_have_their_time(tmp_path: Path, point: str) -> None:
+    def body(peer: Peer, bundle: Hooked) -> None:
+        bundle.hook(point, "exec sleep 100", timeout=1)
+        ended = peer.run("true", ok=point == "poststop")
+        assert f"{point} hook #0" in ended.stderr
+        assert "hook ran past specified timeout of 1.0s" in ended.stderr
+
+    with_peer(tmp_path, "cais", body)
+
+
 @pytest.mark.parametrize("name", BOTH)
 def test_a_hook_that_is_not_there_is_named(tmp_path: Path, name: str) -> None:
     def body(peer: Peer, bundle: Hooked) -> None:
