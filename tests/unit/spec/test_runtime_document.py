@@ -145,6 +145,12 @@ def test_unknown_members_are_ignored() -> None:
     parse_config(json.dumps({**GOOD, "org.example": {"x": [None]}}))
 
 
+def test_what_is_of_other_platforms() -> None:
+    """A user's name is of Windows: it says nothing here, and is no fault."""
+    process = {**GOOD["process"], "user": {"username": "jane", "uid": 7}}
+    assert parse_config(json.dumps({**GOOD, "process": process}))["process"]["user"]["uid"] == 7
+
+
 @pytest.mark.parametrize("depth", [150, 400, 480, 900, 5000])
 def test_nesting_cannot_overflow_the_checks(depth: int) -> None:
     text = '{"ociVersion":"1.0.0","x":' + '{"a":' * depth + "1" + "}" * depth + "}"
