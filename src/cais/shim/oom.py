@@ -46,7 +46,8 @@ class OomWatch:
 
     def _happened(self, _events: int) -> None:
         assert self._fd is not None
-        self._group.clear_oom_event(self._fd)
+        if not self._group.clear_oom_event(self._fd):
+            self._loop.unwatch(self._fd)
         if self._recount is None or not self._recount.is_pending:
             self._recount = self._loop.call_later(_COUNT_DELAY_S, self._count)
 

@@ -93,7 +93,21 @@ def find_number(path: str) -> int | None:
 
 def find_table(path: str) -> dict[str, int]:
     """Return a flat-keyed file (``name number`` a line); lines of another shape are left out."""
-    pairs = (line.split() for line in (find_text(path) or "").splitlines())
+    return _table(find_text(path) or "")
+
+
+def reread_table(fd: int) -> dict[str, int] | None:
+    """Return an open flat-keyed file as it is now; None when its group is gone."""
+    try:
+        return _table(os.pread(fd, 4096, 0).decode(errors="replace"))
+    except OSError as exc:
+        if exc.errno == errno.ENODEV:
+            return None
+        raise
+
+
+def _table(text: str) -> dict[str, int]:
+    pairs = (line.split() for line in text.splitlines())
     return {pair[0]: int(pair[1]) for pair in pairs if len(pair) == 2 and pair[1].isdecimal()}
 
 

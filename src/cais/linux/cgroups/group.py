@@ -151,8 +151,8 @@ class Cgroup:
         """
         raise NotImplementedError
 
-    def clear_oom_event(self, fd: int) -> None:
-        """Take the event off ``fd``."""
+    def clear_oom_event(self, fd: int) -> bool:
+        """Take the event off ``fd``; False: the group is gone, and ``fd`` stays ready for ever."""
         raise NotImplementedError
 
     def stats(self) -> dict[str, Any]:

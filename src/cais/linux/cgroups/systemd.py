@@ -16,7 +16,6 @@ properties are runc's.
 
 from __future__ import annotations
 
-import errno
 import os
 from signal import SIGKILL, pidfd_send_signal
 
@@ -92,15 +91,11 @@ class SystemdCgroup(CgroupV2):
         self._oom_kills = max(self._oom_kills, super().oom_kills())
         return self._oom_kills
 
-    def clear_oom_event(self, fd: int) -> None:
-        try:
-            lines = os.pread(fd, 4096, 0).decode().splitlines()
-        except OSError as exc:
-            if exc.errno != errno.ENODEV:
-                raise
-            return  # systemd has removed the group, which is an event too
-        counts = [int(line.split()[1]) for line in lines if line.startswith("oom_kill ")]
-        self._oom_kills = max([self._oom_kills, *counts])
+    def clear_oom_event(self, fd: int) -> bool:
+        if (events := files.reread_table(fd)) is None:
+            return False
+        self._oom_kills = max(self._oom_kills, events.get("oom_kill", 0))
+        return True
 
     def pids(self) -> list[int]:
         holder = self._holder.pid if self._holder else None

@@ -115,11 +115,12 @@ class CgroupV1(Cgroup):
             raise CgroupError(exc.errno or 0, "watch", f"{directory}/memory.oom_control") from exc
         return event_fd
 
-    def clear_oom_event(self, fd: int) -> None:
+    def clear_oom_event(self, fd: int) -> bool:
         try:
             os.eventfd_read(fd)
         except BlockingIOError:
-            return
+            return True  # taken off already
+        return True
 
     def stats(self) -> dict[str, Any]:
         # Here: no container needs them to start.

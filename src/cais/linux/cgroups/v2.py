@@ -116,8 +116,8 @@ class CgroupV2(Cgroup):
         self.clear_oom_event(fd)
         return fd
 
-    def clear_oom_event(self, fd: int) -> None:
-        os.pread(fd, 4096, 0)
+    def clear_oom_event(self, fd: int) -> bool:
+        return files.reread_table(fd) is not None
 
     def stats(self) -> dict[str, Any]:
         # Here: no container needs them to start.

@@ -55,7 +55,9 @@ def _watch(record: Record, interval_s: float) -> None:
     while True:
         ready = dict(poll.poll(max(0.0, due - time.monotonic()) * 1000))
         if oom_fd is not None and oom_fd in ready:
-            kills = _print_kills(record, group, oom_fd, kills)
+            if not group.clear_oom_event(oom_fd):
+                poll.unregister(oom_fd)
+            kills = _print_kills(record, group, kills)
         if pidfd in ready:
             return
         if time.monotonic() >= due:
@@ -63,9 +65,8 @@ def _watch(record: Record, interval_s: float) -> None:
             due = time.monotonic() + interval_s
 
 
-def _print_kills(record: Record, group: Cgroup, oom_fd: int, before: int) -> int:
+def _print_kills(record: Record, group: Cgroup, before: int) -> int:
     """Print an event for what was killed since; return how many were, in all."""
-    group.clear_oom_event(oom_fd)
     now = group.oom_kills()
     if now > before:
         _print({"type": "oom", "id": record.id})
