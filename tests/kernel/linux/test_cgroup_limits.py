@@ -77,6 +77,25 @@ def test_memory_limit_kills_and_is_counted() -> None:
     isolated(body)
 
 
+def test_a_watch_outlives_its_group() -> None:
+    def body() -> None:
+        group = open_cgroup(kit.HIERARCHY, f"{kit.parent()}/w")
+        group.create({})
+        fd = group.oom_event_fd()
+        assert fd is not None
+        group.remove()
+        open_cgroup(kit.HIERARCHY, kit.parent()).remove()
+        waiter = select.poll()
+        waiter.register(fd, group.oom_poll_mask)
+        assert waiter.poll(1000)
+        is_there = group.clear_oom_event(fd)
+        assert is_there == (waiter.poll(0) == [])
+        assert group.oom_kills() == 0
+        os.close(fd)
+
+    isolated(body)
+
+
 def test_memory_within_the_limit_is_given() -> None:
     def body() -> None:
         with kit.group({"memory": {"limit": 64 * MIB}}) as group:
@@ -193,14 +212,23 @@ def test_removing_waits_for_the_last_process() -> None:
     def body() -> None:
         group = open_cgroup(kit.HIERARCHY, f"{kit.parent()}/r")
         group.create({})
-        pid = kit.spawn(group, lambda: time.sleep(0.1))
+        read_fd, write_fd = os.pipe()
+
+        def last() -> None:
+            os.read(read_fd, 1)
+            time.sleep(0.1)
+
+        pid = kit.spawn(group, last)
         kit.until(lambda: pid in group.pids())
         assert not group.remove_if_empty()
         assert group.exists()
         with pytest.raises(OSError, match="rmdir") as busy:
             group.remove(0.01)
         assert busy.value.errno == errno.EBUSY
+        os.write(write_fd, b"x")
         group.remove(5)
+        os.close(read_fd)
+        os.close(write_fd)
         assert not group.exists()
         group.remove()
         os.waitpid(pid, 0)
