@@ -96,7 +96,7 @@ LIMITS: list[tuple[str, dict[str, Any], tuple[str, str], str, str | tuple[str, s
 def place_of(cgroup: str, v1: tuple[str, str], v2: str) -> Path | None:
     """Return the file a limit is in; None: this host has no such controller."""
     if HIERARCHY.version == 2:
-        return Path(f"{next(iter(HIERARCHY.mounts.values()))}{cgroup}/{v2}")
+        return Path(f"{HIERARCHY.unified}{cgroup}/{v2}")
     mount = HIERARCHY.mounts.get(v1[0])
     return Path(f"{mount}{cgroup}/{v1[1]}") if mount else None
 
