@@ -15,7 +15,7 @@ from cais.errors import InvalidArgumentError
 from cais.linux import cgroups
 from cais.runtime import criu as criu_program
 from cais.runtime import groups
-from cais.runtime.plan import load_config
+from cais.runtime.bundles import load_config
 from cais.spec import json_text
 
 TYPE_CHECKING = False

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from cais.runtime.channel import Channel
     from cais.runtime.hooks import Hooks
     from cais.runtime.launch import Stdio
-    from cais.runtime.plan import ContainerPlan, ProcessPlan
+    from cais.runtime.plan import ContainerPlan
+    from cais.runtime.process_plan import ProcessPlan
 
 
 # The import system of the child. The parent's lists stay referenced, because taking a Python

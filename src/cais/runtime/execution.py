@@ -7,7 +7,7 @@ import os
 from cais.errors import ConflictError, InvalidArgumentError
 from cais.linux import namespaces, process
 from cais.linux.signals import pidfd_send_signal
-from cais.runtime import channel, child, groups, joiner, plan
+from cais.runtime import channel, child, groups, joiner, process_plan
 from cais.runtime.launch import Launch, LaunchError
 
 TYPE_CHECKING = False
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from cais.runtime.errands import Errands
     from cais.runtime.habits import Habits
     from cais.runtime.launch import Stdio
-    from cais.runtime.plan import ProcessPlan
+    from cais.runtime.process_plan import ProcessPlan
     from cais.runtime.seccomp_agent import Agent
     from cais.spec.runtime import Config
 
@@ -52,7 +52,7 @@ def begin_exec(
         LaunchError: the kernel refused the child; nothing is left.
 
     """
-    wanted, config = plan.load_exec(document, bundle)
+    wanted, config = process_plan.load_exec(document, bundle)
     wanted.size = size or wanted.size
     if not stdio and not wanted.terminal:
         raise InvalidArgumentError("a process without a terminal needs stdio")
@@ -64,7 +64,7 @@ def begin_exec(
             habits.settle(wanted, given)
             given.subgroups = habits.subgroups
         place = bundle_path or bundle
-        agent = plan.load_agent(wanted, container_id, place, config, init_pidfd=init_pidfd)
+        agent = process_plan.load_agent(wanted, container_id, place, config, init_pidfd=init_pidfd)
         return _launch(wanted, group, given, (init_pidfd, _flags(config)), agent)
     except OSError as error:
         raise LaunchError(str(error.strerror), errno=error.errno or 0, step="clone") from error

@@ -6,7 +6,7 @@ import os
 
 from cais.errors import ConflictError, InvalidArgumentError, UnsupportedError
 from cais.linux import cgroups
-from cais.runtime import plan, standing
+from cais.runtime import bundles, plan, standing
 from cais.runtime.launch import LaunchError
 
 TYPE_CHECKING = False
@@ -22,7 +22,7 @@ _groups: dict[str, Cgroup] = {}  # of the containers begun here; others are read
 def group_of(container_id: str, bundle: str) -> Cgroup:
     """Return the control group of a container; read from its bundle if it was begun elsewhere."""
     if container_id not in _groups:
-        group = _find(container_id, plan.load_config(bundle))
+        group = _find(container_id, bundles.load_config(bundle))
         if standing.is_rootless() and not group.exists():
             # Only here: root's containers have a group.
             from cais.runtime.no_group import NoGroup

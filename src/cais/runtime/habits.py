@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from cais.runtime.child import Inheritance
-    from cais.runtime.plan import ProcessPlan
+    from cais.runtime.process_plan import ProcessPlan
 
 
 class Habits:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from cais.runtime.channel import Channel
     from cais.runtime.child import Inheritance
-    from cais.runtime.plan import ProcessPlan
+    from cais.runtime.process_plan import ProcessPlan
 
 
 def run(

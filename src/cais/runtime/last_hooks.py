@@ -9,7 +9,7 @@ deleted, also when it could not be created; its failures are warnings.
 
 from __future__ import annotations
 
-from cais.runtime import plan
+from cais.runtime import bundles, plan
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -67,4 +67,4 @@ def begin_poststop(container_id: str, directory: str, *, bundle: str = "") -> Ho
 def _find(container_id: str, directory: str, bundle: str) -> Hooks | None:
     if container_id in _begun:
         return _begun[container_id]
-    return plan.load_hooks(container_id, bundle or directory, plan.load_config(directory))
+    return plan.load_hooks(container_id, bundle or directory, bundles.load_config(directory))

@@ -9,33 +9,24 @@ Spec: OCI runtime-spec 1.2; docs/architecture.md 3.2 for ``cais.json``.
 from __future__ import annotations
 
 import os
-import sys
 
-from cais.errors import InvalidArgumentError, NotFoundError, UnsupportedError
-from cais.linux import credentials, mount, namespaces, rlimits
-from cais.linux.credentials import Capabilities
-from cais.linux.process import pid_of
-from cais.runtime import filters, small_files, standing
+from cais.errors import InvalidArgumentError, UnsupportedError
+from cais.linux import mount, namespaces
+from cais.runtime import bundles, small_files, standing
 from cais.runtime.devices import parse_devices
 from cais.runtime.mounts import identity_map, label, parse_mount, parse_root_mount
+from cais.runtime.process_plan import ProcessPlan, load_agent, load_tuning
 from cais.runtime.root_plan import RootPlan
 from cais.runtime.sysctls import parse_sysctls
-from cais.spec import runtime as documents
-from cais.spec import strict_json
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
     from typing import Any
 
-    from cais.runtime.filters import Filter
     from cais.runtime.hooks import Hooks
-    from cais.runtime.seccomp_agent import Agent
-    from cais.runtime.tuning import Tuning
-    from cais.spec.runtime import Config, Process
+    from cais.spec.runtime import Config
 
-_IO_CLASSES = {"IOPRIO_CLASS_RT": 1, "IOPRIO_CLASS_BE": 2, "IOPRIO_CLASS_IDLE": 3}
-_IO_LEVELS = range(8)
 _PROPAGATION = {
     "private": mount.MS_PRIVATE,
     "shared": mount.MS_SHARED,
@@ -43,66 +34,6 @@ _PROPAGATION = {
     "unbindable": mount.MS_UNBINDABLE,
 }
 _RESCTRL = "/sys/fs/resctrl/schemata"  # there when the host has it mounted
-
-
-class ProcessPlan:
-    """How a process of the container shall be, the first one or an exec'd one."""
-
-    __slots__ = (
-        "additional_groups",
-        "apparmor",
-        "args",
-        "capabilities",
-        "cwd",
-        "env",
-        "filter",
-        "gid",
-        "groups",
-        "in_user_namespace",
-        "init",
-        "io_priority",
-        "no_new_privileges",
-        "oom_score_adj",
-        "personality",
-        "rlimits",
-        "selinux",
-        "size",
-        "terminal",
-        "tuning",
-        "uid",
-        "umask",
-        "user",
-        "warnings",
-    )
-
-    def __init__(self, process: Process) -> None:
-        if process.get("commandLine"):
-            raise UnsupportedError("process.commandLine is not supported")
-        user = process.get("user", {})
-        self.args = list(process["args"])
-        self.env = [os.fsencode(item) for item in process.get("env", ())]
-        self.cwd = process["cwd"]
-        self.terminal = process.get("terminal", False)
-        self.size = _size(process)
-        self.uid, self.gid = user.get("uid", 0), user.get("gid", 0)
-        self.groups: Sequence[int] = user.get("additionalGids", ())
-        self.umask = user.get("umask", 0o022) & 0o777
-        self.user: str | None = None
-        self.additional_groups: Sequence[str] = ()
-        self.no_new_privileges = process.get("noNewPrivileges", False)
-        self.oom_score_adj = process.get("oomScoreAdj")
-        self.apparmor = process.get("apparmorProfile", "")
-        self.selinux = process.get("selinuxLabel", "")
-        self.warnings: list[str] = []
-        self.capabilities = _capabilities(process, self.warnings)
-        self.rlimits = _rlimits(process)
-        self.io_priority = _io_priority(process)
-        self.personality: int | None = None
-        self.tuning: Tuning | None = None
-        self.filter: Filter | None = None
-        self.init = False
-        self.in_user_namespace = standing.is_nested()
-        _check(self)
 
 
 class ContainerPlan:
@@ -143,10 +74,10 @@ class ContainerPlan:
             for clock, offset in linux.get("timeOffsets", {}).items()
         }
         self.process = ProcessPlan(config["process"])
-        apply_extras(self.process, extras)
+        self.process.apply_extras(extras)
         self.process.init = extras.get("init") is True
-        self.process.tuning = _tuning(config["process"], config, is_exec=False)
-        add_container_settings(self.process, config, extras)
+        self.process.tuning = load_tuning(config["process"], config, is_exec=False)
+        self.process.apply_container(config, extras)
         self.hooks = load_hooks(container_id, bundle, config)
         self.agent = load_agent(self.process, container_id, bundle, config)
         self.net_devices = _net_devices(
@@ -222,41 +153,9 @@ def load_container(container_id: str, bundle: str) -> ContainerPlan:
         UnsupportedError: it asks for something this runtime does not do.
 
     """
-    return ContainerPlan(load_config(bundle), load_extras(bundle), container_id, bundle)
-
-
-def load_config(bundle: str) -> Config:
-    """Read ``config.json`` of a bundle."""
-    config = documents.parse_config(_read(f"{bundle}/config.json"))
-    for part in ("process", "root"):
-        if part not in config:
-            raise InvalidArgumentError(f"config.json has no {part}")
-    return config
-
-
-def load_extras(bundle: str) -> Mapping[str, Any]:
-    """Read ``cais.json`` of a bundle; empty when there is none."""
-    try:
-        extras = strict_json.loads(_read(f"{bundle}/cais.json"))
-    except NotFoundError:
-        return {}
-    if not isinstance(extras, dict):
-        raise InvalidArgumentError("cais.json is not an object")
-    return extras
-
-
-def load_exec(document: str, bundle: str) -> tuple[ProcessPlan, Config]:
-    """Read an exec's document, ``{"process": ..., "user": ...}``, and its container's."""
-    extras = strict_json.loads(_read(document), documents.CONFIG_LIMIT_BYTES)
-    if not isinstance(extras, dict) or not isinstance(extras.get("process"), dict):
-        raise InvalidArgumentError("the exec document has no process")
-    process = documents.validate_process(extras["process"])
-    plan = ProcessPlan(process)
-    apply_extras(plan, extras)
-    config = load_config(bundle)
-    plan.tuning = _tuning(process, config, is_exec=True)
-    add_container_settings(plan, config, load_extras(bundle))
-    return plan, config
+    return ContainerPlan(
+        bundles.load_config(bundle), bundles.load_extras(bundle), container_id, bundle
+    )
 
 
 def load_hooks(container_id: str, bundle: str, config: Config) -> Hooks | None:
@@ -269,58 +168,6 @@ def load_hooks(container_id: str, bundle: str, config: Config) -> Hooks | None:
     from cais.runtime.oci_state import StateFacts
 
     return Hooks(document, StateFacts(container_id, bundle, config))
-
-
-def load_agent(
-    plan: ProcessPlan, container_id: str, bundle: str, config: Config, *, init_pidfd: int = -1
-) -> Agent | None:
-    """Return who gets the listener of a process's filter, None where there is none.
-
-    Args:
-        plan: the process.
-        container_id: of its container.
-        bundle: likewise.
-        config: likewise.
-        init_pidfd: the container's first process, for an exec. Borrowed.
-
-    """
-    if plan.filter is None or not plan.filter.has_listener:
-        return None
-    # Only here: few profiles notify.
-    from cais.runtime.oci_state import StateFacts
-    from cais.runtime.seccomp_agent import Agent
-
-    init_pid = pid_of(init_pidfd) if init_pidfd >= 0 else 0
-    return Agent(plan.filter.profile, StateFacts(container_id, bundle, config), init_pid)
-
-
-def apply_extras(plan: ProcessPlan, extras: Mapping[str, Any]) -> None:
-    """Take over the user and groups as somebody typed them."""
-    user = extras.get("user")
-    if user is not None and not isinstance(user, str):
-        raise InvalidArgumentError("user is not a string")
-    groups = extras.get("additional_groups") or ()
-    if not all(isinstance(group, str) for group in groups):
-        raise InvalidArgumentError("additional_groups are not strings")
-    plan.user = user
-    plan.additional_groups = tuple(groups)
-
-
-def add_container_settings(plan: ProcessPlan, config: Config, extras: Mapping[str, Any]) -> None:
-    """Take over what the container decides for all its processes: filter and personality.
-
-    Also for ``exec --privileged``: Docker gives it capabilities, not another filter.
-    """
-    linux = config.get("linux", {})
-    kinds = (entry["type"] for entry in linux.get("namespaces", ()))
-    plan.in_user_namespace = plan.in_user_namespace or "user" in kinds
-    plan.filter = filters.load(config, extras)
-    personality = linux.get("personality")
-    if personality:
-        # Only here: few documents ask for one.
-        from cais.linux.personality import parse_personality
-
-        plan.personality = parse_personality(personality["domain"], personality.get("flags", ()))
 
 
 def _root(config: Config, extras: Mapping[str, Any], bundle: str, own: set[str]) -> RootPlan:
@@ -379,85 +226,3 @@ def _namespaces(config: Config) -> tuple[int, dict[str, str]]:
         else:
             new |= namespaces.KINDS[kind][0]
     return new, join
-
-
-def _capabilities(process: Process, warnings: list[str]) -> Capabilities:
-    sets = process.get("capabilities", {})
-    unknown: dict[str, None] = {}
-
-    def mask(names: Sequence[str]) -> int:
-        value, strangers = credentials.mask_of(names)
-        unknown.update(dict.fromkeys(strangers))
-        return value
-
-    result = Capabilities(
-        mask(sets.get("bounding", ())),
-        mask(sets.get("permitted", ())),
-        mask(sets.get("effective", ())),
-        mask(sets.get("inheritable", ())),
-        mask(sets.get("ambient", ())),
-    )
-    if unknown:
-        warnings.append(f"ignoring unknown capabilities: {', '.join(unknown)}")
-    return result
-
-
-def _rlimits(process: Process) -> list[tuple[str, int, int]]:
-    limits: dict[str, tuple[str, int, int]] = {}
-    for entry in process.get("rlimits", ()):
-        name, soft, hard = entry["type"], entry["soft"], entry["hard"]
-        if name not in rlimits.NAMES:
-            raise InvalidArgumentError(f"invalid rlimit type: {name}")
-        if name in limits:
-            raise InvalidArgumentError(f"rlimit {name} is given twice")
-        if soft > hard:
-            raise InvalidArgumentError(
-                f"rlimit {name}: soft limit {soft} is over hard limit {hard}"
-            )
-        limits[name] = (name, soft, hard)
-    return list(limits.values())
-
-
-def _io_priority(process: Process) -> tuple[int, int] | None:
-    entry = process.get("ioPriority")
-    if entry is None:
-        return None
-    level = entry.get("priority", 0)
-    if level not in _IO_LEVELS:
-        raise InvalidArgumentError(f"invalid ioPriority.Priority: {level}")
-    return _IO_CLASSES[entry["class"]], level
-
-
-def _tuning(process: Process, config: Config, *, is_exec: bool) -> Tuning | None:
-    memory = config.get("linux", {}).get("memoryPolicy")
-    if not memory and "scheduler" not in process and "execCPUAffinity" not in process:
-        return None
-    # Only here: few documents ask for any of it.
-    from cais.runtime.tuning import Tuning
-
-    return Tuning(process, memory, is_exec=is_exec)
-
-
-def _size(process: Process) -> tuple[int, int] | None:
-    entry = process.get("consoleSize")
-    return (entry["height"], entry["width"]) if entry else None
-
-
-def _check(plan: ProcessPlan) -> None:
-    if not plan.cwd.startswith("/"):
-        raise InvalidArgumentError(f"working directory {plan.cwd!r} is not absolute")
-    for item in plan.env:
-        if b"=" not in item:
-            shown = os.fsdecode(item[:64])
-            raise InvalidArgumentError(f'invalid environment variable: "{shown}"')
-    if any("\0" in text for text in (*plan.args, plan.cwd)) or any(b"\0" in e for e in plan.env):
-        raise InvalidArgumentError("a NUL character in an argument or environment variable")
-
-
-def _read(path: str) -> bytes:
-    try:
-        with open(path, "rb") as file:
-            size = os.fstat(file.fileno()).st_size  # 0: a pipe, or a file of /proc
-            return file.read(min(size or sys.maxsize, documents.CONFIG_LIMIT_BYTES) + 1)
-    except FileNotFoundError:
-        raise NotFoundError(f"no such file: {path}") from None

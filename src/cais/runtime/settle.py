@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from cais.linux.process import Program
     from cais.runtime.channel import Channel
     from cais.runtime.launch import Stdio
-    from cais.runtime.plan import ProcessPlan
+    from cais.runtime.process_plan import ProcessPlan
 
 INIT_ARGS = ("/sbin/docker-init", "--")  # what ps shows in Docker's containers too
 _FREE_FD = 16  # where copies of the standard streams wait: above 0-2 and the channel

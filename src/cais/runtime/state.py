@@ -18,7 +18,7 @@ import time
 from cais.errors import AlreadyExistsError, InvalidArgumentError, NotFoundError
 from cais.linux import process
 from cais.runtime import container
-from cais.runtime.plan import load_config
+from cais.runtime.bundles import load_config
 from cais.spec import json_text
 from cais.spec.runtime import OCI_VERSION
 

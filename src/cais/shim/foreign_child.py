@@ -14,14 +14,12 @@ from __future__ import annotations
 import json
 import os
 
-from cais.errors import InvalidArgumentError
 from cais.linux import mount, process
-from cais.runtime import child, placement, plan, root_layers, settle
+from cais.runtime import bundles, child, placement, root_layers, settle
 from cais.runtime.mounts import parse_root_mount
-from cais.runtime.plan import ProcessPlan
+from cais.runtime.process_plan import ProcessPlan
 from cais.runtime.root_plan import RootPlan
-from cais.spec import strict_json
-from cais.spec.runtime import CONFIG_LIMIT_BYTES, validate_process
+from cais.spec.runtime import validate_process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -48,10 +46,10 @@ class Bundle:
 
         """
         self.path = path
-        self.config: Document = plan.load_config(path)  # type: ignore[assignment]
-        extras = plan.load_extras(path)
+        self.config: Document = bundles.load_config(path)  # type: ignore[assignment]
+        extras = bundles.load_extras(path)
         self._process = ProcessPlan(self.config["process"])
-        plan.apply_extras(self._process, extras)
+        self._process.apply_extras(extras)
         self._root = RootPlan(path)
         self._root.layers = [parse_root_mount(entry) for entry in extras.get("rootfs") or ()]
         os.makedirs(os.path.join(path, ROOT_NAME), 0o755, exist_ok=True)
@@ -75,13 +73,10 @@ class ExecDocument:
 
     def __init__(self, path: str, init_pid: int) -> None:
         """Read ``path``. CaisError: as the runtime's own reading."""
-        with open(path, "rb") as file:
-            extras = strict_json.loads(file.read(CONFIG_LIMIT_BYTES + 1), CONFIG_LIMIT_BYTES)
-        if not isinstance(extras, dict) or not isinstance(extras.get("process"), dict):
-            raise InvalidArgumentError("the exec document has no process")
+        extras = bundles.load_exec(path)
         self._document: Document = extras["process"]
         self._plan = ProcessPlan(validate_process(self._document))
-        plan.apply_extras(self._plan, extras)
+        self._plan.apply_extras(extras)
         self._init_pid = init_pid
         self.path = ""
         """Where ``complete`` writes it; set before the copy is made."""

@@ -7,8 +7,8 @@ import os
 from cais.errors import ConflictError, InvalidArgumentError, UnsupportedError
 from cais.runtime import container, state
 from cais.runtime.arguments import NUMBER, SWITCH, TEXT
+from cais.runtime.bundles import load_config, load_extras
 from cais.runtime.launch import Running
-from cais.runtime.plan import load_config, load_extras
 from cais.runtime.verbs import hooking
 from cais.runtime.verbs.verb import Verb
 

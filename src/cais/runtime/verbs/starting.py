@@ -8,9 +8,9 @@ from cais.errors import ConflictError, InvalidArgumentError, NotFoundError
 from cais.linux.signals import SIGKILL, pidfd_send_signal
 from cais.runtime import container, state
 from cais.runtime.arguments import SWITCH, TEXT
+from cais.runtime.bundles import load_config
 from cais.runtime.habits import Habits
 from cais.runtime.launch import Stdio
-from cais.runtime.plan import load_config
 from cais.runtime.verbs import handing, hooking
 from cais.runtime.verbs.verb import Verb
 
