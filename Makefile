@@ -62,12 +62,12 @@ test-daemon: packages venv ## caisd through its API, the docker CLI and docker-p
 .PHONY: test-vm
 test-vm: venv ## The tests that need a kernel of their own, in virtual machines (root)
 	@scripts/system-packages.sh vm
-	$(PYTEST) tests/vm
+	$(PYTEST) -rA tests/vm
 
 .PHONY: test-vm-quick
 test-vm-quick: venv ## The most telling of them (root)
 	@scripts/system-packages.sh vm
-	CAIS_VM=quick $(PYTEST) tests/vm
+	CAIS_VM=quick $(PYTEST) -rA tests/vm
 
 .PHONY: fuzz
 fuzz: packages venv ## 100,000 broken config.json documents (CAIS_FUZZ_DOCUMENTS=n: fewer) (root)
