@@ -33,6 +33,7 @@ PACKAGES = (
     *("systemd-sysv", "dbus", "kmod", "initramfs-tools", "apparmor", "libsqlite3-0", "libssl3"),
     *("busybox-static", "libseccomp2", "libnftables1", "nftables", "iproute2", "util-linux"),
     *("procps", "strace", "e2fsprogs", "criu", "iptables"),  # CRIU locks networks by iptables
+    "uidmap",
     *("libffi8", "liblzma5", "libbz2-1.0", "zlib1g", "libssl3t64"),
 )
 SPARE_KIB = 6 << 20  # for what the tests write
