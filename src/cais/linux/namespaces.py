@@ -86,12 +86,28 @@ def is_in_initial_user() -> bool:
         return True
 
 
+def return_home(fd: int, flag: int) -> None:
+    """Join the namespace the caller left for a moment; if that fails the process ends at once.
+
+    To serve on from a container's namespace would be worse than not to serve.
+    """
+    try:
+        join(fd, flag)
+    except OSError:
+        os.abort()
+
+
 def unshare(flags: int) -> None:
     """Leave the caller's namespaces for new ones."""
     _unshare(flags, about=f"{flags:#x}")
 
 
-def enter_new_time(offsets: Mapping[str, tuple[int, int]]) -> None:
+def open_time_offsets() -> int:
+    """Open the file in /proc by which the caller sets the clocks of its next time namespace."""
+    return os.open("/proc/self/timens_offsets", os.O_WRONLY | os.O_CLOEXEC)
+
+
+def enter_new_time(offsets: Mapping[str, tuple[int, int]], offsets_fd: int) -> None:
     """Move the caller, single-threaded, into a new time namespace.
 
     unshare(2) prepares the namespace for children alone, which is when its clocks can still be
@@ -99,8 +115,9 @@ def enter_new_time(offsets: Mapping[str, tuple[int, int]]) -> None:
 
     Args:
         offsets: clock (``monotonic``, ``boottime``) -> seconds and nanoseconds.
+        offsets_fd: of ``open_time_offsets``. Borrowed.
 
-    Privileges: CAP_SYS_ADMIN, with offsets CAP_SYS_TIME; writes in the host's /proc.
+    Privileges: CAP_SYS_ADMIN; with offsets CAP_SYS_TIME, of whoever opened the file. Needs /proc.
 
     Raises:
         KernelError: ERANGE or EINVAL, an offset the kernel does not take.
@@ -109,7 +126,7 @@ def enter_new_time(offsets: Mapping[str, tuple[int, int]]) -> None:
     unshare(CLONE_NEWTIME)
     text = "".join(f"{clock} {secs} {nanosecs}\n" for clock, (secs, nanosecs) in offsets.items())
     if text:
-        _write_own("timens_offsets", text)
+        _write_offsets(offsets_fd, text)
     fd = os.open("/proc/self/ns/time_for_children", os.O_RDONLY | os.O_CLOEXEC)
     try:
         join(fd, CLONE_NEWTIME)
@@ -146,15 +163,12 @@ def join_session_keyring() -> bool:
     return True
 
 
-def _write_own(name: str, text: str) -> None:
-    fd = os.open(f"/proc/self/{name}", os.O_WRONLY | os.O_CLOEXEC)
+def _write_offsets(fd: int, text: str) -> None:
     try:
         os.write(fd, text.encode())
     except OSError as error:
-        what = f"write {name} {text.rstrip()!r}"
+        what = f"write timens_offsets {text.rstrip()!r}"
         raise KernelError(error.errno or 0, what) from None
-    finally:
-        os.close(fd)
 
 
 def bring_loopback_up() -> None:

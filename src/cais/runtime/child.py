@@ -18,6 +18,7 @@ import os
 import select
 import sys
 
+from cais.errors import CaisError
 from cais.linux import process, terminal
 from cais.runtime import channel as channels
 from cais.runtime import isolation, pivot, restrictions, rootfs, settle
@@ -121,7 +122,7 @@ def report(line: Channel, error: BaseException) -> None:
         code = error.errno
     else:
         step = getattr(error, "step", "") or type(error).__name__
-        facts = {"message": _describe(error), "kind": "setup", "step": step}
+        facts = {"message": describe(error), "kind": "setup", "step": step}
         code = getattr(error, "errno", None) or 0
     limited = {name: value[: channels.TEXT_LIMIT] for name, value in facts.items()}
     try:
@@ -249,7 +250,10 @@ def _warn(line: Channel, text: str | None) -> None:
         line.send({"warning": text})
 
 
-def _describe(error: BaseException) -> str:
+def describe(error: BaseException) -> str:
+    """Return what an error says: its own words when it was raised on purpose."""
+    if isinstance(error, CaisError):
+        return str(error)
     if isinstance(error, OSError):
         what = f" {error.filename!r}" if error.filename else ""
         return f"{error.strerror or error}{what}"

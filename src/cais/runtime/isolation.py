@@ -16,10 +16,9 @@ from __future__ import annotations
 import errno
 import os
 
-from cais.linux import namespaces, process
-from cais.linux.cgroups import JOIN
+from cais.linux import cgroups, namespaces, process
 from cais.linux.syscalls import KernelError
-from cais.runtime import settle
+from cais.runtime import settle, standing
 from cais.runtime.launch import LaunchError
 
 TYPE_CHECKING = False
@@ -45,9 +44,7 @@ def is_born_twice(plan: ContainerPlan) -> bool:
 
 def enter(plan: ContainerPlan, line: Channel, given: Inheritance) -> None:
     """Be in the control group and every namespace of the plan, as their root."""
-    for fd in given.cgroup_fds:
-        os.write(fd, JOIN)
-        os.close(fd)
+    cgroups.join(given.cgroup_fds)
     if plan.has_user_namespace:
         line.wait_for_word()  # the parent has written the identity maps
         process.set_dumpable(dumpable=False)  # the child of an ordinary user had to be, until here
@@ -58,11 +55,14 @@ def enter(plan: ContainerPlan, line: Channel, given: Inheritance) -> None:
             line.send({"warning": warning})
     if given.user_fd >= 0:
         _enter_user_namespace(plan, line, given)
+    elif plan.new & namespaces.CLONE_NEWTIME:
+        _enter_new_time(plan, _open_time_offsets(dumpable=plan.has_user_namespace))
     for fd, flag in given.namespace_fds:
         namespaces.join(fd, flag)
         if fd != given.pid_namespace_fd:
             os.close(fd)
-    _make_late_namespaces(plan)
+    if plan.new & namespaces.CLONE_NEWCGROUP:
+        namespaces.unshare(namespaces.CLONE_NEWCGROUP)
     os.setsid()
     if given.has_own_keyring:
         namespaces.join_session_keyring()
@@ -87,22 +87,33 @@ def become_root() -> None:
         raise LaunchError(reason, errno=error.errno or 0, step="setresuid") from None
 
 
-def _make_late_namespaces(plan: ContainerPlan) -> None:
-    if plan.new & namespaces.CLONE_NEWCGROUP:
-        namespaces.unshare(namespaces.CLONE_NEWCGROUP)
-    if plan.new & namespaces.CLONE_NEWTIME:
-        # The file of the offsets belongs to root of the host while this process is not dumpable.
-        # Nothing of the container exists yet that could make use of it.
-        process.set_dumpable(dumpable=plan.in_user_namespace)
-        namespaces.enter_new_time(plan.time_offsets)
+def _open_time_offsets(*, dumpable: bool) -> int:
+    """Open the file of the offsets, root's of the host while this process is not dumpable.
+
+    It may be so for a moment only where nobody else is: on the host, or root of a new user
+    namespace. The root of one that is joined could trace it.
+    """
+    process.set_dumpable(dumpable=dumpable)
+    try:
+        return namespaces.open_time_offsets()
+    finally:
         process.set_dumpable(dumpable=False)
 
 
+def _enter_new_time(plan: ContainerPlan, offsets_fd: int) -> None:
+    namespaces.enter_new_time(plan.time_offsets, offsets_fd)
+    os.close(offsets_fd)
+
+
 def _enter_user_namespace(plan: ContainerPlan, line: Channel, given: Inheritance) -> None:
+    has_time = bool(plan.new & namespaces.CLONE_NEWTIME)
+    offsets_fd = _open_time_offsets(dumpable=standing.is_ordinary_user()) if has_time else -1
     _join_foreign_namespaces(given)
     namespaces.join(given.user_fd, namespaces.CLONE_NEWUSER)
     os.close(given.user_fd)
     become_root()
+    if has_time:
+        _enter_new_time(plan, offsets_fd)
     new = plan.new & ~_LATE
     if is_born_twice(plan):
         pid = process.clone_sibling(new)

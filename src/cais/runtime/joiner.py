@@ -15,8 +15,7 @@ from __future__ import annotations
 
 import os
 
-from cais.linux import namespaces, paths, process, terminal
-from cais.linux.cgroups import JOIN
+from cais.linux import cgroups, namespaces, paths, process, terminal
 from cais.runtime import settle
 from cais.runtime.child import continue_inside, isolate, report
 from cais.runtime.launch import LaunchError
@@ -61,9 +60,7 @@ def run(
 def _enter(plan: ProcessPlan, line: Channel, given: Inheritance, target: tuple[int, int]) -> int:
     if plan.tuning is not None:
         plan.tuning.use_initial_cpus()
-    for fd in given.cgroup_fds:
-        os.write(fd, JOIN)
-        os.close(fd)
+    cgroups.join(given.cgroup_fds)
     if plan.tuning is not None:
         plan.tuning.use_final_cpus()
     warning = settle.adjust_oom_score(plan.oom_score_adj)

@@ -109,7 +109,7 @@ def _look_inside(pidfd: int) -> tuple[int, RouteSocket]:
             inside = route.RouteSocket()
             return os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC), inside
         finally:
-            namespaces.join(home_fd, namespaces.CLONE_NEWNET)
+            namespaces.return_home(home_fd, namespaces.CLONE_NEWNET)
     finally:
         os.close(home_fd)
 

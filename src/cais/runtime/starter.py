@@ -80,7 +80,8 @@ def begin(
     except BaseException as error:
         group.remove()
         if isinstance(error, OSError):
-            raise LaunchError(str(error.strerror), errno=error.errno or 0, step="clone") from error
+            text = child.describe(error)
+            raise LaunchError(text, errno=error.errno or 0, step="clone") from error
         raise
     launch.entered = group.entered
     groups.remember(container_id, group)
@@ -244,6 +245,6 @@ class _Visit:
 
     def __exit__(self, *_: object) -> None:
         for fd, flag in reversed(self._home):
-            namespaces.join(fd, flag)
+            namespaces.return_home(fd, flag)
             os.close(fd)
         self._home.clear()

@@ -94,10 +94,7 @@ class Home:
         return netns_fd
 
     def _return(self) -> None:
-        try:
-            namespaces.join(self._fd, namespaces.CLONE_NEWNET)
-        except OSError:
-            os.abort()
+        namespaces.return_home(self._fd, namespaces.CLONE_NEWNET)
 
 
 def _make_file(path: str) -> None:

@@ -8,7 +8,7 @@ import signal
 import time
 from typing import TYPE_CHECKING
 
-from cais.linux.cgroups import JOIN, detect, open_cgroup
+from cais.linux.cgroups import detect, join, open_cgroup
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -45,8 +45,7 @@ def spawn(group: Cgroup, body: Callable[[], object]) -> int:
     if pid == 0:
         status = 255
         try:
-            for fd in fds:
-                os.write(fd, JOIN)
+            join(fds)
             status = int(body() or 0)  # type: ignore[call-overload]
         except MemoryError:
             status = 254

@@ -25,10 +25,26 @@ if TYPE_CHECKING:
     from cais.linux.cgroups.detect import Hierarchy
     from cais.spec.runtime import Resources
 
-JOIN = b"0"
+_CALLER = b"0"
 SIGKILL = 9  # the signal module would bring enum in
 REMOVE_TIMEOUT_S = 5.0
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.0005, 0.05
+
+
+def join(fds: Sequence[int]) -> None:
+    """Move the caller, a single-threaded process, into the group of ``join_fds``; closes them.
+
+    Raises:
+        CgroupError: ENODEV, the group is gone.
+
+    """
+    for fd in fds:
+        try:
+            os.write(fd, _CALLER)
+        except OSError as error:
+            raise CgroupError(error.errno or 0, "join", "the control group") from None
+        finally:
+            os.close(fd)
 
 
 class Cgroup:
@@ -72,7 +88,7 @@ class Cgroup:
         raise NotImplementedError
 
     def join_fds(self) -> Sequence[int]:
-        """Open the files to which a single-threaded process writes JOIN to enter the group.
+        """Open the files by which a single-threaded process enters the group, see ``join``.
 
         Close-on-exec; the caller closes them. Permission was checked at this open, not at the
         write, so a child that has already lost its privileges may use them.
