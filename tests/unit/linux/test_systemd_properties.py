@@ -115,6 +115,12 @@ def test_no_scopes(path: str) -> None:
         open_cgroup(V2, path)
 
 
+@pytest.mark.parametrize("name", ["a:b.slice", "a/b.slice", "a", ""])
+def test_no_slices(name: str) -> None:
+    with pytest.raises(InvalidArgumentError, match="invalid slice name"):
+        expand_slice(name)
+
+
 def test_a_scope_needs_v2() -> None:
     with pytest.raises(UnsupportedError, match="systemd cgroup driver needs"):
         open_cgroup(Hierarchy({"memory": "/m"}, "/u"), "a.slice:b:c")

@@ -40,14 +40,15 @@ def expand_slice(name: str) -> str:
     """Return the directory of a slice unit: ``/a.slice/a-b.slice`` for ``a-b.slice``.
 
     Raises:
-        InvalidArgumentError: not the name of a slice.
+        InvalidArgumentError: not the name of a slice, or one with a colon, which would be another
+            place in ``slice:prefix:name``.
 
     """
     if name == "-.slice":  # the root
         return ""
     stem = name.removesuffix(".slice")
     parts = stem.split("-")
-    if stem == name or "" in parts or "/" in name:
+    if stem == name or "" in parts or "/" in name or ":" in name:
         raise InvalidArgumentError(f"invalid slice name: {name[:64]}")
     check_unit(name)
     steps = ("-".join(parts[: count + 1]) for count in range(len(parts)))
