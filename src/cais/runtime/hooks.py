@@ -48,6 +48,7 @@ _STATUS = {
 }
 _KEPT_BYTES = 2048  # of each output, in an error that must fit into a packet
 _CHUNK_BYTES = 4096
+_MAX_POLL_MS = 2**31 - 1
 _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 _FREE_FD = 16  # where copies wait: above 0, 1 and 2
 
@@ -72,7 +73,11 @@ class Hook:
 
         """
         os.lseek(state_fd, 0, os.SEEK_SET)
-        running = _RunningHook(self._program, os.fsencode(self._path), state_fd)
+        try:
+            running = _RunningHook(self._program, os.fsencode(self._path), state_fd)
+        except OSError as error:  # startContainer: the container's own limits hold by then
+            reason = os.strerror(error.errno or 0).lower()
+            raise _failure(f"start {self._path}: {reason}", error.errno or 0) from None
         try:
             ending = running.wait(self._timeout_s)
         finally:
@@ -110,7 +115,11 @@ class Hooks:
         """Return the state at ``point`` as a file in memory (owned); -1 without a hook there."""
         if not self._points[point]:
             return -1
-        fd = os.memfd_create("state", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        try:
+            fd = os.memfd_create("state", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        except OSError as error:
+            reason = os.strerror(error.errno or 0).lower()
+            raise _failure(f"state for {point} hooks: {reason}", error.errno or 0) from None
         view = memoryview(json.dumps(self.facts.document(_STATUS[point], pid)).encode())
         while view:
             view = view[os.write(fd, view) :]
@@ -178,7 +187,7 @@ class _RunningHook:
             poll.register(fd, select.POLLIN)
         while (ended := os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED | os.WNOHANG)) is None:
             left = None if deadline is None else max(0, deadline - time.monotonic()) * 1000
-            events = poll.poll(left)
+            events = poll.poll(left and min(left, _MAX_POLL_MS))
             if not events and deadline is not None and time.monotonic() >= deadline:
                 self._kill()
                 return None

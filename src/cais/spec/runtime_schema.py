@@ -151,6 +151,7 @@ RESOURCES = record(
 )
 
 _NAMESPACES = ("mount", "pid", "network", "uts", "ipc", "user", "cgroup", "time")
+_CLOCKS = frozenset({"boottime", "monotonic"})
 _TIME_OFFSET = record({}, {"secs": INT64, "nanosecs": UINT32})
 LINUX = record(
     {},
@@ -158,7 +159,7 @@ LINUX = record(
         "namespaces": array(record({"type": string(choices=_NAMESPACES)}, {"path": TEXT})),
         "uidMappings": _ID_MAPPINGS,
         "gidMappings": _ID_MAPPINGS,
-        "timeOffsets": record({}, {"boottime": _TIME_OFFSET, "monotonic": _TIME_OFFSET}),
+        "timeOffsets": mapping(_TIME_OFFSET),
         "devices": array(
             record(
                 {"type": string(choices=("c", "b", "u", "p")), "path": PATH},
@@ -191,7 +192,7 @@ LINUX = record(
             },
         ),
         "memoryPolicy": record({}, {"mode": TEXT, "nodes": TEXT, "flags": TEXTS}),
-        "personality": record({}, {"domain": string(choices=("LINUX", "LINUX32")), "flags": TEXTS}),
+        "personality": record({"domain": string(choices=("LINUX", "LINUX32"))}, {"flags": TEXTS}),
     },
 )
 
@@ -299,6 +300,8 @@ def check_rules(document: Config, faults: list[str]) -> None:
         faults.append("linux.maskedPaths: need a mount namespace")
     if linux.get("timeOffsets") and "time" not in owned:
         faults.append("linux.timeOffsets: need a time namespace")
+    strangers = linux.get("timeOffsets", {}).keys() - _CLOCKS
+    faults += (f"linux.timeOffsets: {name[:64]!r} is no clock" for name in sorted(strangers))
     reasons = ((name, sysctl_fault(name, owned)) for name in linux.get("sysctl", {}))
     faults += (f"linux.sysctl[{name[:64]!r}]: {why}" for name, why in reasons if why)
     if ".." in linux.get("cgroupsPath", "").split("/"):

@@ -298,6 +298,27 @@ def test_the_hooks_of_every_point_have_their_time(tmp_path: Path, point: str) ->
     with_peer(tmp_path, "cais", body)
 
 
+def test_a_hook_may_have_more_time_than_poll_can_wait(tmp_path: Path) -> None:
+    def body(peer: Peer, bundle: Hooked) -> None:
+        bundle.hook("createRuntime", "exec sleep 0.1", timeout=2**31 - 1)
+        assert peer.run("true").stderr == ""
+
+    with_peer(tmp_path, "cais", body)
+
+
+def test_limits_that_leave_no_room_for_a_hook_are_named(tmp_path: Path) -> None:
+    def body(peer: Peer, bundle: Hooked) -> None:
+        bundle.hook("startContainer", "true")
+        for soft, step in ((1, "state for startContainer hooks"), (7, "startContainer hook #0")):
+            limits = [{"type": "RLIMIT_NOFILE", "soft": soft, "hard": 64}]
+            bundle.process["rlimits"] = limits
+            failed = peer.run("true", ok=False).stderr
+            assert step in failed
+            assert "too many open files" in failed
+
+    with_peer(tmp_path, "cais", body)
+
+
 @pytest.mark.parametrize("name", BOTH)
 def test_a_hook_that_is_not_there_is_named(tmp_path: Path, name: str) -> None:
     def body(peer: Peer, bundle: Hooked) -> None:

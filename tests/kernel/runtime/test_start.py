@@ -321,6 +321,20 @@ def test_sysctls_of_own_namespaces(tmp_path: Path) -> None:
     isolated(body)
 
 
+def test_a_sysctl_without_proc_says_so(tmp_path: Path) -> None:
+    def body() -> None:
+        bundle = Bundle(tmp_path)
+        bundle.linux["sysctl"] = {"kernel.msgmax": "4242"}
+        bundle.config["mounts"] = []
+        for part in ("maskedPaths", "readonlyPaths"):
+            bundle.linux[part] = []
+        with pytest.raises(LaunchError) as failed:
+            bundle.run("true")
+        assert str(failed.value) == "sysctls need /proc to be mounted in the container"
+
+    isolated(body)
+
+
 def test_a_sysctl_the_kernel_does_not_have(tmp_path: Path) -> None:
     def body() -> None:
         bundle = Bundle(tmp_path)

@@ -109,6 +109,9 @@ def test_a_good_document_passes_unchanged() -> None:
         ),
         ("linux.sysctl", {"kernel.core_pattern": "|x"}, "not in a separate kernel namespace"),
         ("linux.sysctl", {"": "x"}, "'' is not a usable key"),
+        ("linux.timeOffsets", {"x": "y"}, "linux.timeOffsets['x']: must be an object"),
+        ("linux.timeOffsets", {"realtime": {}}, "linux.timeOffsets: 'realtime' is no clock"),
+        ("linux.personality", {"flags": []}, "linux.personality.domain: is required"),
         ("hooks", {"prestart": [{"path": "x"}]}, "hooks.prestart[0].path: 'x' is malformed"),
     ],
 )
