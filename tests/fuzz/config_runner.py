@@ -15,21 +15,27 @@ import random
 import re
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 from collections import Counter
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from config_mutations import mutate, seeds
+from config_mutations import DEVICE, NEIGHBOUR, OTHER_USER, mutate, seeds
 
 from cais.errors import CaisError
+from cais.linux import mount, user_namespaces
+from cais.linux.netlink import route
 from cais.runtime import container as runtime
 from cais.runtime.launch import LaunchError
 from cais.testing.bundles import Bundle, Capture, end, wait
 from cais.testing.isolation import cgroups_named, left_behind
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from cais.runtime.launch import Running
 
 NAMESPACES = {
@@ -42,10 +48,17 @@ NAMESPACES = {
     "cgroup": "cgroup",
     "time": "time",
 }
+_NEIGHBOUR = (
+    *("unshare", "--net", "--ipc", "--uts", "--cgroup", "--time", "--mount"),
+    *("--pid", "--fork", "--kill-child"),
+)
+_PIPES: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+_WRITABLE = ("/proc", "/sys/fs/cgroup")  # for the runtime
 CAPABILITY_SETS = {"bounding": "CapBnd", "permitted": "CapPrm", "effective": "CapEff"}
 _PYTHON = re.compile(r"\b(?:[A-Z]\w+Error|Traceback|object has no attribute|NoneType)\b")
 _BARE = frozenset(os.strerror(code) for code in errno.errorcode)
 _ROUND = 500  # documents that share one root directory
+_KILLED = 128 + signal.SIGKILL
 MAX_FAULTS = 20
 
 
@@ -54,33 +67,98 @@ def main(seed: int, count: int) -> int:
     outcomes: Counter[str] = Counter()
     faults: list[str] = []
     documents = seeds()
-    before = left_behind()
-    with tempfile.TemporaryDirectory() as place:
+    _open_namespaces()
+    with _place() as place:
+        before = left_behind()
         for number in range(seed, seed + count):
-            bundle = _bundle_for(number - seed, Path(place))
+            bundle = _bundle_for(number - seed, Path(place), f"fuzz-{seed}")
             text = mutate(random.Random(number), documents)
             (bundle.path / "config.json").write_bytes(text)
+            if b"netDevices" in text:
+                _ensure_device(number)
             outcome, wrong = _try(bundle, text)
             wrong += _left(before)
             outcomes[outcome] += 1
             faults += [f"document {number}: {each}" for each in wrong]
             if len(faults) >= MAX_FAULTS:
                 break
-    faults += [f"left: {path}" for path in cgroups_named(f"fuzz-{os.getpid()}")]
+    faults += [f"left: {path}" for path in cgroups_named(f"fuzz-{seed}-")]
     sys.stdout.write(json.dumps({"outcomes": outcomes, "faults": faults}))
     return bool(faults)
 
 
-def _bundle_for(index: int, place: Path) -> Bundle:
+@contextmanager
+def _place() -> Iterator[str]:
+    """Give a directory; whatever else a document may name of the host's files is read-only."""
+    with tempfile.TemporaryDirectory() as place:
+        fd = mount.new_mount("tmpfs")
+        mount.place_at(fd, place)
+        os.close(fd)
+        for path in ("/", *_WRITABLE, place):
+            bits = mount.MOUNT_ATTR_RDONLY
+            change = {"set_bits": bits} if path == "/" else {"clear_bits": bits}
+            fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
+            mount.set_attributes(fd, recursive=True, **change)
+            os.close(fd)
+        try:
+            yield place
+        finally:
+            mount.unmount(place, detach=True)
+            fd = os.open("/", os.O_PATH | os.O_CLOEXEC)
+            mount.set_attributes(fd, clear_bits=mount.MOUNT_ATTR_RDONLY)
+            os.close(fd)
+
+
+def _open_namespaces() -> None:
+    """Open the namespaces that documents name, where they name them."""
+    neighbour = subprocess.Popen([*_NEIGHBOUR, "sh", "-c", "echo; cat"], **_PIPES)
+    assert neighbour.stdin is not None
+    assert neighbour.stdout is not None
+    neighbour.stdout.readline()
+    (inside,) = Path(f"/proc/{neighbour.pid}/task/{neighbour.pid}/children").read_text().split()
+    for kind, place in NEIGHBOUR.items():
+        _open_at(place, f"/proc/{inside}/ns/{NAMESPACES[kind]}")
+    ids = [(0, 200000, 65536)]
+    _move(user_namespaces.make_user_namespace(ids, ids), OTHER_USER)
+    _neighbours.append(neighbour)
+
+
+def _open_at(place: str, path: str) -> None:
+    _move(os.open(path, os.O_RDONLY | os.O_CLOEXEC), place)
+
+
+def _move(fd: int, place: str) -> None:
+    os.dup2(fd, int(os.path.basename(place)), inheritable=False)
+    os.close(fd)
+
+
+def _ensure_device(number: int) -> None:
+    """Make the device that documents name, unless the last container left it."""
+    with route.RouteSocket() as links:
+        if links.find_link(DEVICE) is None:
+            with open("/proc/self/ns/net", "rb") as here:
+                mac = f"02:00:00:00:{number >> 8 & 255:02x}:{number & 255:02x}"
+                peer = f"peer{number}"
+                links.batch(
+                    [
+                        route.new_veth(
+                            DEVICE, peer, peer_netns_fd=here.fileno(), peer_mac=mac, mtu=1500
+                        )
+                    ]
+                )
+
+
+def _bundle_for(index: int, place: Path, name: str) -> Bundle:
     """Return the bundle of this round; mount points the documents asked for pile up in its root."""
     directory = place / str(index // _ROUND)
     if index % _ROUND == 0:
         shutil.rmtree(place / str(index // _ROUND - 1), ignore_errors=True)
-        _current[:] = [Bundle(directory, "fuzz")]
+        _current[:] = [Bundle(directory, name)]
     return _current[0]
 
 
 _current: list[Bundle] = []
+_neighbours: list[subprocess.Popen[bytes]] = []
 
 
 def _try(bundle: Bundle, text: bytes) -> tuple[str, list[str]]:
@@ -120,12 +198,17 @@ def _refusal(error: CaisError) -> tuple[str, list[str]]:
 
 
 def _check(bundle: Bundle, running: Running, document: dict[str, Any]) -> list[str]:
+    wrong = []
     try:
-        return [*_wrong_identity(running.pid, document), *_wrong_places(running.pid, document)]
-    finally:
-        signal.pidfd_send_signal(running.pidfd, signal.SIGKILL)
-        end(running)
-        runtime.destroy(bundle.id, str(bundle.path))
+        wrong += _wrong_identity(running.pid, document)
+        wrong += _wrong_places(running.pid, document)
+    except FileNotFoundError as error:
+        wrong.append(f"it has ended: {error}")
+    signal.pidfd_send_signal(running.pidfd, signal.SIGKILL)
+    code = end(running)
+    if runtime.destroy(bundle.id, str(bundle.path)):
+        return []  # the memory it is allowed was too little to wait in
+    return [*wrong, *([] if code == _KILLED else [f"it ended with {code} by itself"])]
 
 
 def _wrong_identity(pid: int, document: dict[str, Any]) -> list[str]:
