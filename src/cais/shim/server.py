@@ -163,23 +163,23 @@ class Server:
         request.ok()
 
     def _resize(self, request: Request) -> None:
-        self.containers.resize(request.fields)
+        self.containers.changes.resize(request.fields)
         request.ok()
 
     def _kill(self, request: Request) -> None:
-        self.containers.kill(request.fields, request)
+        self.containers.changes.kill(request.fields, request)
 
     def _pause(self, request: Request) -> None:
-        self.containers.pause(request.fields, request)
+        self.containers.changes.pause(request.fields, request)
 
     def _resume(self, request: Request) -> None:
-        self.containers.resume(request.fields, request)
+        self.containers.changes.resume(request.fields, request)
 
     def _update(self, request: Request) -> None:
-        self.containers.update(request.fields, request)
+        self.containers.changes.update(request.fields, request)
 
     def _checkpoint(self, request: Request) -> None:
-        self.containers.checkpoint(request.fields, request)
+        self.containers.changes.checkpoint(request.fields, request)
 
     def _ack(self, request: Request) -> None:
         self.containers.ack(request.fields)
