@@ -172,27 +172,40 @@ class LogReader:
             os.close(self._fd)
             self._fd = -1
 
-    def _files(self) -> list[str]:
-        """Return the paths that exist, oldest first."""
-        found = [self._path] if os.path.exists(self._path) else []  # noqa: PTH110
-        number = 1
-        while os.path.exists(f"{self._path}.{number}"):  # noqa: PTH110
-            found.append(f"{self._path}.{number}")
+    def _files(self) -> dict[int, str]:
+        """Return inode and path of each file, oldest first; misses none while the shim rotates.
+
+        A file only moves up, and a rotation leaves one number free at a time: whoever looks from
+        the youngest on meets every file, some twice.
+        """
+        found: dict[int, str] = {}
+        number = missing = 0
+        while missing < 2:
+            path = f"{self._path}.{number}" if number else self._path
+            if (inode := _inode(path)) is None:
+                missing += 1
+            else:
+                missing = 0
+                found[inode] = path
             number += 1
-        return found[::-1]
+        return dict(reversed(found.items()))
 
     def _open_oldest(self) -> bool:
-        files = self._files()
-        return bool(files) and self._open(files[0])
+        return any(map(self._open, self._files()))
 
-    def _open(self, path: str) -> bool:
-        try:
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-        except FileNotFoundError:
-            return False
-        self.close()
-        self._fd = fd
-        return True
+    def _open(self, inode: int) -> bool:
+        """Open this file, whatever its name is by now; say whether it is still there."""
+        while path := self._files().get(inode):
+            try:
+                fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            except FileNotFoundError:
+                continue
+            if os.fstat(fd).st_ino == inode:
+                self.close()
+                self._fd = fd
+                return True
+            os.close(fd)
+        return False
 
     def _read_block(self) -> bytes | None:
         """Return bytes of this or the next file, b"" after a change of file; None: no more."""
@@ -217,18 +230,16 @@ class LogReader:
         # Renamed after our end of file was seen: what was written in between comes first.
         if block := os.read(self._fd, BLOCK_BYTES):
             return block
-        files = self._files()
-        inodes = [_inode(path) for path in files]
+        inodes = list(self._files())
         position = inodes.index(mine) + 1 if mine in inodes else 0
-        if position >= len(files) or not self._open(files[position]):
+        if position >= len(inodes) or not self._open(inodes[position]):
             return None
         self._left = b""
         return b""
 
     def _open_tail(self, count: int) -> None:
-        files = self._files()
-        for index in range(len(files) - 1, -1, -1):
-            if not self._open(files[index]):
+        for inode in reversed(self._files()):
+            if not self._open(inode):
                 continue
             offset, found = _tail_offset(self._fd, count)
             os.lseek(self._fd, offset, os.SEEK_SET)

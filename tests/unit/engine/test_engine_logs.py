@@ -161,6 +161,38 @@ def rotate(path: Path, count: int) -> None:
     path.rename(path.with_name(f"{path.name}.1"))
 
 
+@pytest.mark.parametrize("missing", range(4))
+def test_no_file_is_missed_in_the_middle_of_a_rotation(tmp_path: Path, missing: int) -> None:
+    path = tmp_path / "log"
+    write_rotated(path, [1], [2], [3], [4], [5])
+    for number in range(4, missing, -1):
+        path.with_name(f"log.{number}").rename(path.with_name(f"log.{number + 1}"))
+    files = [path, *(path.with_name(f"log.{number}") for number in range(1, 6))]
+    files[missing].rename(files[missing + 1])
+    assert read(path) == b"n1\nn2\nn3\nn4\nn5\n"
+    assert read(path, tail=4) == b"n2\nn3\nn4\nn5\n"
+
+
+@pytest.mark.parametrize("tail", [None, 5])
+def test_files_that_are_renamed_before_they_are_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tail: int | None
+) -> None:
+    path = tmp_path / "log"
+    write_rotated(path, [1], [2], [3], [4], [5])
+    opened: list[str] = []
+    really_open = os.open
+
+    def rotate_first(name: str, flags: int) -> int:
+        opened.append(name)
+        if len(opened) in {1, 3, 5, 7}:
+            rotate(path, 20)
+            path.write_bytes(b"")
+        return really_open(name, flags)
+
+    monkeypatch.setattr(os, "open", rotate_first)
+    assert read(path, tail=tail) == b"n1\nn2\nn3\nn4\nn5\n"
+
+
 def log_path(bench: Any, container_id: str) -> Path:
     """Return a container's log; make its directory, as the shim does for the first entry."""
     path = Path(bench.core.paths.log(container_id))
