@@ -81,7 +81,24 @@ def ensure_directory(root_fd: int, path: str, mode: int = 0o755) -> int:
         KernelError: ENOTDIR (something else is there), ELOOP, EROFS and as mkdir(2).
 
     """
-    return _ensure(root_fd, path, mode, _LINK_LIMIT)
+    links = 0
+    missing: list[str] = []
+    fd, path = _open_deepest(root_fd, path, missing)
+    while missing:
+        name, parent_fd = missing.pop(), fd
+        try:
+            link = _read_link(parent_fd, name)
+            path = os.path.join(path, link or name)
+            links += link is not None
+            if links > _LINK_LIMIT:
+                raise KernelError(errno.ELOOP, f"openat2 {path}")
+            if link is not None or name in (".", ".."):  # these: behind what was missing until now
+                fd, path = _open_deepest(root_fd, path, missing)
+            else:
+                fd = _make_and_open(parent_fd, name, mode)
+        finally:
+            os.close(parent_fd)
+    return fd
 
 
 def ensure_file(root_fd: int, path: str, mode: int = 0o644) -> int:
@@ -126,29 +143,25 @@ def is_directory(fd: int) -> bool:
     return os.fstat(fd).st_mode & 0o170000 == 0o040000
 
 
-def _ensure(root_fd: int, path: str, mode: int, links: int) -> int:
-    try:
-        return open_in_root(root_fd, path or "/", os.O_PATH | os.O_DIRECTORY)
-    except KernelError as error:
-        if error.errno != errno.ENOENT or links == 0:
-            raise
-    parent, name = os.path.split(path.rstrip("/"))
-    parent_fd = _ensure(root_fd, parent or "/", mode, links)
-    try:
-        if name in (".", ".."):  # behind a directory that was missing until now
-            return open_in_root(root_fd, path, os.O_PATH | os.O_DIRECTORY)
-        link = _read_link(parent_fd, name)
-        if link is not None:
-            return _ensure(root_fd, os.path.join(parent, link), mode, links - 1)
-        _make_directory(parent_fd, name, mode)
-        return open_at(
-            parent_fd,
-            name,
-            os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW,
-            resolve=RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS,
-        )
-    finally:
-        os.close(parent_fd)
+def _open_deepest(root_fd: int, path: str, missing: list[str]) -> tuple[int, str]:
+    """Open the deepest directory of ``path`` that is there; return it (owned) and its path.
+
+    The names below it are appended to ``missing``, the first one last.
+    """
+    while True:
+        try:
+            return open_in_root(root_fd, path or "/", os.O_PATH | os.O_DIRECTORY), path
+        except KernelError as error:
+            if error.errno != errno.ENOENT or not path.rstrip("/"):
+                raise
+        path, name = os.path.split(path.rstrip("/"))
+        missing.append(name)
+
+
+def _make_and_open(parent_fd: int, name: str, mode: int) -> int:
+    _make_directory(parent_fd, name, mode)
+    flags = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW
+    return open_at(parent_fd, name, flags, resolve=RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS)
 
 
 def _read_link(parent_fd: int, name: str) -> str | None:

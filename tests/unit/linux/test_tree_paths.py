@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
@@ -33,6 +34,26 @@ def test_directories_are_made_with_their_parents(tree: tuple[Path, int]) -> None
     assert (root / "a/b/c").is_dir()
     os.close(paths.ensure_directory(root_fd, "a/b/c"))
     assert (root / "a/b/c").stat().st_mode & 0o777 == 0o700
+
+
+def test_a_path_as_long_as_there_is_one_is_made(tree: tuple[Path, int]) -> None:
+    root, root_fd = tree
+    path = "/i" * 2000
+    before = len(os.listdir("/proc/self/fd"))
+    fd = paths.ensure_directory(root_fd, path)
+    again = paths.open_in_root(root_fd, path)
+    assert os.path.samestat(os.fstat(fd), os.fstat(again))
+    assert len(os.listdir("/proc/self/fd")) == before + 2
+    for each in (fd, again):
+        os.close(each)
+    subprocess.run(["rm", "-r", root / "i"], check=True)  # too deep for Python's
+
+
+def test_dots_and_links_behind_what_is_missing(tree: tuple[Path, int]) -> None:
+    root, root_fd = tree
+    (root / "a").symlink_to("b/./c/../d")
+    os.close(paths.ensure_directory(root_fd, "/a/../e/."))
+    assert sorted(os.listdir(root / "b")) == ["c", "d", "e"]
 
 
 @pytest.mark.parametrize("target", ["/b", "b", "../../b", "{outside}", "/x/../b"])
