@@ -18,26 +18,21 @@ from signal import SIGKILL, pidfd_send_signal
 from cais.errors import CaisError, ConflictError, NotFoundError
 from cais.linux.namespaces import CLONE_NEWNS
 from cais.runtime import groups
-from cais.shim.foreign_changes import Commands, ForeignChange
+from cais.shim.foreign_changes import Commands
 from cais.shim.foreign_child import Bundle, ExecDocument
-from cais.shim.foreign_command import spawn
 from cais.shim.foreign_launch import Adopted, Ending, ForeignLaunch, KeptStreams
+from cais.shim.foreign_program import ForeignProgram
 from cais.spec.runtime import validate_resources
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
     from cais.linux.cgroups import Cgroup
     from cais.runtime.launch import Stdio
     from cais.shim.fields import Fields
-    from cais.shim.foreign_command import Command
+    from cais.shim.foreign_changes import ForeignChange
     from cais.shim.foreign_desk import Desk
     from cais.shim.foreign_launch import Steps, Waits
     from cais.spec.runtime import Resources
-
-_PATIENCE_S = 60.0
-"""How long a command may take that only changes a container: then it is killed."""
 
 _CHECKPOINT_S = 900.0
 
@@ -48,18 +43,16 @@ class ForeignRuntimes(Commands):
     def runtime(self, fields: Fields) -> ForeignRuntime:
         """Return the runtime a request names."""
         arguments = fields.strings("args")
-        return ForeignRuntime(self, fields.path("path"), arguments, fields.path("root"))
+        program = ForeignProgram(self, fields.path("path"), arguments, fields.path("root"))
+        return ForeignRuntime(program)
 
 
 class ForeignRuntime:
     """One runtime as somebody configured it; see ``contracts.Runtime`` for each method."""
 
-    def __init__(self, shared: Commands, path: str, arguments: Sequence[str], root: str) -> None:
-        self._shared = shared
-        self._path = path
-        self._arguments = arguments
-        self._root = root
-        self._state = f"{root}/state"
+    def __init__(self, program: ForeignProgram) -> None:
+        self._program = program
+        self._shared = program.shared
 
     def begin(
         self,
@@ -70,7 +63,7 @@ class ForeignRuntime:
         size: tuple[int, int] | None = None,
     ) -> ForeignLaunch:
         """Start a container."""
-        os.makedirs(self._state, 0o700, exist_ok=True)
+        os.makedirs(self._program.state, 0o700, exist_ok=True)
         documents = Bundle(bundle)
         return ForeignLaunch(self._start(container_id, documents, stdio, size))
 
@@ -102,7 +95,7 @@ class ForeignRuntime:
         size: tuple[int, int] | None = None,
     ) -> ForeignLaunch:
         """Start a container from a checkpoint."""
-        os.makedirs(self._state, 0o700, exist_ok=True)
+        os.makedirs(self._program.state, 0o700, exist_ok=True)
         documents = Bundle(bundle)
         return ForeignLaunch(self._start(container_id, documents, stdio, size, checkpoint))
 
@@ -113,8 +106,8 @@ class ForeignRuntime:
         del bundle
         stay = ["--leave-running"] if leave_running else []
         words = ["checkpoint", "--image-path", directory, "--work-path", directory, *stay]
-        desk = self._shared.open_desk(self._root)
-        return self._change([*words, container_id], desk, patience_s=_CHECKPOINT_S)
+        desk = self._program.open_desk()
+        return self._program.change([*words, container_id], desk, patience_s=_CHECKPOINT_S)
 
     def kill(
         self, container_id: str, bundle: str, init_pidfd: int, number: int
@@ -124,8 +117,8 @@ class ForeignRuntime:
         if number == SIGKILL:
             _kill(container_id, init_pidfd)
             return None
-        desk = self._shared.open_desk(self._root)
-        return self._change(["kill", container_id, str(number)], desk, os.dup(init_pidfd))
+        desk = self._program.open_desk()
+        return self._program.change(["kill", container_id, str(number)], desk, os.dup(init_pidfd))
 
     def kill_all(self, container_id: str, bundle: str) -> None:
         """Kill all its processes."""
@@ -134,18 +127,18 @@ class ForeignRuntime:
     def pause(self, container_id: str, bundle: str) -> ForeignChange:
         """Freeze it."""
         del bundle
-        return self._change(["pause", container_id], self._shared.open_desk(self._root))
+        return self._program.change(["pause", container_id], self._program.open_desk())
 
     def resume(self, container_id: str, bundle: str) -> ForeignChange:
         """Thaw it."""
         del bundle
-        return self._change(["resume", container_id], self._shared.open_desk(self._root))
+        return self._program.change(["resume", container_id], self._program.open_desk())
 
     def update(self, container_id: str, bundle: str, resources: Resources) -> ForeignChange:
         """Change its limits."""
         del bundle
         text = json.dumps(validate_resources(resources))
-        desk = self._shared.open_desk(self._root)
+        desk = self._program.open_desk()
         path = desk.file("resources")
         try:
             with open(path, "w", encoding="utf-8") as file:
@@ -153,7 +146,7 @@ class ForeignRuntime:
         except OSError:
             desk.clear()
             raise
-        return self._change(["update", "--resources", path, container_id], desk)
+        return self._program.change(["update", "--resources", path, container_id], desk)
 
     def destroy(self, container_id: str, bundle: str) -> bool:
         """Kill what is left of it; the runtime forgets it in the background."""
@@ -184,17 +177,17 @@ class ForeignRuntime:
         kept = KeptStreams(stdio)
         try:
             yield from self._wait_deleted(id_)
-            with self._shared.open_desk(self._root) as desk:
+            with self._program.open_desk() as desk:
                 verb = ["create"]
                 if checkpoint is not None:
                     verb = ["restore", "--detach", "--image-path", checkpoint]
                     verb += ["--work-path", checkpoint]
                 words = [*verb, "--bundle", documents.path, *_results(desk, stdio), id_]
-                yield self._spawn(words, desk, kept, documents.complete, flags=CLONE_NEWNS)
+                yield self._program.spawn(words, desk, kept, documents.complete, flags=CLONE_NEWNS)
                 adopted = Adopted(desk, has_terminal=stdio is None, size=size)
             if checkpoint is None:
-                with self._shared.open_desk(self._root) as desk:
-                    yield self._spawn(["start", id_], desk)
+                with self._program.open_desk() as desk:
+                    yield self._program.spawn(["start", id_], desk)
             return adopted.hand_over()
         except BaseException:
             kept.close()
@@ -207,10 +200,10 @@ class ForeignRuntime:
     def _exec(
         self, id_: str, wanted: ExecDocument, stdio: Stdio | None, size: tuple[int, int] | None
     ) -> Steps:
-        with self._shared.open_desk(self._root) as desk:
+        with self._program.open_desk() as desk:
             wanted.path = desk.file("process")
             words = ["exec", "--detach", "--process", wanted.path, *_results(desk, stdio), id_]
-            yield self._spawn(words, desk, KeptStreams(stdio), wanted.complete)
+            yield self._program.spawn(words, desk, KeptStreams(stdio), wanted.complete)
             return Adopted(desk, has_terminal=stdio is None, size=size).hand_over()
 
     def _wait_deleted(self, id_: str) -> Waits:
@@ -221,7 +214,7 @@ class ForeignRuntime:
             yield Ending(self._shared.deletions[id_])
 
     def _has_state(self, id_: str) -> bool:
-        return any(name.startswith(id_) for name in os.listdir(self._state))
+        return any(name.startswith(id_) for name in os.listdir(self._program.state))
 
     def _delete(self, id_: str, group: Cgroup | None) -> None:
         """Have the runtime forget a container and kill what it still has, in the background."""
@@ -242,53 +235,12 @@ class ForeignRuntime:
             done()
 
         try:
-            change = self._change(["delete", "--force", id_], self._shared.open_desk(self._root))
+            change = self._program.change(["delete", "--force", id_], self._program.open_desk())
         except (CaisError, OSError) as exc:
             self._shared.report(exc)  # the next start finds what is left, and tries again
             return
         self._shared.deletions[id_] = os.eventfd(0, os.EFD_CLOEXEC)
         change.then(done, failed)
-
-    def _change(
-        self,
-        words: list[str],
-        desk: Desk,
-        ended_fd: int = -1,
-        patience_s: float = _PATIENCE_S,
-    ) -> ForeignChange:
-        try:
-            command = self._spawn(words, desk)
-            return ForeignChange(self._shared, command, desk, ended_fd, patience_s)
-        except BaseException:
-            desk.clear()
-            if ended_fd >= 0:
-                os.close(ended_fd)
-            raise
-
-    def _spawn(
-        self,
-        words: Sequence[str],
-        desk: Desk,
-        kept: KeptStreams | None = None,
-        complete: Callable[[], None] | None = None,
-        flags: int = 0,
-    ) -> Command:
-        """Start a command; ``kept`` streams are its own, and closed here."""
-        log = ["--root", self._state, "--log", desk.file("log"), "--log-format", "json"]
-        kept = kept or KeptStreams(None)
-        try:
-            command = spawn(
-                self._path,
-                [*self._arguments, *log, *words],
-                desk,
-                self._shared.ended,
-                streams=kept.fds,
-                complete=complete,
-                flags=flags,
-            )
-        finally:
-            kept.close()
-        return self._shared.began(command)
 
 
 def _results(desk: Desk, stdio: Stdio | None) -> list[str]:
