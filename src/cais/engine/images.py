@@ -14,6 +14,7 @@ from cais.engine.filters import (
     parse_filters,
     parse_flag,
 )
+from cais.engine.messages import Messages
 from cais.engine.moments import parse_moment
 from cais.engine.patterns import compile_pattern
 from cais.errors import ConflictError, InvalidArgumentError, NotFoundError
@@ -108,24 +109,18 @@ class Images:
         platform: Platform | None = None,
     ) -> AsyncIterator[dict[str, Any]]:
         """Load a docker-archive or OCI layout; yields Docker's progress messages."""
-        messages: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
-        loop = asyncio.get_running_loop()
-
-        def report(message: Mapping[str, Any]) -> None:
-            loop.call_soon_threadsafe(messages.put_nowait, dict(message))
+        messages, loop = Messages(), asyncio.get_running_loop()
 
         def work(reader: BlockReader) -> None:
-            try:
+            with messages:
                 for image in archive.load(
-                    reader, self._store, progress=report, quiet=quiet, platform=platform
+                    reader, self._store, progress=messages.report, quiet=quiet, platform=platform
                 ):
                     loop.call_soon_threadsafe(self._announce_load, image.id, image.names)
-            finally:
-                loop.call_soon_threadsafe(messages.put_nowait, None)
 
         loading = asyncio.ensure_future(self._feed(source, work))
         try:
-            while (message := await messages.get()) is not None:
+            async for message in messages:
                 yield message
             await loading
         finally:

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from cais.snapshots.snapshotter import Mount
 
 STORAGE_DRIVER = "overlay2"
-_SANDBOX_DIRECTORY_CHARACTERS = 12
 
 
 def inspect_document(

@@ -12,7 +12,6 @@ from cais.errors import CaisError, InternalError, InvalidArgumentError
 from cais.linux.cgroups import detect, open_cgroup
 
 _LIMIT_S = 10
-_PID_FIELD = re.compile(r"\s+|,")
 
 
 def list_processes(pid: int, ps_args: str) -> dict[str, Any]:

@@ -37,8 +37,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_LOST = "the container ended while nobody watched: its exit status is not known"
-_LOST_EXIT_CODE = 255
 _HEX = frozenset("0123456789abcdef")
 
 

@@ -11,11 +11,12 @@ import contextlib
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
+from cais.engine.messages import Messages
 from cais.errors import InternalError, NotFoundError
 from cais.spec.reference import Reference, parse_reference, parse_tag
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
     from cais.engine.core import Core
     from cais.images.downloads import Downloads
@@ -240,22 +241,15 @@ class Transfers:
     async def _messages(self, action: str, work: Work) -> AsyncIterator[dict[str, Any]]:
         from cais.registry.transport import Cancel
 
-        messages: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
-        loop = asyncio.get_running_loop()
-        cancel = Cancel()
-
-        def report(message: Mapping[str, Any]) -> None:
-            loop.call_soon_threadsafe(messages.put_nowait, dict(message))
+        messages, cancel = Messages(), Cancel()
 
         def run() -> list[Reference]:
-            try:
-                return work(report, cancel)
-            finally:
-                loop.call_soon_threadsafe(messages.put_nowait, None)
+            with messages:
+                return work(messages.report, cancel)
 
         working = asyncio.ensure_future(self._run(run))
         try:
-            while (message := await messages.get()) is not None:
+            async for message in messages:
                 yield message
             for name in await working:
                 attributes = {"name": name.familiar_repository}

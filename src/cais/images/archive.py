@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 from cais.errors import NotFoundError
 from cais.images.compression import Compression, Readable, detect, open_decompressed
-from cais.images.layers import MEDIA_TYPES, PackedLayer, check_depth, unpack_layers
+from cais.images.layers import MEDIA_TYPES, PackedLayer, diff_ids_of, unpack_layers
 from cais.images.layouts import find_images
 from cais.images.members import Members
 from cais.images.records import NewImage, platform_of
 from cais.images.saving import save
-from cais.spec.digest import DiffId, ImageId, parse_digest, short
+from cais.spec.digest import DiffId, ImageId, short
 from cais.spec.image import (
     OCI_CONFIG,
     OCI_MANIFEST,
@@ -141,13 +141,7 @@ class _Loader:
 
     def load(self, image: ArchivedImage) -> NewImage:
         config = self._config(image)
-        diff_ids = [DiffId(parse_digest(text)) for text in config.rootfs.diff_ids or ()]
-        if len(diff_ids) != len(image.layers):
-            raise InvalidImageError(
-                f"invalid manifest, layers length mismatch: expected {len(diff_ids)}, "
-                f"got {len(image.layers)}"
-            )
-        check_depth(len(diff_ids))
+        diff_ids = diff_ids_of(config, len(image.layers))
         packed = [
             self._pack(diff_id, member)
             for diff_id, member in zip(diff_ids, image.layers, strict=True)

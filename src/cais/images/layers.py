@@ -16,8 +16,8 @@ from cais.snapshots.snapshotter import (
     SnapshotExistsError,
     SnapshotNotFoundError,
 )
-from cais.spec.digest import DigestMismatchError, chain_ids
-from cais.spec.image import OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD
+from cais.spec.digest import DiffId, DigestMismatchError, chain_ids, parse_digest
+from cais.spec.image import OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD, InvalidImageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from cais.images.compression import Compression
     from cais.images.store import ImageStore
     from cais.images.unpack import Applied
-    from cais.spec.digest import ChainId, DiffId
+    from cais.spec.digest import ChainId
+    from cais.spec.image import ImageConfig
 
     Progress = Callable[["PackedLayer", int], None]
 
@@ -54,10 +55,22 @@ class PackedLayer:
     media_type: str
 
 
-def check_depth(count: int) -> None:
-    """Refuse more layers than can be mounted. ExhaustedError, with Docker's text."""
+def diff_ids_of(config: ImageConfig, count: int) -> list[DiffId]:
+    """Return what a configuration says of the ``count`` layers of its manifest.
+
+    Raises:
+        InvalidImageError: they do not match.
+        ExhaustedError: more than can be mounted, with Docker's text.
+
+    """
+    diff_ids = [DiffId(parse_digest(text)) for text in config.rootfs.diff_ids or ()]
+    if len(diff_ids) != count:
+        raise InvalidImageError(
+            f"invalid manifest, layers length mismatch: expected {len(diff_ids)}, got {count}"
+        )
     if count > MAX_LAYERS:
         raise ExhaustedError(f"max depth exceeded: {count} layers, the limit is {MAX_LAYERS}")
+    return diff_ids
 
 
 def unpack_layers(
@@ -71,7 +84,7 @@ def unpack_layers(
     Args:
         store: where to.
         lease: of the operation.
-        packed: may be a generator that waits for each blob; at most ``check_depth`` layers.
+        packed: may be a generator that waits for each blob; at most ``MAX_LAYERS`` of them.
         progress: called with a layer and how many bytes of its blob were read.
 
     Blocks: for as long as decompressing, writing and syncing takes.

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from cais.errors import NotFoundError
 from cais.images.compression import detect
-from cais.images.layers import MEDIA_TYPES, PackedLayer, check_depth, unpack_layers
+from cais.images.layers import MEDIA_TYPES, PackedLayer, diff_ids_of, unpack_layers
 from cais.images.records import NewImage, platform_of
 from cais.images.transfers import Line
 from cais.spec.digest import DiffId, ImageId, parse_digest, short
@@ -141,13 +141,7 @@ class Pull:
     def _bring(self, fetched: FetchedManifest, lease: Lease) -> tuple[ImageId, bool]:
         manifest = decode(fetched.content, Manifest, f"manifest {fetched.digest}")
         config_blob, config = self._config(manifest.config, lease)
-        diff_ids = [DiffId(parse_digest(text)) for text in config.rootfs.diff_ids or ()]
-        if len(diff_ids) != len(manifest.layers):
-            raise InvalidImageError(
-                f"invalid manifest, layers length mismatch: expected {len(diff_ids)}, "
-                f"got {len(manifest.layers)}"
-            )
-        check_depth(len(diff_ids))
+        diff_ids = diff_ids_of(config, len(manifest.layers))
         with contextlib.closing(self._arrivals(manifest.layers, diff_ids, lease)) as arrivals:
             layers = unpack_layers(self._store, lease, arrivals, self._report_unpacking)
         stored = self._store.content.write(fetched.content, lease)

@@ -10,6 +10,8 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+from cais.spec.units import human_size
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
@@ -17,7 +19,6 @@ if TYPE_CHECKING:
 
 _EVERY_S = 0.1
 _BAR_WIDTH = 50
-_UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 
 
 class Line:
@@ -49,15 +50,6 @@ class Line:
                 "id": self._id,
             }
         )
-
-
-def human_size(size: float) -> str:
-    """Return a size as Docker prints it: four digits, powers of a thousand."""
-    unit = 0
-    while size >= 1000 and unit < len(_UNITS) - 1:
-        size /= 1000
-        unit += 1
-    return f"{size:.4g}{_UNITS[unit]}"
 
 
 def _bar(current: int, total: int) -> str:

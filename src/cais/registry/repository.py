@@ -20,7 +20,7 @@ from cais.registry.errors import ProtocolError, UnknownToRegistryError, error_of
 from cais.registry.origin import Url
 from cais.registry.transport import Request, raise_error
 from cais.spec import strict_json
-from cais.spec.digest import Digest, DigestMismatchError, digest_of, parse_digest
+from cais.spec.digest import Digest, DigestMismatchError, digest_of
 from cais.spec.image import (
     DOCKER_INDEX,
     DOCKER_MANIFEST,
@@ -109,23 +109,6 @@ class Repository:
             raise DigestMismatchError(f"manifest {reference}", Digest(wanted), digest)
         kind = answer.headers.get("content-type", "").partition(";")[0].strip()
         return FetchedManifest(content, kind, digest)
-
-    def find_manifest(self, reference: str) -> tuple[Digest, str, int] | None:
-        """Return (digest, media type, size) of a manifest without fetching it; None if unknown.
-
-        A registry that does not tell the digest is asked for the manifest itself.
-        """
-        try:
-            with self._ask("HEAD", f"manifests/{reference}", {"Accept": ACCEPT}) as answer:
-                headers = answer.headers
-        except UnknownToRegistryError:
-            return None
-        if "docker-content-digest" not in headers:
-            found = self.get_manifest(reference)
-            return found.digest, found.media_type, len(found.content)
-        kind = headers.get("content-type", "").partition(";")[0].strip()
-        digest = parse_digest(headers["docker-content-digest"])
-        return digest, kind, _number(headers.get("content-length", "0"))
 
     def put_manifest(self, reference: str, content: bytes, media_type: str) -> Digest:
         """Store a manifest under a tag or its digest; return its digest."""
@@ -272,7 +255,3 @@ def _location(answer: Answer) -> Url:
 def _with_query(url: Url, **fields: str) -> Url:
     mark = "&" if "?" in url.target else "?"
     return url._replace(target=f"{url.target}{mark}{urlencode(fields)}")
-
-
-def _number(text: str) -> int:
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else 0

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import os
 import select
-from _socket import AF_UNIX, SCM_RIGHTS, SOCK_CLOEXEC, SOCK_STREAM, SOL_SOCKET, socket
 from fcntl import ioctl
-from struct import pack
 
 from cais.linux import process, signals, terminal
 
@@ -84,16 +82,6 @@ class Front:
                 signals.pidfd_send_signal(running.pidfd, number)
             except ProcessLookupError:
                 return
-
-
-def send_terminal(path: str, master_fd: int) -> None:
-    """Give the master side to who listens on ``path`` (``--console-socket``)."""
-    line = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)
-    try:
-        line.connect(path)
-        line.sendmsg([b"/dev/ptmx"], [(SOL_SOCKET, SCM_RIGHTS, pack("i", master_fd))])
-    finally:
-        line.close()
 
 
 def _make_raw() -> Callable[[], None]:

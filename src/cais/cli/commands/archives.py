@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from cais.cli.commands.images import split_tag
+from cais.cli.daemon_progress import checked, print_progress
 from cais.cli.options import command
 from cais.cli.progress import counted
 from cais.cli.terminal import is_terminal
-from cais.errors import InternalError, InvalidArgumentError, NotFoundError
+from cais.errors import InvalidArgumentError, NotFoundError
 from cais.spec.platform import encode_platform
 
 if TYPE_CHECKING:
@@ -92,8 +93,7 @@ def import_image(
     }
     answer = session.client.post("/images/create", query, body=pieces)
     identifier = ""
-    for document in answer.documents():
-        _raise_error(document)
+    for document in checked(answer.documents()):
         identifier = document.get("status", identifier)
     return identifier
 
@@ -127,23 +127,6 @@ def save(
         if os.path.exists(partial):
             os.unlink(partial)
         raise
-
-
-def print_progress(documents: Iterable[dict[str, Any]]) -> None:
-    """Print the text of a progress stream. Raises InternalError for a failure it reports."""
-    for document in documents:
-        _raise_error(document)
-        if text := document.get("stream"):
-            sys.stdout.write(text)
-        elif (status := document.get("status")) and not document.get("progressDetail"):
-            print(status)
-    sys.stdout.flush()
-
-
-def _raise_error(document: dict[str, Any]) -> None:
-    message = document.get("error") or (document.get("errorDetail") or {}).get("message")
-    if message:
-        raise InternalError(message)
 
 
 def _open(path: str | None) -> BinaryIO:

@@ -6,7 +6,8 @@ import contextlib
 import os
 from typing import TYPE_CHECKING
 
-from cais.cli.commands.archives import print_progress, read_pieces
+from cais.cli.commands.archives import read_pieces
+from cais.cli.daemon_progress import print_progress
 from cais.cli.options import command
 from cais.cli.progress import counted, spinning
 from cais.errors import InvalidArgumentError

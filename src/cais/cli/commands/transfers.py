@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import click
 
 from cais.cli.commands.images import split_tag
+from cais.cli.daemon_progress import show_transfer
 from cais.cli.docker_config import registry_auth
 from cais.cli.options import command
-from cais.cli.transfer_lines import show_transfer
 from cais.client.client import quote
 from cais.errors import InvalidArgumentError
 from cais.spec.reference import parse_reference

@@ -1,29 +1,46 @@
-"""The progress of a pull or push, a line for each layer."""
+"""The progress that the daemon tells while it works, as text; on a terminal, lines in place."""
 
 from __future__ import annotations
 
 import os
+import sys
 from typing import TYPE_CHECKING, Any
 
 from cais.cli.terminal import is_terminal
 from cais.errors import InternalError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 
-def show_transfer(documents: Iterable[dict[str, Any]], stream: int, *, shown: bool) -> None:
-    """Print progress messages to a descriptor; on a terminal each layer keeps its line.
-
-    Raises:
-        InternalError: the failure the messages end with.
-
-    """
-    screen = _Screen(stream) if is_terminal(stream) else None
+def checked(documents: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Yield messages. InternalError: the failure they end with."""
     for document in documents:
         message = document.get("error") or (document.get("errorDetail") or {}).get("message")
         if message:
             raise InternalError(message)
+        yield document
+
+
+def print_progress(documents: Iterable[dict[str, Any]]) -> None:
+    """Print the text of messages. InternalError: as ``checked``."""
+    for document in checked(documents):
+        if text := document.get("stream"):
+            sys.stdout.write(text)
+        elif (status := document.get("status")) and not document.get("progressDetail"):
+            print(status)
+    sys.stdout.flush()
+
+
+def show_transfer(documents: Iterable[dict[str, Any]], stream: int, *, shown: bool) -> None:
+    """Print a pull's or push's to a descriptor; on a terminal each layer keeps its line.
+
+    Raises:
+        InternalError: as ``checked``, also when nothing is shown.
+
+    """
+    screen = _Screen(stream) if is_terminal(stream) else None
+    for document in checked(documents):
         if not shown or "status" not in document:
             continue
         name, detail = document.get("id", ""), document.get("progress", "")
