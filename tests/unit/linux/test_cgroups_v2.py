@@ -55,7 +55,7 @@ def test_controllers_already_there_are_not_touched(tree: FakeTree) -> None:
         ({"memory": {"limit": 64, "swap": 100}}, [("memory.swap.max", "36"), ("memory.max", "64")]),
         ({"memory": {"limit": 64, "swap": -1}}, [("memory.swap.max", "max"), ("memory.max", "64")]),
         ({"memory": {"limit": -1}}, [("memory.swap.max", "max"), ("memory.max", "max")]),
-        ({"memory": {"reservation": 5, "swappiness": 10}}, [("memory.low", "5")]),
+        ({"memory": {"reservation": 5}}, [("memory.low", "5")]),
         ({"cpu": {"shares": 1024}}, [("cpu.weight", "100")]),
         ({"cpu": {"shares": 1024, "idle": 1}}, [("cpu.idle", "1")]),
         ({"cpu": {"quota": 50000, "period": 100000}}, [("cpu.max", "50000 100000")]),
@@ -96,6 +96,7 @@ def test_a_missing_half_of_the_bandwidth_stays(tree: FakeTree) -> None:
     [
         ({"cpu": {"realtimeRuntime": 1}}, "real-time"),
         ({"memory": {"disableOOMKiller": True}}, "OOM killer"),
+        ({"memory": {"limit": 1, "swappiness": 0}}, "memory swappiness"),
         ({"network": {"classID": 1}}, "cgroup v2"),
         ({"hugepageLimits": [{"pageSize": "2MB", "limit": 1}]}, r"no hugetlb\.2MB\.max"),
         ({"unified": {"cpu.pressure.max": "1"}}, "the cpu controller is not available"),

@@ -107,6 +107,10 @@ def swap_alone(limit: int, swap: int) -> int:
 
 
 def _memory(memory: MemoryLimits) -> Iterator[tuple[str, str, str]]:
+    if memory.get("disableOOMKiller"):
+        raise UnsupportedLimitError("OOM killer switch", "cgroup v2 has none")
+    if memory.get("swappiness") is not None:
+        raise UnsupportedLimitError("memory swappiness", "cgroup v2 has none")
     limit, swap = memory.get("limit", 0), memory.get("swap", 0)
     if swap > 0 and swap == limit:
         yield "memory.swap.max", "0", "swap limit"
@@ -116,8 +120,6 @@ def _memory(memory: MemoryLimits) -> Iterator[tuple[str, str, str]]:
         yield "memory.max", _number(limit), "memory limit"
     if reservation := memory.get("reservation", 0):
         yield "memory.low", _number(reservation), "memory reservation"
-    if memory.get("disableOOMKiller"):
-        raise UnsupportedLimitError("OOM killer switch", "cgroup v2 has none")
 
 
 def _cpu(directory: str, cpu: CpuLimits) -> Iterator[tuple[str, str, str]]:
