@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.skipif(os.uname().machine != "x86_64", reason="numbers of x86-64")
 
+since_6_9 = pytest.mark.skipif(
+    tuple(map(int, os.uname().release.split(".")[:2])) < (6, 9), reason="needs Linux 6.9"
+)
 _SCHED_GETATTR = 315
 _MS = 1_000_000
 SCHEDULERS: list[tuple[dict[str, Any], dict[str, int]]] = [
@@ -184,7 +187,11 @@ def test_an_io_priority_out_of_range(tmp_path: Path) -> None:
         ({"mode": "MPOL_DEFAULT"}, "default"),
         ({"mode": "MPOL_BIND", "nodes": "0"}, "bind:0"),
         ({"mode": "MPOL_INTERLEAVE", "nodes": "0-0"}, "interleave:0"),
-        ({"mode": "MPOL_WEIGHTED_INTERLEAVE", "nodes": "0"}, "weighted interleave:0"),
+        pytest.param(
+            {"mode": "MPOL_WEIGHTED_INTERLEAVE", "nodes": "0"},
+            "weighted interleave:0",
+            marks=since_6_9,
+        ),
         ({"mode": "MPOL_PREFERRED", "nodes": "0"}, "prefer:0"),
         ({"mode": "MPOL_PREFERRED_MANY", "nodes": "0"}, "prefer (many):0"),
         ({"mode": "MPOL_LOCAL"}, "local"),
