@@ -100,12 +100,15 @@ def _install(names: Sequence[str]) -> int:
 
 
 def _serve(listener: int, runner: int, at_call: Callable[[int, int], None]) -> None:
+    """Serve until the runner has ended: before Linux 6.11 its filter stays until it is reaped."""
     own_program = os.readlink("/proc/self/exe")
     counts: dict[int, int] = {}
+    pidfd = os.pidfd_open(runner)
     poll = select.poll()
     poll.register(listener, select.POLLIN)
+    poll.register(pidfd, select.POLLIN)
     try:
-        while poll.poll()[0][1] & select.POLLIN:
+        while dict(poll.poll()).get(listener, 0) & select.POLLIN:
             try:
                 report = fcntl.ioctl(listener, _RECEIVE, bytes(80))
             except FileNotFoundError:
@@ -118,6 +121,8 @@ def _serve(listener: int, runner: int, at_call: Callable[[int, int], None]) -> N
     except BaseException:
         os.kill(runner, signal.SIGKILL)
         raise
+    finally:
+        os.close(pidfd)
 
 
 def _answer(listener: int, request: int) -> None:
