@@ -20,7 +20,7 @@ demo: ## A container, from nothing, explained as it runs; leaves nothing behind 
 	@scripts/demo.sh
 
 .PHONY: test
-test: packages check ## All checks and all tests, from a fresh clone (root)
+test: packages check ## All checks, and all tests but vm and fuzz, from a fresh clone (root)
 	$(PYTEST) tests/unit tests/kernel
 	$(PYTEST) tests/integration tests/conformance
 
