@@ -26,7 +26,7 @@ from guest_disks import CHECKOUT
 QEMU = "qemu-system-x86_64"
 LIST = Path(__file__).with_name("guest_tests.txt")
 MEMORY = "1536M"
-DEADLINE_S = 2400
+DEADLINE_S = 3600
 TEST_LIMIT_S = 600  # everything takes ten times as long
 SHARED = ("src", "tests", "pyproject.toml", "scripts")
 
@@ -84,7 +84,8 @@ def _boot(system: guest_disks.System, disks: list[Path], result: Path) -> int:
     accelerator = os.environ.get("CAIS_VM_ACCEL", "tcg")
     cmdline = (
         "root=/dev/vda rw console=ttyS0 panic=-1 quiet loglevel=4 systemd.show_status=false "
-        "systemd.unit=cais-tests.service apparmor=1 security=apparmor"
+        "systemd.unit=cais-tests.service apparmor=1 security=apparmor "
+        "no_timer_check"  # its timer may be late: on a busy host that is no broken machine
     )
     command = [
         *(QEMU, "-accel", accelerator, "-cpu", "host" if accelerator == "kvm" else "max"),
