@@ -45,29 +45,24 @@ def apply(name: str, soft: int, hard: int) -> str | None:
 
     """
     number = NAMES[name]
-    wanted = (_native(soft), _native(hard))
     try:
-        resource.setrlimit(number, wanted)
+        _set(number, soft, hard)
     except (ValueError, PermissionError):  # ValueError is setrlimit's EPERM in CPython
-        allowed = resource.getrlimit(number)[1]
-        clamped = (_lower(wanted[0], allowed), _lower(wanted[1], allowed))
-        resource.setrlimit(number, clamped)
+        allowed = resource.getrlimit(number)[1] & _UNLIMITED
+        clamped = (min(soft, allowed), min(hard, allowed))
+        _set(number, *clamped)
         return (
-            f"{name}: {_text(wanted)} was lowered to {_text(clamped)}: "
+            f"{name}: {_text(soft, hard)} was lowered to {_text(*clamped)}: "
             "raising the host's hard limit needs CAP_SYS_RESOURCE"
         )
     return None
 
 
-def _native(value: int) -> int:
-    return resource.RLIM_INFINITY if value >= _UNLIMITED else value
+def _set(number: int, soft: int, hard: int) -> None:
+    """Call setrlimit(2), whose numbers are signed in Python and -1 is no limit."""
+    signed = [value - (value >> 63 << 64) for value in (soft, hard)]
+    resource.setrlimit(number, (signed[0], signed[1]))
 
 
-def _lower(one: int, other: int) -> int:
-    if one == resource.RLIM_INFINITY:
-        return other
-    return one if other == resource.RLIM_INFINITY else min(one, other)
-
-
-def _text(limits: tuple[int, int]) -> str:
-    return ":".join("unlimited" if n == resource.RLIM_INFINITY else str(n) for n in limits)
+def _text(*limits: int) -> str:
+    return ":".join("unlimited" if n == _UNLIMITED else str(n) for n in limits)

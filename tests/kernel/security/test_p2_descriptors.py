@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING
 
 from test_a13_a16_child import STARTER
 
-from cais.linux import inotify, memfd, mount, paths, process, terminal, user_namespaces
+from cais.linux import (
+    inotify,
+    memfd,
+    mount,
+    namespaces,
+    paths,
+    process,
+    terminal,
+    user_namespaces,
+)
 from cais.testing.bundles import Bundle
 from cais.testing.isolation import isolated
 
@@ -31,7 +40,7 @@ NUMBERS = {
     *("memfd._copied", "nftables.Nftables._call", "paths.filesystem_type"),
     *("process.clone_sibling", "process.reap", "process.start_ticks", "profiles._version"),
     *("prologue.number_of", "resources_v2.blkio_to_io_weight", "resources_v2.shares_to_weight"),
-    *("resources_v2.swap_alone", "rlimits._lower", "rlimits._native", "route._u32"),
+    *("resources_v2.swap_alone", "route._u32"),
     *("credentials.Capabilities.beyond", "messages.length", "personality.parse_personality"),
     *("process.fork", "process.pid_of", "signals.find_number", "syscalls.raising.call"),
     *("systemd.SystemdCgroup.oom_kills", "systemd_manager.Manager.version"),
@@ -42,7 +51,7 @@ NUMBERS = {
 INDIRECT = {
     *("bpf._Attr.call", "bpf._open_program", "bpf.load_device_program", "memfd._create"),
     *("group.Cgroup.clone_fd", "group.Cgroup.oom_event_fd", "loader.load", "mount.finish"),
-    *("nftables_changes.NftablesChanges.fileno", "paths._ensure"),
+    *("nftables_changes.NftablesChanges.fileno", "paths._make_and_open"),
     *("v1.CgroupV1.oom_event_fd", "v2.CgroupV2.clone_fd", "v2.CgroupV2.oom_event_fd"),
 }
 
@@ -72,6 +81,7 @@ def probes(directory: Path) -> dict[str, Callable[[], int | tuple[int, int]]]:
         "memfd.sealed_copy": lambda: memfd.sealed_copy("/bin/busybox"),
         "mount.clone_tree": lambda: mount.clone_tree(str(directory)),
         "mount.new_mount": lambda: mount.new_mount("tmpfs"),
+        "namespaces.open_time_offsets": namespaces.open_time_offsets,
         "mount.open_context": lambda: mount.open_context("tmpfs"),
         "paths.create_file": lambda: paths.create_file(root_fd, "new"),
         "paths.ensure_directory": lambda: paths.ensure_directory(root_fd, "a/b"),

@@ -7,6 +7,7 @@ import errno
 import os
 import re
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -128,6 +129,16 @@ def test_limits_that_can_be_set_need_no_warning() -> None:
     before = resource.getrlimit(resource.RLIMIT_CORE)
     assert rlimits.apply("RLIMIT_CORE", before[0] % 2**64, before[1] % 2**64) is None
     assert resource.getrlimit(resource.RLIMIT_CORE) == before
+
+
+def test_limits_beyond_python_s_numbers() -> None:
+    script = """
+from cais.linux import rlimits
+print(rlimits.apply("RLIMIT_RTTIME", 2**63 - 1, 2**63))
+print(next(line.split()[3:5] for line in open("/proc/self/limits") if "realtime timeout" in line))
+"""
+    shown = subprocess.run([sys.executable, "-c", script], check=True, stdout=subprocess.PIPE)
+    assert shown.stdout.decode().splitlines() == ["None", f"['{2**63 - 1}', '{2**63}']"]
 
 
 def test_a_program_keeps_order_and_duplicates_of_its_environment() -> None:
