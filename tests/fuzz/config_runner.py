@@ -59,6 +59,7 @@ _BARE = frozenset(os.strerror(code) for code in errno.errorcode)
 _ROUND = 500  # documents that share one root directory
 _KILLED = 128 + signal.SIGKILL
 MAX_FAULTS = 20
+_PATIENCE_S = 300  # three hundred hooks in half a processor
 
 
 def main(seed: int, count: int) -> int:
@@ -171,7 +172,7 @@ def _try(bundle: Bundle, text: bytes) -> tuple[str, list[str]]:
             launch = runtime.begin(
                 bundle.id, str(bundle.path), stdio=capture.stdio, hold_fd=hold_fd
             )
-            running = wait(launch)
+            running = wait(launch, _PATIENCE_S)
         except CaisError as error:
             return _refusal(error)
         except Exception as error:  # noqa: BLE001 - which is what this looks for
