@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from cais.engine.messages import Messages
 from cais.errors import InternalError, NotFoundError
+from cais.registry.cancel import Cancel
 from cais.spec.reference import Reference, parse_reference, parse_tag
 
 if TYPE_CHECKING:
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from cais.registry.credentials import Credentials
     from cais.registry.errors import RegistryError
     from cais.registry.repository import Repository
-    from cais.registry.transport import Cancel
     from cais.spec.platform import Platform
 
     Work = Callable[[Report, Cancel], list[Reference]]
@@ -113,8 +113,6 @@ class Transfers:
 
     async def log_in(self, server: str, credentials: Credentials) -> dict[str, str]:
         """Check credentials; returns ``{"Status", "IdentityToken"}``. LoginNeededError."""
-        from cais.registry.transport import Cancel
-
         cancel, registries = Cancel(), self._registries()
         with _cancelled_at_the_end(cancel):
             token = await self._run(registries.log_in, _domain_of(server), credentials, cancel)
@@ -122,8 +120,6 @@ class Transfers:
 
     async def describe(self, name: str, credentials: Credentials) -> dict[str, Any]:
         """Return ``{"Descriptor", "Platforms"}`` of an image in its registry."""
-        from cais.registry.transport import Cancel
-
         cancel = Cancel()
         with _cancelled_at_the_end(cancel):
             reference = parse_reference(name)
@@ -239,8 +235,6 @@ class Transfers:
     # Between the loop and threads
 
     async def _messages(self, action: str, work: Work) -> AsyncIterator[dict[str, Any]]:
-        from cais.registry.transport import Cancel
-
         messages, cancel = Messages(), Cancel()
 
         def run() -> list[Reference]:

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 
 from cais.content.store import BlobNotFoundError
 from cais.errors import DataLossError, InternalError
+from cais.registry.cancel import Cancel
 from cais.registry.errors import RegistryUnreachableError
-from cais.registry.transport import MAX_ATTEMPTS, Cancel
+from cais.registry.transport import MAX_ATTEMPTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -42,8 +42,8 @@ if TYPE_CHECKING:
     from cais.images.downloads import Downloads, Wait
     from cais.images.store import ImageStore
     from cais.images.transfers import Report
+    from cais.registry.cancel import Cancel
     from cais.registry.repository import FetchedManifest, Repository
-    from cais.registry.transport import Cancel
     from cais.spec.digest import Digest
     from cais.spec.image import Descriptor, ImageConfig
     from cais.spec.reference import Reference

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from cais.images.records import ImageRecord
     from cais.images.store import ImageStore
     from cais.images.transfers import Report
+    from cais.registry.cancel import Cancel
     from cais.registry.origin import Url
     from cais.registry.repository import Repository
-    from cais.registry.transport import Cancel
     from cais.spec.digest import Digest
     from cais.spec.reference import Reference
 

@@ -26,10 +26,11 @@ from cais.registry.transport import Request, Transport
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from cais.registry.cancel import Cancel
     from cais.registry.credentials import Credentials
     from cais.registry.origin import Origin
     from cais.registry.settings import RegistrySettings
-    from cais.registry.transport import Answer, Cancel
+    from cais.registry.transport import Answer
     from cais.spec.reference import Reference
 
 _GREETING_ATTEMPTS = 2

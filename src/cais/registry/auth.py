@@ -27,9 +27,10 @@ from cais.spec import strict_json
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from cais.registry.cancel import Cancel
     from cais.registry.credentials import Credentials
     from cais.registry.origin import Origin, Url
-    from cais.registry.transport import Cancel, Transport
+    from cais.registry.transport import Transport
 
 TOKEN_LIMIT_BYTES = 1024 * 1024
 _CHALLENGE_LIMIT = 8192

@@ -33,8 +33,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from cais.registry.auth import Authenticator
+    from cais.registry.cancel import Cancel
     from cais.registry.origin import Origin
-    from cais.registry.transport import Answer, Cancel, Transport
+    from cais.registry.transport import Answer, Transport
 
 ACCEPT = f"{OCI_INDEX}, {OCI_MANIFEST}, {DOCKER_INDEX}, {DOCKER_MANIFEST}"
 _TAGS_LIMIT = 100_000

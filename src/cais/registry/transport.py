@@ -5,14 +5,13 @@ from https to http; here redirects are followed by hand. A header that holds a s
 the origin it was made for (CVE-2020-15157). Bodies are taken as they come: no content encoding is
 undone, because digests are of the bytes on the wire.
 
-Thread-safe; every request blocks its thread. ``Cancelled`` ends them from another one.
+Thread-safe; every request blocks its thread. A ``Cancel`` ends them from another one.
 
 Spec: RFC 9110 sections 15.4 (redirection), 10.2.3 (Retry-After); distribution-spec 1.1.
 """
 
 from __future__ import annotations
 
-import contextlib
 import http.client
 import random
 import socket
@@ -21,17 +20,18 @@ import threading
 import time
 from typing import TYPE_CHECKING, NamedTuple, Self
 
-from cais.errors import DeadlineError
 from cais.registry.errors import (
     ERROR_LIMIT_BYTES,
     ProtocolError,
     RegistryUnreachableError,
     error_of,
 )
-from cais.registry.origin import InvalidUrlError, Origin, Url, parse_url
+from cais.registry.origin import InvalidUrlError, Origin, Url
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from cais.registry.cancel import Cancel
 
 CONNECT_TIMEOUT_S = 15.0
 ANSWER_TIMEOUT_S = 60.0
@@ -47,60 +47,6 @@ _SLOW_BYTES_S, _SLOW_AFTER_S = 1024, 60.0
 _SECRET = frozenset({"authorization", "cookie"})
 _IDLE_PER_ORIGIN = 4
 _AGENT = "cais"
-_POLL_S = 0.1
-
-
-class Cancel:
-    """Ends requests from another thread: at a wait at once, in a read with its socket."""
-
-    def __init__(self) -> None:
-        self._event = threading.Event()
-        self._sockets: set[socket.socket] = set()
-        self._lock = threading.Lock()
-
-    def set(self) -> None:
-        """End what is under way and refuse what would begin."""
-        self._event.set()
-        with self._lock:
-            for sock in self._sockets:
-                with contextlib.suppress(OSError):
-                    sock.shutdown(socket.SHUT_RDWR)
-
-    @property
-    def is_set(self) -> bool:
-        """Whether it was set."""
-        return self._event.is_set()
-
-    def wait_for(self, event: threading.Event) -> None:
-        """Wait until ``event`` or this is set. DeadlineError: this was."""
-        while not event.wait(_POLL_S):
-            self.check()
-
-    def check(self) -> None:
-        """Raise DeadlineError if it was set."""
-        if self._event.is_set():
-            raise DeadlineError("the operation was cancelled")
-
-    def sleep(self, seconds: float) -> None:
-        """Wait, but no longer than until it is set."""
-        self._event.wait(seconds)
-        self.check()
-
-    @contextlib.contextmanager
-    def watch(self, sock: socket.socket | None) -> Iterator[None]:
-        """Shut ``sock`` down if it is set meanwhile."""
-        if sock is None:
-            self.check()
-            yield
-            return
-        with self._lock:
-            self._sockets.add(sock)
-        try:
-            self.check()  # only now: set from here on, it shuts the socket down
-            yield
-        finally:
-            with self._lock:
-                self._sockets.discard(sock)
 
 
 class Request(NamedTuple):
@@ -351,13 +297,3 @@ def _retry_after(headers: Mapping[str, str]) -> float:
     if text.isascii() and text.isdigit() and len(text) < 7:
         return min(float(text), _LONGEST_WAIT_S)
     return 0.0
-
-
-__all__ = [
-    "Answer",
-    "Cancel",
-    "Request",
-    "Transport",
-    "parse_url",
-    "raise_error",
-]

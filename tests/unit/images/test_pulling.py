@@ -15,9 +15,9 @@ from cais.images import downloads
 from cais.images.downloads import Downloads
 from cais.images.pulling import Pull, PulledImage
 from cais.registry.auth import Authenticator
+from cais.registry.cancel import Cancel
 from cais.registry.credentials import ANONYMOUS
 from cais.registry.repository import Repository
-from cais.registry.transport import Cancel
 from cais.spec.image import DOCKER_INDEX, OCI_INDEX, OCI_MANIFEST
 from cais.spec.platform import Platform, host_platform
 from cais.spec.reference import parse_reference

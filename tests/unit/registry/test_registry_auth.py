@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cais.registry.auth import Authenticator, parse_challenges
+from cais.registry.cancel import Cancel
 from cais.registry.credentials import ANONYMOUS, Credentials
 from cais.registry.errors import LoginNeededError, ProtocolError
 from cais.registry.origin import make_origin
 from cais.registry.repository import Repository
-from cais.registry.transport import Cancel
 from cais.testing.scripted_registry import serving, transport
 
 if TYPE_CHECKING:
