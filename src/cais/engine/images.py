@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import queue
 from typing import TYPE_CHECKING, Any
 
+from cais.engine.block_reader import BlockReader
 from cais.engine.filters import (
     matches_labels,
     matches_no_label,
@@ -17,7 +17,7 @@ from cais.engine.filters import (
 from cais.engine.messages import Messages
 from cais.engine.moments import parse_moment
 from cais.engine.patterns import compile_pattern
-from cais.errors import ConflictError, InvalidArgumentError, NotFoundError
+from cais.errors import ConflictError, NotFoundError
 from cais.images import archive, describe, importer
 from cais.images.records import check_platform
 from cais.images.store import ImageUse
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 _LIST_FILTERS = frozenset(("before", "since", "dangling", "label", "label!", "reference", "until"))
 _PRUNE_FILTERS = frozenset(("dangling", "label", "label!", "until"))
-_QUEUED_BLOCKS = 8
 
 
 class Images:
@@ -246,51 +245,6 @@ class Images:
             for document in documents:
                 _narrow(document, patterns)
         return documents
-
-
-class BlockReader:
-    """Hands blocks from the event loop to a thread that reads; bounded."""
-
-    def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._room = asyncio.Semaphore(_QUEUED_BLOCKS)
-        self._blocks: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-        self._is_closed = False
-        self._is_aborted = False
-        self._rest = b""
-        self._is_at_end = False
-
-    async def put(self, block: bytes) -> None:
-        """Queue a block, b"" for the end; waits while the reader is too far behind."""
-        if not self._is_closed:
-            await self._room.acquire()
-            self._blocks.put(block)
-
-    def close(self) -> None:
-        """Say that nobody reads any more: ``put`` does not wait."""
-        self._is_closed = True
-        self._room.release()
-
-    def abort(self) -> None:
-        """Make the reader fail: the client has gone away."""
-        self._is_aborted = True
-        self._blocks.put(b"")
-
-    def read(self, size: int, /) -> bytes:
-        """Return at most ``size`` bytes; empty at the end. Blocks: until there is something.
-
-        Raises:
-            InvalidArgumentError: ``abort`` was called.
-
-        """
-        if not self._rest and not self._is_at_end:
-            self._rest = self._blocks.get()
-            if self._is_aborted:
-                raise InvalidArgumentError("the archive was cut off: the client went away")
-            self._is_at_end = not self._rest
-            self._loop.call_soon_threadsafe(self._room.release)
-        result, self._rest = self._rest[:size], self._rest[size:]
-        return result
 
 
 def matches(record: ImageRecord, tests: Sequence[Callable[[ImageRecord], bool]]) -> bool:
