@@ -27,6 +27,9 @@ _FLAGS: tuple[Flag, ...] = (
     ("stats", SWITCH, "print the counters once"),
 )
 
+_COUNT_DELAY_S = 0.05
+"""cgroup v1 tells of a kill before it counts it: how soon the counter is looked at again."""
+
 
 def _events(given: Arguments, context: Context) -> int:
     interval_s = arguments.seconds(given.text("interval", "5s"))
@@ -52,12 +55,15 @@ def _watch(record: Record, interval_s: float) -> None:
     if oom_fd is not None:
         poll.register(oom_fd, group.oom_poll_mask)
     kills, due = group.oom_kills(), time.monotonic() + interval_s
+    was_told = False
     while True:
-        ready = dict(poll.poll(max(0.0, due - time.monotonic()) * 1000))
-        if oom_fd is not None and oom_fd in ready:
-            if not group.clear_oom_event(oom_fd):
-                poll.unregister(oom_fd)
-            kills = _print_kills(record, group, kills)
+        wait_s = due - time.monotonic()
+        wait_s = min(wait_s, _COUNT_DELAY_S) if was_told else wait_s
+        ready = dict(poll.poll(max(0.0, wait_s) * 1000))
+        was_told = oom_fd is not None and oom_fd in ready
+        if oom_fd is not None and was_told and not group.clear_oom_event(oom_fd):
+            poll.unregister(oom_fd)
+        kills = _print_kills(record, group, kills)
         if pidfd in ready:
             return
         if time.monotonic() >= due:
