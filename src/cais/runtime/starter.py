@@ -107,44 +107,64 @@ def _launch(container: ContainerPlan, group: Cgroup, given: Inheritance) -> Laun
     given.maps_by_user = container.has_user_namespace and standing.is_ordinary_user()
     process.set_dumpable(dumpable=standing.is_ordinary_user())
     ours, theirs = channel.open_channel()
-    owned: list[int] = []
     try:
         errands = _errands(container, ours)
-        cgroup_fd = groups.open_entry(group, given, owned)
-        joins = _open_namespaces(container, given, owned)
-        if container.process.init:
-            given.init_fd = reaper.program_fd()
-            owned.append(given.init_fd)
-        owned += _open_identity_maps(container)
-        container.root.binds_devices = container.in_user_namespace or standing.is_nested()
-        if container.in_user_namespace and not standing.is_ordinary_user():
-            _prepare_host_trees(container, given, owned)
-        given.trees = [*given.trees, *container.root.idmap_fds()]
-        ignored = process.ignored_signals()
-        with _Visit(joins):
-            new = isolation.flags_at_birth(container)
-            pid, pidfd = process.clone(new, cgroup_fd=cgroup_fd)
-            if pid == 0:
-                child.run(container, theirs, given, ignored)
+        made = _clone(container, group, given, theirs)
     except BaseException:
         ours.close()
         raise
     finally:
         theirs.close()
-        for fd in owned:
-            os.close(fd)
-    warnings = container.process.warnings
-    held = given.hold_fd >= 0
     born_twice = isolation.is_born_twice(container)
     is_helper = born_twice or given.pid_namespace_fd >= 0
-    made = (None, (pid, pidfd)) if is_helper else ((pid, pidfd), None)
     launch = Launch(
-        *(ours, *made), warnings=warnings, held=held, errands=errands, clean_up=group.remove
+        ours,
+        *((None, made) if is_helper else (made, None)),
+        warnings=container.process.warnings,
+        held=given.hold_fd >= 0,
+        errands=errands,
+        clean_up=group.remove,
     )
     launch.helper_prepares = not born_twice
     if container.has_user_namespace:
         _admit(container, launch, ours)
     return launch
+
+
+def _clone(
+    container: ContainerPlan, group: Cgroup, given: Inheritance, line: Channel
+) -> tuple[int, int]:
+    """Make the child; return its (pid, pidfd). What it inherits is open only meanwhile."""
+    owned: list[int] = []
+    try:
+        cgroup_fd = groups.open_entry(group, given, owned)
+        visited = _open_inheritance(container, given, owned)
+        ignored = process.ignored_signals()
+        with _Visit(visited):
+            new = isolation.flags_at_birth(container)
+            pid, pidfd = process.clone(new, cgroup_fd=cgroup_fd)
+            if pid == 0:
+                child.run(container, line, given, ignored)
+        return pid, pidfd
+    finally:
+        for fd in owned:
+            os.close(fd)
+
+
+def _open_inheritance(
+    container: ContainerPlan, given: Inheritance, owned: list[int]
+) -> list[tuple[int, int, str]]:
+    """Open what the child cannot; return the namespaces it must be born in."""
+    visited = _open_namespaces(container, given, owned)
+    if container.process.init:
+        given.init_fd = reaper.program_fd()
+        owned.append(given.init_fd)
+    owned += _open_identity_maps(container)
+    container.root.binds_devices = container.in_user_namespace or standing.is_nested()
+    if container.in_user_namespace and not standing.is_ordinary_user():
+        _prepare_host_trees(container, given, owned)
+    given.trees = [*given.trees, *container.root.idmap_fds()]
+    return visited
 
 
 def _open_identity_maps(container: ContainerPlan) -> list[int]:
