@@ -103,7 +103,12 @@ class Walker:
         self.save()
         command = self.command("run", "--detach", "--bundle", str(self.bundle), self.id)
         null = subprocess.DEVNULL
-        subprocess.run(command, stdin=null, stdout=null, stderr=null, timeout=30, check=True)
+        with open(self.directory / "errors", "w+") as errors:  # which the container keeps open
+            done = subprocess.run(
+                command, stdin=null, stdout=null, stderr=errors, timeout=30, check=False
+            )
+            errors.seek(0)
+            assert done.returncode == 0, errors.read()
 
 
 @contextmanager
