@@ -79,6 +79,7 @@ def mutate(rng: random.Random, documents: list[dict[str, Any]]) -> bytes:
     for _ in range(rng.choice((1, 1, 1, 2, 2, 3, 4))):
         _change(rng, document, documents)
     _keep_at_home(document)
+    _keep_the_killer(document)
     text = json.dumps(document).encode()
     if rng.random() < 0.05:
         text = _damaged(rng, text)
@@ -93,6 +94,15 @@ def _keep_at_home(document: Any) -> None:
         root["path"] = "rootfs/nowhere"
     if isinstance(path, str) and path.startswith("/"):
         root["path"] = "rootfs/bin"
+
+
+def _keep_the_killer(document: Any) -> None:
+    """Take the limits from a group without an OOM killer: a start in it would wait for ever."""
+    for place in ("linux", "resources", "memory"):
+        document = document.get(place) if isinstance(document, dict) else None
+    if isinstance(document, dict) and document.get("disableOOMKiller"):
+        document.pop("limit", None)
+        document.pop("swap", None)
 
 
 def _change(rng: random.Random, document: Any, documents: list[dict[str, Any]]) -> None:
