@@ -98,6 +98,23 @@ DIFFERENT = {
 }
 
 
+CHANGED_IN_RUNC = frozenset(
+    (
+        *("exec parity", "exec -u a parity true", "exec -u 1:b parity true"),
+        *("exec -u 7:8 -g 9 parity id", "process.args=['nosuch']", "run -b @ x", "list"),
+    )
+)
+"""What runc words otherwise since 1.2; ours has the words of 1.1, which engines look for."""
+
+
+@cache
+def runc_is_newer() -> bool:
+    """Say whether the runc here is not a 1.1 or older."""
+    told = subprocess.run(["runc", "--version"], capture_output=True, text=True, check=True).stdout
+    major, minor = re.findall(r"\d+", told)[:2]
+    return (int(major), int(minor)) > (1, 1)
+
+
 class Peer:
     """One of the two programs, with a bundle and a state directory of its own."""
 
@@ -232,6 +249,9 @@ def test_both_log_alike_for_engines(words: str, tmp_path: Path) -> None:
             change(peer, "process.args", ["nosuch"])
             told[name] = log_of(peer, words)
             peer.close()
+    if runc_is_newer() and words in CHANGED_IN_RUNC:
+        assert told["cais-runtime"]
+        return
     assert told["cais-runtime"] == told["runc"]
 
 
@@ -244,6 +264,9 @@ def test_both_answer_alike(number: int) -> None:
     label, expected = results()["runc"][number]
     same_label, given = results()["cais-runtime"][number]
     assert label == same_label == LABELS[number]
+    if runc_is_newer() and label in CHANGED_IN_RUNC:
+        assert given[0] == expected[0]
+        return
     if label in DIFFERENT:
         assert given[0] == expected[0], f"even where texts differ: {given}, runc: {expected}"
         assert given != expected, f"{label}: the same by now, no exception needed"
