@@ -23,10 +23,12 @@ SLEEP = ["sleep", "60"]
 
 
 def sleeping(runtime: Runtime, *args: str) -> int:
-    """Start a container that sleeps; return its pid."""
+    """Start a container, see that it sleeps, and return its pid."""
     runtime.bundle.process["args"] = SLEEP
     pid = runtime.create(*args)
     runtime("start", runtime.id)
+    while b"sleep" not in Path(f"/proc/{pid}/cmdline").read_bytes():
+        time.sleep(0.005)
     return pid
 
 
