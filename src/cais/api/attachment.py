@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cais.api import hijack
-from cais.api.http import Hijack
 from cais.api.versions import stream_content_type
+from cais.http.messages import Hijack
 from cais.spec.detach_keys import DetachScanner
 
 if TYPE_CHECKING:
     import socket
 
-    from cais.api.http import Request
+    from cais.api.request import Request
     from cais.engine.streams import AttachSession
 
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from cais.api.errors import BodyTooLargeError
 from cais.errors import InvalidArgumentError
+from cais.http.bodies import read_whole
 from cais.spec import strict_json
 
 if TYPE_CHECKING:
-    from cais.api.http import Request
+    from cais.api.request import Request
 
 MAX_JSON_BYTES = 16 * 1024 * 1024
 _MEDIA_TYPE = re.compile(r"\s*([!#$%&'*+.^_`|~0-9A-Za-z-]+/[!#$%&'*+.^_`|~0-9A-Za-z-]+)\s*(;.*)?")
@@ -34,12 +34,7 @@ async def read_json_bytes(request: Request) -> bytes:
 
 async def read_body(request: Request) -> bytes:
     """Return the whole body. BodyTooLargeError: longer than ``MAX_JSON_BYTES``."""
-    body = bytearray()
-    async for piece in request.body:
-        body += piece
-        if len(body) > MAX_JSON_BYTES:
-            raise BodyTooLargeError(f"request body larger than {MAX_JSON_BYTES} bytes")
-    return bytes(body)
+    return await read_whole(request.body, MAX_JSON_BYTES)
 
 
 async def read_json(request: Request) -> Any:  # noqa: ANN401 - any JSON value

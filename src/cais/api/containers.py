@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 from cais.api.bodies import read_json_bytes
-from cais.api.http import Response, json_response
 from cais.api.router import Route
 from cais.api.versions import (
     reshape_container,
@@ -16,13 +15,15 @@ from cais.api.versions import (
     reshape_create_request,
 )
 from cais.errors import InvalidArgumentError
+from cais.http.messages import Response, json_response
 from cais.spec.bodies import parse_create_body, parse_update_body
 from cais.spec.container import ContainerConfig
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from cais.api.http import Answer, Request
+    from cais.api.request import Request
+    from cais.http.messages import Answer
     from cais.spec.container import CreateBody, UpdateBody
 
 

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Self
 from cais.api.application import common_headers, make_router
 from cais.api.daemon_log import set_level
 from cais.api.listeners import UnixAddress, UnixListener, find_group, open_tcp
-from cais.api.server import DEFAULT_MAX_CONNECTIONS, Server
 from cais.errors import CaisError, ConflictError, InvalidArgumentError
+from cais.http.server import DEFAULT_MAX_CONNECTIONS, Server
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -130,9 +130,10 @@ class Daemon:
                 f"{host}: serving the API over TCP without verifying the clients' certificates"
                 " is refused: use --tlsverify with --tlscacert, --tlscert and --tlskey"
             )
-        from cais.api.tls import make_context
+        from cais.http.tls import make_context
 
-        context = make_context(self._options.tls)
+        tls = self._options.tls
+        context = make_context(tls.certificate, tls.key, tls.authority)
         sock = open_tcp(host)
         self._stack.callback(sock.close)
         return sock, context

@@ -9,10 +9,11 @@ import logging
 from typing import TYPE_CHECKING
 
 from cais import errors
-from cais.api.http import json_response
+from cais.http.errors import BodyTooLargeError
+from cais.http.messages import json_response
 
 if TYPE_CHECKING:
-    from cais.api.http import Response
+    from cais.http.messages import Response
 
 log = logging.getLogger(__name__)
 
@@ -34,14 +35,6 @@ class PageNotFoundError(errors.NotFoundError):
 
     def __init__(self) -> None:
         super().__init__("page not found")
-
-
-class ClientGoneError(Exception):
-    """The client closed or broke the connection; nobody is left to be told."""
-
-
-class BodyTooLargeError(errors.InvalidArgumentError):
-    """A JSON body is larger than any real one."""
 
 
 def status_of(error: BaseException) -> int:

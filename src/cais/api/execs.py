@@ -11,18 +11,19 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from cais.api.attachment import carry, hijack_content_type
 from cais.api.bodies import read_json_bytes, read_object
-from cais.api.http import Hijack, Response, json_response
 from cais.api.query import window_size
 from cais.api.router import Route
 from cais.errors import CaisError, InvalidArgumentError
+from cais.http.messages import Hijack, Response, json_response
 from cais.spec.bodies import parse_exec_body
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Iterable
 
-    from cais.api.http import Answer, Request
+    from cais.api.request import Request
     from cais.engine.streams import AttachSession
+    from cais.http.messages import Answer
     from cais.spec.container import ExecBody
 
 _STDOUT = 1

@@ -9,18 +9,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
-from cais.api.http import Response, Stream, json_response
 from cais.api.progress import lines
 from cais.api.router import Route
 from cais.api.versions import reshape_image, reshape_image_summary
 from cais.errors import InvalidArgumentError, UnsupportedError
+from cais.http.messages import Response, Stream, json_response
 from cais.spec.platform import decode_platform
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 
-    from cais.api.http import Answer, Request
+    from cais.api.request import Request
     from cais.api.versions import ApiVersion
+    from cais.http.messages import Answer
     from cais.spec.platform import Platform
 
 _TAR = "application/x-tar"

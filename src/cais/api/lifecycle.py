@@ -8,17 +8,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 from cais.api.bodies import read_body
-from cais.api.http import Response, Stream, encode_json, json_response
 from cais.api.query import window_size
 from cais.api.router import Route
 from cais.errors import InvalidArgumentError
+from cais.http.messages import Response, Stream, encode_json, json_response
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import AsyncIterator, Iterable
 
-    from cais.api.http import Answer, Request
+    from cais.api.request import Request
     from cais.engine.lifecycle import WaitCondition, WaitResult
+    from cais.http.messages import Answer
 
 _CONDITIONS: dict[str, WaitCondition] = {
     "": "not-running",

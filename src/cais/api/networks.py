@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
-from cais.api.http import json_response
 from cais.api.router import Route
+from cais.http.messages import json_response
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from cais.api.http import Answer, Request
+    from cais.api.request import Request
+    from cais.http.messages import Answer
 
 
 class NetworkBackend(Protocol):

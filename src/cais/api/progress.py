@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from cais.api.errors import ClientGoneError, message_of
-from cais.api.http import Stream, encode_json
+from cais.api.errors import message_of
 from cais.errors import CaisError
+from cais.http.errors import ClientGoneError
+from cais.http.messages import Stream, encode_json
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from cais.api.http import Answer
+    from cais.http.messages import Answer
 
 
 async def progress(messages: AsyncIterator[dict[str, Any]]) -> Answer:

@@ -8,17 +8,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 from cais.api.bodies import read_object
-from cais.api.http import json_response
 from cais.api.progress import progress
 from cais.api.registry_auth import credentials_of, read_credentials
 from cais.api.router import Route
 from cais.errors import InvalidArgumentError
+from cais.http.messages import json_response
 from cais.spec.platform import Platform, decode_platform, parse_platform
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
 
-    from cais.api.http import Answer, Request
+    from cais.api.request import Request
+    from cais.http.messages import Answer
     from cais.registry.credentials import Credentials
 
 

@@ -20,7 +20,7 @@ from cais.spec import strict_json
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from cais.api.http import Request
+    from cais.api.request import Request
 
 _LIMIT_BYTES = 64 * 1024
 

@@ -12,17 +12,19 @@ import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote, unquote_to_bytes
 
-from cais.api.errors import ClientGoneError, PageNotFoundError, error_response
-from cais.api.http import Request, Response
+from cais.api.errors import PageNotFoundError, error_response
 from cais.api.query import Query
+from cais.api.request import Request
 from cais.api.versions import NEWEST, parse_version
 from cais.errors import InvalidArgumentError
+from cais.http.errors import ClientGoneError
+from cais.http.messages import Response
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 
-    from cais.api.connection import Head
-    from cais.api.http import Answer, Body
+    from cais.http.connection import Head
+    from cais.http.messages import Answer, Body
 
     Handler = Callable[..., Awaitable[Answer]]
 

@@ -8,17 +8,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from cais.api.attachment import hijack_with
-from cais.api.http import Stream
 from cais.api.router import Route
 from cais.api.system import parse_timestamp_ns
 from cais.api.versions import stream_content_type
 from cais.errors import InvalidArgumentError
+from cais.http.messages import Stream
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
 
-    from cais.api.http import Answer, Request
+    from cais.api.request import Request
     from cais.engine.streams import AttachSession
+    from cais.http.messages import Answer
 
 
 class StreamBackend(Protocol):

@@ -8,15 +8,16 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, Protocol
 
-from cais.api.http import Response, Stream, encode_json, json_response
 from cais.api.router import Route
 from cais.api.versions import reshape_event, reshape_info
 from cais.errors import InvalidArgumentError
+from cais.http.messages import Response, Stream, encode_json, json_response
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 
-    from cais.api.http import Answer, Request
+    from cais.api.request import Request
+    from cais.http.messages import Answer
 
 _TIMESTAMP = re.compile(r"-?[0-9]{1,12}(\.[0-9]{1,9})?")
 _NO_CACHE = {"Cache-Control": "no-cache, no-store, must-revalidate", "Pragma": "no-cache"}

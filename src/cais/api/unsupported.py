@@ -15,8 +15,9 @@ from cais.errors import UnsupportedError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from cais.api.http import Answer, Request
+    from cais.api.request import Request
     from cais.api.router import Handler
+    from cais.http.messages import Answer
 
 _MAY_HOLD_SLASHES = ("/images/{name}", "/distribution/{name}", "/plugins/{name}")
 

@@ -8,14 +8,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 from cais.api.bodies import read_object
-from cais.api.http import Response, json_response
 from cais.api.router import Route
 from cais.errors import InvalidArgumentError, UnsupportedError
+from cais.http.messages import Response, json_response
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from cais.api.http import Answer, Request
+    from cais.api.request import Request
+    from cais.http.messages import Answer
 
 
 class VolumeBackend(Protocol):

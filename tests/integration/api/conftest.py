@@ -13,7 +13,7 @@ import pytest
 
 from cais.api.application import common_headers, make_router
 from cais.api.listeners import UnixAddress, UnixListener
-from cais.api.server import Server
+from cais.http.server import Server
 from cais.testing.fake_engine import FakeEngine
 
 

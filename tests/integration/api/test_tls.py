@@ -10,13 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from cais.api.connection import Head, RequestBody
-from cais.api.http import Hijack, Response
 from cais.api.listeners import TcpAddress, open_tcp
-from cais.api.options import TlsFiles
-from cais.api.server import Server
-from cais.api.tls import make_context
 from cais.errors import InvalidArgumentError
+from cais.http.connection import Head, RequestBody
+from cais.http.messages import Hijack, Response
+from cais.http.server import Server
+from cais.http.tls import make_context
 
 pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl")
 
@@ -56,7 +55,7 @@ def _openssl(directory: Path, *arguments: str) -> None:
 
 
 def _server_context(pki: Path) -> ssl.SSLContext:
-    return make_context(TlsFiles(pki / "server.pem", pki / "server.key", pki / "ca.pem"))
+    return make_context(pki / "server.pem", pki / "server.key", pki / "ca.pem")
 
 
 async def _echo(head: Head, _: RequestBody) -> Response | Hijack:
@@ -168,6 +167,6 @@ def test_key_others_may_read_is_refused(pki: Path, tmp_path: Path) -> None:
     key.write_bytes((pki / "server.key").read_bytes())
     key.chmod(0o644)
     with pytest.raises(InvalidArgumentError, match="other users may read it"):
-        make_context(TlsFiles(pki / "server.pem", key, pki / "ca.pem"))
+        make_context(pki / "server.pem", key, pki / "ca.pem")
     with pytest.raises(InvalidArgumentError, match="could not load the TLS files"):
-        make_context(TlsFiles(pki / "none.pem", pki / "server.key", pki / "ca.pem"))
+        make_context(pki / "none.pem", pki / "server.key", pki / "ca.pem")

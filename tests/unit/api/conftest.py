@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from cais.api.application import common_headers, make_router
-from cais.api.server import Server
+from cais.http.server import Server
 from cais.testing.fake_engine import FakeEngine
 
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from cais.api import connection
-from cais.api.http import Hijack, Response, Stream
-from cais.api.server import Server
+from cais.http import connection
+from cais.http.messages import Hijack, Response, Stream
+from cais.http.server import Server
 from cais.testing.fake_engine import FakeEngine
 
 

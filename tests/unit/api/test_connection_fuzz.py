@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cais.api.application import make_router
-from cais.api.server import Server
+from cais.http.server import Server
 from cais.testing.fake_engine import FakeEngine
 
 LINE = st.sampled_from(

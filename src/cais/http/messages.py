@@ -1,6 +1,6 @@
 """The words of an HTTP exchange: what a handler is given, and what it may answer.
 
-A handler is a coroutine from a ``Request`` to one of three answers:
+A handler is a coroutine from a request to one of these answers:
 
 - ``Response``: everything is known now.
 - ``Stream``: the head goes out at once, the rest as it comes; cancelled when the client goes.
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
-    from cais.api.query import Query
 
 JSON = "application/json"
 _BODILESS = frozenset({204, 304})
@@ -40,25 +39,6 @@ class Body(Protocol):
     def __aiter__(self) -> AsyncIterator[bytes]:
         """Give the body in pieces as they arrive. ClientGoneError: it was cut short."""
         ...
-
-
-@dataclass(slots=True)
-class Request:
-    """One request, its head parsed and its path decoded once."""
-
-    method: str
-    path: str
-    """Decoded, without the version prefix."""
-
-    query: Query
-    headers: Mapping[str, str]
-    """Lower-case names; of a repeated field, the first."""
-
-    body: Body
-    version: tuple[int, int]
-    """The API version the client asked for: the newest one if it named none."""
-
-    wants_upgrade: bool = False
 
 
 @dataclass(slots=True)

@@ -12,14 +12,14 @@ import logging
 import socket
 from typing import TYPE_CHECKING
 
-from cais.api.connection import Connection
+from cais.http.connection import Connection
 
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Awaitable, Callable, Sequence
 
-    from cais.api.connection import Head, RequestBody
-    from cais.api.http import Answer
+    from cais.http.connection import Head, RequestBody
+    from cais.http.messages import Answer
 
 log = logging.getLogger(__name__)
 
@@ -91,7 +91,7 @@ class Server:
             task.cancel()
 
     def _serve_tls(self, sock: socket.socket, context: ssl.SSLContext) -> None:
-        from cais.api.tls import carry
+        from cais.http.tls import carry
 
         sock.settimeout(0)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import h11
 
-from cais.api.errors import ClientGoneError
-from cais.api.http import Answer, Hijack, Response, Stream, json_response
+from cais.http.errors import ClientGoneError
+from cais.http.messages import Answer, Hijack, Response, Stream, json_response
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from cais.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
-    from cais.api.options import TlsFiles
+    from pathlib import Path
 
 HANDSHAKE_S = 30.0
 _CIPHERS = ":".join(
@@ -28,22 +28,28 @@ _CIPHERS = ":".join(
 _READ_BYTES = 256 * 1024
 
 
-def make_context(files: TlsFiles) -> ssl.SSLContext:
-    """Make a server's context that accepts only clients certified by ``files.authority``.
+def make_context(certificate: Path, key: Path, authority: Path | None) -> ssl.SSLContext:
+    """Make a server's context.
+
+    Args:
+        certificate: the server's own, with what leads to its authority.
+        key: of the certificate.
+        authority: only clients certified by it are accepted; None: everybody is.
 
     Raises:
         InvalidArgumentError: a file cannot be used, or others may read the key.
 
     """
     try:
-        if files.key.stat().st_mode & 0o007:
-            raise InvalidArgumentError(f"TLS key {files.key}: other users may read it")
+        if key.stat().st_mode & 0o007:
+            raise InvalidArgumentError(f"TLS key {key}: other users may read it")
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.set_ciphers(_CIPHERS)
-        context.load_cert_chain(files.certificate, files.key)
-        context.load_verify_locations(files.authority)
-        context.verify_mode = ssl.CERT_REQUIRED
+        context.load_cert_chain(certificate, key)
+        if authority is not None:
+            context.load_verify_locations(authority)
+            context.verify_mode = ssl.CERT_REQUIRED
     except OSError as exc:  # an SSLError is one too
         raise InvalidArgumentError(f"could not load the TLS files: {exc}") from exc
     return context
