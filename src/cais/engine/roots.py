@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING
 from cais.errors import ExhaustedError
 from cais.images.layers import commit_layer, import_snapshot
 from cais.images.store import INIT_SUFFIX
+from cais.snapshots.merged import open_stack
 from cais.snapshots.snapshotter import SnapshotNotFoundError
 from cais.spec.digest import ChainId, Digest
-from cais.volumes.copyup import MergedTree
 from cais.volumes.inodes import copy_attributes
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from cais.engine.core import Core
     from cais.images.store import ImageStore
+    from cais.snapshots.merged import MergedTree
 
 _ETC = "etc"
 _ATTEMPTS = 3  # the layer may go with other unused ones before it is stood on
@@ -75,9 +76,8 @@ def _make_init_layer(images: ImageStore, chain_id: str) -> None:
         import_snapshot(images, lease, ChainId(Digest(chain_id))) as key,
     ):
         layer = images.snapshotter.layer(key)
-        with _opened(layer.path) as target_fd, contextlib.ExitStack() as stack:
-            lower_fds = [stack.enter_context(_opened(path)) for path in layer.lowers]
-            _fill(MergedTree(lower_fds), target_fd)
+        with _opened(layer.path) as target_fd, open_stack(layer.lowers) as tree:
+            _fill(tree, target_fd)
         commit_layer(images, key, ChainId(Digest(chain_id + INIT_SUFFIX)))
 
 

@@ -1,46 +1,24 @@
 """Fill a new volume with what the image has at its destination, without mounting anything.
 
 The merged view of a container's root exists only inside a mount namespace. What lies at one path
-can as well be read from the layers: of each name the uppermost counts, a whiteout (character
-device 0:0) hides what is below, directories add up unless one is opaque. Layers never change, and
-nothing in them is followed but the symbolic links of the path itself, which stay in the tree.
+can as well be read from the layers (``snapshots.merged``), which never change.
 
 The copy is made beside the volume and moved in when it is complete and on disk: a crash leaves a
 volume that is still empty, or full.
-
-Spec: Linux Documentation/filesystems/overlayfs.rst, "whiteouts and opaque directories".
 """
 
 import contextlib
-import errno
 import os
-import stat
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
-from cais.errors import InvalidArgumentError
 from cais.linux.durable import sync_directory
 from cais.linux.filesystem import remove_tree, sync_filesystem
 from cais.linux.paths import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, open_at
+from cais.snapshots.merged import Entry, MergedTree, open_stack
 from cais.volumes.inodes import copy_attributes, copy_inode
 
-_LINK_LIMIT = 40
 _STRICT = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS
-_OPAQUE = ("trusted.overlay.opaque", "user.overlay.opaque")
 _STAGING = ".copy-up"
-
-
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    """A name of the merged tree: where it is, in which layers (uppermost first), and what."""
-
-    path: str
-    layers: tuple[int, ...]
-    status: os.stat_result
-
-    @property
-    def is_directory(self) -> bool:
-        return stat.S_ISDIR(self.status.st_mode)
 
 
 def copy_merged(lower_dirs: Sequence[str], path_inside: str, target: str) -> bool:
@@ -68,8 +46,7 @@ def copy_merged(lower_dirs: Sequence[str], path_inside: str, target: str) -> boo
     """
     if not lower_dirs or os.listdir(target):
         return False
-    with contextlib.ExitStack() as stack:
-        tree = MergedTree([_open_layer(stack, path) for path in lower_dirs])
+    with open_stack(lower_dirs) as tree:
         source = tree.find(path_inside)
         if source is None or not source.is_directory:
             return False
@@ -77,101 +54,7 @@ def copy_merged(lower_dirs: Sequence[str], path_inside: str, target: str) -> boo
     return True
 
 
-class MergedTree:
-    """Read-only view of overlay layers laid over each other."""
-
-    def __init__(self, layer_fds: Sequence[int]) -> None:
-        """Args: layer_fds are directories, the topmost first, at least one. Borrowed."""
-        self._layer_fds = layer_fds
-
-    def root(self) -> _Entry:
-        """Return the top of the tree."""
-        return _Entry(".", tuple(range(len(self._layer_fds))), os.fstat(self._layer_fds[0]))
-
-    def find(self, path: str) -> _Entry | None:
-        """Return what is at ``path``, symbolic links resolved inside the tree; None: nothing."""
-        pending = [part for part in reversed(path.split("/")) if part not in {"", "."}]
-        trail = [self.root()]
-        links = 0
-        while pending:
-            part = pending.pop()
-            if part == "..":
-                trail = trail[:-1] or trail  # above the root is the root
-                continue
-            entry = self.lookup(trail[-1], part)
-            if entry is None:
-                return None
-            if not stat.S_ISLNK(entry.status.st_mode):
-                trail.append(entry)
-                continue
-            if (links := links + 1) > _LINK_LIMIT:
-                raise InvalidArgumentError(f"too many symbolic links in the image's {path}")
-            destination = self.read_link(entry)
-            if destination.startswith("/"):
-                del trail[1:]
-            pending += [part for part in reversed(destination.split("/")) if part not in {"", "."}]
-        return trail[-1]
-
-    def lookup(self, directory: _Entry, name: str) -> _Entry | None:
-        """Return the entry ``name`` of a directory, not following it; None: there is none."""
-        if not directory.is_directory:
-            return None
-        with self.opened(directory) as parent_fds:
-            return self._lookup(directory, parent_fds, name)
-
-    def children(self, directory: _Entry) -> list[_Entry]:
-        """Return the entries of a directory."""
-        with self.opened(directory) as parent_fds:
-            names = {name for fd in parent_fds for name in os.listdir(fd)}
-            found = (self._lookup(directory, parent_fds, name) for name in sorted(names))
-            return [entry for entry in found if entry is not None]
-
-    def read_link(self, entry: _Entry) -> str:
-        """Return the destination of a symbolic link."""
-        with self.parent_of(entry) as (parent_fd, name):
-            return os.readlink(name, dir_fd=parent_fd)
-
-    @contextlib.contextmanager
-    def parent_of(self, entry: _Entry) -> Iterator[tuple[int, str]]:
-        """Give the directory an entry lies in, in its uppermost layer, and its name there."""
-        path, _, name = entry.path.rpartition("/")
-        parent_fd = _open_directory(self._layer_fds[entry.layers[0]], path)
-        try:
-            yield parent_fd, name
-        finally:
-            os.close(parent_fd)
-
-    @contextlib.contextmanager
-    def opened(self, directory: _Entry) -> Iterator[list[int]]:
-        """Give a descriptor of the directory for each layer that has a part in it."""
-        with contextlib.ExitStack() as stack:
-            fds = []
-            for layer in directory.layers:
-                fds.append(_open_directory(self._layer_fds[layer], directory.path))
-                stack.callback(os.close, fds[-1])
-            yield fds
-
-    def _lookup(self, directory: _Entry, parent_fds: list[int], name: str) -> _Entry | None:
-        path = f"{directory.path}/{name}"
-        layers: list[int] = []
-        uppermost: os.stat_result | None = None
-        for layer, parent_fd in zip(directory.layers, parent_fds, strict=True):
-            try:
-                status = os.stat(name, dir_fd=parent_fd, follow_symlinks=False)
-            except FileNotFoundError:
-                continue
-            if not stat.S_ISDIR(status.st_mode):
-                if uppermost is None and not _is_whiteout(status):
-                    return _Entry(path, (layer,), status)
-                break
-            uppermost = uppermost or status
-            layers.append(layer)
-            if _is_opaque(parent_fd, name):
-                break
-        return _Entry(path, tuple(layers), uppermost) if uppermost else None
-
-
-def _fill(tree: MergedTree, source: _Entry, target: str) -> None:
+def _fill(tree: MergedTree, source: Entry, target: str) -> None:
     volume_fd = os.open(os.path.dirname(target), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     target_fd = os.open(target, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
@@ -194,7 +77,7 @@ def _fill(tree: MergedTree, source: _Entry, target: str) -> None:
     sync_directory(target)
 
 
-def _copy_tree(tree: MergedTree, source: _Entry, target_fd: int) -> None:
+def _copy_tree(tree: MergedTree, source: Entry, target_fd: int) -> None:
     """Copy breadth first; directories get their times and modes last, the deepest first."""
     base = len(source.path)
     linked: dict[tuple[int, int], str] = {}
@@ -217,7 +100,7 @@ def _copy_tree(tree: MergedTree, source: _Entry, target_fd: int) -> None:
 
 def _copy_leaf(
     tree: MergedTree,
-    entry: _Entry,
+    entry: Entry,
     target_fd: int,
     parent_fd: int,
     linked: dict[tuple[int, int], str],
@@ -247,33 +130,6 @@ def _opened_target(target_fd: int, path: str) -> Iterator[int]:
         os.close(fd)
 
 
-def _open_layer(stack: contextlib.ExitStack, path: str) -> int:
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    stack.callback(os.close, fd)
-    return fd
-
-
 def _open_directory(root_fd: int, path: str) -> int:
     path = path.lstrip("/") or "."
     return open_at(root_fd, path, os.O_RDONLY | os.O_DIRECTORY, resolve=_STRICT)
-
-
-def _is_whiteout(status: os.stat_result) -> bool:
-    return stat.S_ISCHR(status.st_mode) and status.st_rdev == 0
-
-
-def _is_opaque(parent_fd: int, name: str) -> bool:
-    fd = _open_directory(parent_fd, name)
-    try:
-        return any(_has_attribute(fd, attribute) for attribute in _OPAQUE)
-    finally:
-        os.close(fd)
-
-
-def _has_attribute(fd: int, attribute: str) -> bool:
-    try:
-        return os.getxattr(fd, attribute) == b"y"
-    except OSError as exc:
-        if exc.errno in {errno.ENODATA, errno.EOPNOTSUPP}:
-            return False
-        raise

@@ -1,0 +1,196 @@
+"""What a stack of layer directories shows, read without mounting anything.
+
+Of each name the uppermost layer counts; a whiteout (character device 0:0) hides what is below it,
+and directories add up unless one of them is opaque. A stack of one is a plain tree. Nothing is
+followed but the symbolic links of a path given to ``find``, which stay in the tree, so the layers
+may be written by somebody hostile meanwhile: what vanishes between two looks is an OSError.
+
+Spec: Linux Documentation/filesystems/overlayfs.rst, "whiteouts and opaque directories".
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cais.errors import InvalidArgumentError
+from cais.linux.paths import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, open_at
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+_LINK_LIMIT = 40
+_STRICT = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS
+_OPAQUE = ("trusted.overlay.opaque", "user.overlay.opaque")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A name of the merged tree: where it is, in which layers (uppermost first), and what."""
+
+    path: str
+    """``.`` is the root; everything else begins with ``./``."""
+
+    layers: tuple[int, ...]
+    status: os.stat_result
+    """Of the uppermost layer, as lstat(2) gives it."""
+
+    @property
+    def is_directory(self) -> bool:
+        """Whether names can be below it."""
+        return stat.S_ISDIR(self.status.st_mode)
+
+    @property
+    def name(self) -> str:
+        """The last component."""
+        return self.path.rpartition("/")[2]
+
+
+@contextlib.contextmanager
+def open_stack(directories: Sequence[str]) -> Iterator[MergedTree]:
+    """Give the tree that ``directories``, the uppermost first and at least one, show together."""
+    with contextlib.ExitStack() as stack:
+        fds = []
+        for path in directories:
+            fds.append(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+            stack.callback(os.close, fds[-1])
+        yield MergedTree(fds)
+
+
+class MergedTree:
+    """Read-only view of layers laid over each other."""
+
+    def __init__(self, layer_fds: Sequence[int]) -> None:
+        """Args: layer_fds are directories, the uppermost first, at least one. Borrowed."""
+        self._layer_fds = layer_fds
+
+    def root(self) -> Entry:
+        """Return the top of the tree."""
+        return Entry(".", tuple(range(len(self._layer_fds))), os.fstat(self._layer_fds[0]))
+
+    def find(self, path: str) -> Entry | None:
+        """Return what is at ``path``, symbolic links resolved inside the tree; None: nothing.
+
+        Raises:
+            InvalidArgumentError: the links run in a circle.
+
+        """
+        pending = [part for part in reversed(path.split("/")) if part not in {"", "."}]
+        trail = [self.root()]
+        links = 0
+        while pending:
+            part = pending.pop()
+            if part == "..":
+                trail = trail[:-1] or trail  # above the root is the root
+                continue
+            entry = self.lookup(trail[-1], part)
+            if entry is None:
+                return None
+            if not stat.S_ISLNK(entry.status.st_mode):
+                trail.append(entry)
+                continue
+            if (links := links + 1) > _LINK_LIMIT:
+                raise InvalidArgumentError(f"too many symbolic links in the image's {path}")
+            destination = self.read_link(entry)
+            if destination.startswith("/"):
+                del trail[1:]
+            pending += [part for part in reversed(destination.split("/")) if part not in {"", "."}]
+        return trail[-1]
+
+    def lookup(self, directory: Entry, name: str) -> Entry | None:
+        """Return the entry ``name`` of a directory, not following it; None: there is none."""
+        if not directory.is_directory:
+            return None
+        with self.opened(directory) as parent_fds:
+            return self._lookup(directory, parent_fds, name)
+
+    def children(self, directory: Entry) -> list[Entry]:
+        """Return the entries of a directory, sorted by their names' bytes."""
+        with self.opened(directory) as parent_fds:
+            names = {name for fd in parent_fds for name in os.listdir(fd)}
+            found = (
+                self._lookup(directory, parent_fds, name) for name in sorted(names, key=os.fsencode)
+            )
+            return [entry for entry in found if entry is not None]
+
+    def written(self, directory: Entry) -> dict[str, Entry | None]:
+        """Return the names that the directory's uppermost layer has; None: a whiteout is there."""
+        with self.opened(directory) as parent_fds:
+            return {
+                name: self._lookup(directory, parent_fds, name)
+                for name in os.listdir(parent_fds[0])
+            }
+
+    def read_link(self, entry: Entry) -> str:
+        """Return the destination of a symbolic link."""
+        with self.parent_of(entry) as (parent_fd, name):
+            return os.readlink(name, dir_fd=parent_fd)
+
+    @contextlib.contextmanager
+    def parent_of(self, entry: Entry) -> Iterator[tuple[int, str]]:
+        """Give the directory an entry lies in, in its uppermost layer, and its name there."""
+        path, _, name = entry.path.rpartition("/")
+        parent_fd = _open_directory(self._layer_fds[entry.layers[0]], path)
+        try:
+            yield parent_fd, name
+        finally:
+            os.close(parent_fd)
+
+    @contextlib.contextmanager
+    def opened(self, directory: Entry) -> Iterator[list[int]]:
+        """Give a descriptor of the directory for each layer that has a part in it."""
+        with contextlib.ExitStack() as stack:
+            fds = []
+            for layer in directory.layers:
+                fds.append(_open_directory(self._layer_fds[layer], directory.path))
+                stack.callback(os.close, fds[-1])
+            yield fds
+
+    def _lookup(self, directory: Entry, parent_fds: list[int], name: str) -> Entry | None:
+        path = f"{directory.path}/{name}"
+        layers: list[int] = []
+        uppermost: os.stat_result | None = None
+        for layer, parent_fd in zip(directory.layers, parent_fds, strict=True):
+            try:
+                status = os.stat(name, dir_fd=parent_fd, follow_symlinks=False)
+            except FileNotFoundError:
+                continue
+            if not stat.S_ISDIR(status.st_mode):
+                if uppermost is None and not _is_whiteout(status):
+                    return Entry(path, (layer,), status)
+                break
+            uppermost = uppermost or status
+            layers.append(layer)
+            if _is_opaque(parent_fd, name):
+                break
+        return Entry(path, tuple(layers), uppermost) if uppermost else None
+
+
+def _open_directory(root_fd: int, path: str) -> int:
+    path = path.lstrip("/") or "."
+    return open_at(root_fd, path, os.O_RDONLY | os.O_DIRECTORY, resolve=_STRICT)
+
+
+def _is_whiteout(status: os.stat_result) -> bool:
+    return stat.S_ISCHR(status.st_mode) and status.st_rdev == 0
+
+
+def _is_opaque(parent_fd: int, name: str) -> bool:
+    fd = _open_directory(parent_fd, name)
+    try:
+        return any(_has_attribute(fd, attribute) for attribute in _OPAQUE)
+    finally:
+        os.close(fd)
+
+
+def _has_attribute(fd: int, attribute: str) -> bool:
+    try:
+        return os.getxattr(fd, attribute) == b"y"
+    except OSError as exc:
+        if exc.errno in {errno.ENODATA, errno.EOPNOTSUPP}:
+            return False
+        raise
