@@ -14,54 +14,38 @@ image and no lease refers to is deleted by ``collect``.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import hashlib
 import os
 import uuid
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, Self
 
+from cais.content.blobs import Blob, BlobNotFoundError, Blobs
 from cais.content.leases import Leases
 from cais.errors import (
     CaisError,
     ExhaustedError,
     InternalError,
-    InvalidArgumentError,
-    NotFoundError,
 )
-from cais.spec.digest import Digest, DigestMismatchError, digest_of, encoded, parse_digest
+from cais.spec.digest import Digest, DigestMismatchError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection
     from pathlib import Path
 
     from cais.content.leases import Lease
 
 
-class BlobNotFoundError(NotFoundError):
-    """The store holds no such blob."""
-
-    def __init__(self, digest: Digest) -> None:
-        super().__init__(f"blob {digest} does not exist")
-        self.digest = digest
+__all__ = ["Blob", "BlobNotFoundError", "ContentStore", "Ingest"]
 
 
-@dataclass(frozen=True, slots=True)
-class Blob:
-    """A stored blob."""
-
-    digest: Digest
-    size_bytes: int
-
-
-class ContentStore:
+class ContentStore(Blobs):
     """The blobs of one data root. Methods may be called from any thread."""
 
     def __init__(self, root: Path) -> None:
         """Open or create the store below ``root``; unfinished ingests are deleted."""
+        super().__init__(root)
         self.leases = Leases()
-        self._blobs = root / "blobs" / "sha256"
         self._ingest = root / "ingest"
         for directory in (root, root / "blobs", self._blobs, self._ingest):
             directory.mkdir(0o700, parents=True, exist_ok=True)
@@ -73,55 +57,11 @@ class ContentStore:
         """Return a writer for a new blob, to be used with ``with``."""
         return Ingest(self, self._ingest / uuid.uuid4().hex)
 
-    def open_blob(self, digest: Digest) -> BinaryIO:
-        """Open a blob for reading; the caller closes it.
-
-        Raises:
-            BlobNotFoundError: there is none.
-
-        """
-        try:
-            return self._path(digest).open("rb")
-        except FileNotFoundError:
-            raise BlobNotFoundError(digest) from None
-
-    def read(self, digest: Digest, limit_bytes: int) -> bytes:
-        """Return a small blob's bytes, verified.
-
-        Raises:
-            BlobNotFoundError: there is none.
-            InvalidArgumentError: larger than ``limit_bytes``.
-            DigestMismatchError: damaged on disk.
-
-        """
-        with self.open_blob(digest) as blob:
-            content = blob.read(limit_bytes + 1)
-        if len(content) > limit_bytes:
-            raise InvalidArgumentError(f"blob {digest} is larger than {limit_bytes} bytes")
-        if (actual := digest_of(content)) != digest:
-            raise DigestMismatchError(f"blob {digest}", digest, actual)
-        return content
-
-    def stat(self, digest: Digest) -> Blob:
-        """Return the facts about a blob. BlobNotFoundError."""
-        try:
-            return Blob(digest, self._path(digest).stat().st_size)
-        except FileNotFoundError:
-            raise BlobNotFoundError(digest) from None
-
     def write(self, content: bytes, lease: Lease) -> Blob:
         """Store a small blob."""
         with self.open_ingest() as ingest:
             ingest.write(content)
             return ingest.commit(lease)
-
-    def walk(self) -> Iterator[Blob]:
-        """Yield every blob, in no order; one deleted meanwhile may be missing."""
-        with os.scandir(self._blobs) as entries:
-            for entry in entries:
-                with contextlib.suppress(FileNotFoundError):
-                    size = entry.stat(follow_symlinks=False).st_size
-                    yield Blob(Digest(f"sha256:{entry.name}"), size)
 
     def collect(self, live: Collection[str]) -> int:
         """Delete the blobs that neither ``live`` nor a lease names; return the bytes freed.
@@ -135,9 +75,6 @@ class ContentStore:
                 self._path(blob.digest).unlink(missing_ok=True)
                 freed += blob.size_bytes
         return freed
-
-    def _path(self, digest: Digest) -> Path:
-        return self._blobs / encoded(parse_digest(digest))
 
     def _rename_in(self, source: Path, digest: Digest) -> None:
         source.chmod(0o444)
