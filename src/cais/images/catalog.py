@@ -1,6 +1,6 @@
 """The image tables: which images exist, their layers and their names.
 
-Schema, version 1 (a change appends to ``_MIGRATIONS``)::
+Schema, version 2 (a change appends to ``_MIGRATIONS``)::
 
     <data-root>/images.db        WAL, synchronous=FULL
       images(id PRIMARY KEY, manifest, parent, created_ns, tagged_ns)
@@ -8,6 +8,8 @@ Schema, version 1 (a change appends to ``_MIGRATIONS``)::
              size_bytes)         lowest first; size_bytes unpacked
       names(repository, tag, image_id -> images)        repository in full: docker.io/library/x
       digests(repository, digest, image_id -> images)   as a registry knows the image
+      packed(diff_id PRIMARY KEY, digest, size_bytes)   what a plain layer is in registries
+      locations(digest, repository)                     where blobs were seen: see ``placements``
 
 The configuration (blob ``id``), the manifest and the layers are blobs of the content store; the
 unpacked layers are snapshots named by chain id. Rows are written after both.
@@ -21,6 +23,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from cais.database import Database
+from cais.images.placements import Placements
 from cais.images.records import StoredLayer, parse_time_ns
 from cais.spec.digest import ChainId, DiffId, Digest, ImageId
 from cais.spec.reference import familiar_repository
@@ -65,6 +68,16 @@ _MIGRATIONS = (
         PRIMARY KEY(repository, digest)) WITHOUT ROWID;
     CREATE INDEX digests_image ON digests(image_id)
     """,
+    """
+    CREATE TABLE packed(
+        diff_id TEXT PRIMARY KEY,
+        digest TEXT NOT NULL,
+        size_bytes INTEGER NOT NULL) WITHOUT ROWID;
+    CREATE TABLE locations(
+        digest TEXT NOT NULL,
+        repository TEXT NOT NULL,
+        PRIMARY KEY(digest, repository)) WITHOUT ROWID
+    """,
 )
 _is_prefix = re.compile(r"[0-9a-f]{1,64}").fullmatch
 
@@ -100,6 +113,7 @@ class Catalog:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self.placements = Placements(database)
 
     @classmethod
     def open(cls, path: Path) -> Self:

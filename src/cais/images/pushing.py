@@ -1,7 +1,8 @@
 """Push an image to a registry: what it does not have yet, then the manifest.
 
-Blobs go as they are stored, so that an image keeps its digest wherever it goes. A layer the
-registry has is not sent; one that came from another repository of the same registry is mounted.
+An image that a registry knows under its manifest's digest goes as it is, so that it keeps that
+digest wherever it goes. Any other one, such as one that was loaded, goes with its plain layers as
+gzip; the layers here stay as they are.
 
 Spec: OCI distribution-spec 1.1, "Push".
 """
@@ -9,21 +10,36 @@ Spec: OCI distribution-spec 1.1, "Push".
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
+from msgspec.structs import replace
+
+from cais.content.store import Blob
 from cais.images.transfers import Line
+from cais.images.uploads import Uploads
 from cais.spec.digest import parse_digest, short
-from cais.spec.image import LIMIT_BYTES, OCI_MANIFEST, Manifest, decode
-from cais.spec.reference import parse_reference
+from cais.spec.image import (
+    DOCKER_LAYER,
+    DOCKER_LAYER_GZIP,
+    LIMIT_BYTES,
+    OCI_LAYER,
+    OCI_LAYER_GZIP,
+    OCI_MANIFEST,
+    Descriptor,
+    Manifest,
+    decode,
+    encode,
+    is_foreign,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable
 
-    from cais.images.records import ImageRecord
+    from cais.images.records import ImageRecord, StoredLayer
     from cais.images.store import ImageStore
     from cais.images.transfers import Report
     from cais.registry.cancel import Cancel
-    from cais.registry.origin import Url
     from cais.registry.repository import Repository
     from cais.spec.digest import Digest
     from cais.spec.reference import Reference
@@ -31,7 +47,7 @@ if TYPE_CHECKING:
 PARALLEL = 5
 """Docker's max-concurrent-uploads."""
 
-_PIECE_BYTES = 256 * 1024
+_PACKED = {OCI_LAYER: OCI_LAYER_GZIP, DOCKER_LAYER: DOCKER_LAYER_GZIP}
 
 
 class PushedImage(NamedTuple):
@@ -51,6 +67,8 @@ def push(
     *,
     report: Report,
     cancel: Cancel,
+    with_foreign: bool = False,
+    parallel: int = PARALLEL,
 ) -> PushedImage:
     """Send an image under ``reference.tag``.
 
@@ -61,6 +79,8 @@ def push(
         reference: the name.
         report: told Docker's messages, from several threads.
         cancel: ends it.
+        with_foreign: send layers, too, that may only be had from where their URLs lead.
+        parallel: how many blobs at once.
 
     Raises:
         RegistryError, RegistryUnreachableError: as ``Repository``.
@@ -69,76 +89,78 @@ def push(
 
     """
     with store.content.leases.open() as lease:
-        lease.add(record.manifest)
+        for digest in (record.manifest, record.id, *(layer.blob for layer in record.layers)):
+            lease.add(digest)
         content = store.content.read(record.manifest, LIMIT_BYTES)
         manifest = decode(content, Manifest, f"manifest {record.manifest}")
-        blobs = [manifest.config, *manifest.layers]
-        for blob in blobs:
-            lease.add(blob.digest)
-        lines = [Line(report, short(layer.digest)) for layer in manifest.layers]
-        for line in lines:
-            line.say("Preparing")
-        push_blob = _BlobPush(store, target, _siblings(record, reference), cancel)
-        silent = Line(lambda _: None, "")
-        sizes = [(parse_digest(blob.digest), blob.size) for blob in blobs]
-        with ThreadPoolExecutor(PARALLEL, "upload") as pool:
-            try:
-                for _ in pool.map(push_blob.send, sizes, [silent, *lines]):
-                    pass
-            except BaseException:
-                cancel.set()  # the others would only go on for nothing
-                raise
-        kind = manifest.media_type or OCI_MANIFEST
-        digest = target.put_manifest(reference.tag or "latest", content, kind)
+        uploads = Uploads(store.content, store.catalog.placements, target, reference, cancel)
+        sent = _Push(uploads, record, report, cancel, with_foreign=with_foreign)
+        layers = sent.send(manifest, parallel)
+        if layers != manifest.layers:
+            content = encode(replace(manifest, layers=layers))
+        digest = target.put_manifest(
+            reference.tag or "latest", content, manifest.media_type or OCI_MANIFEST
+        )
+        store.catalog.placements.remember_location(
+            reference.repository, [parse_digest(layer.digest) for layer in layers]
+        )
     store.add_digest(record.id, reference.repository, digest)
     return PushedImage(reference.tag or "latest", digest, len(content))
 
 
-class _BlobPush:
-    """Sends single blobs."""
+class _Push:
+    """The blobs of one image."""
 
     def __init__(
-        self, store: ImageStore, target: Repository, siblings: Sequence[str], cancel: Cancel
+        self,
+        uploads: Uploads,
+        record: ImageRecord,
+        report: Report,
+        cancel: Cancel,
+        *,
+        with_foreign: bool,
     ) -> None:
-        self._content = store.content
-        self._target = target
-        self._siblings = siblings
+        self._uploads = uploads
+        self._record = record
+        self._report = report
         self._cancel = cancel
+        self._with_foreign = with_foreign
+        known = {name.partition("@")[2] for name in record.repo_digests}
+        self._stays_as_it_is = record.manifest in known
 
-    def send(self, blob: tuple[Digest, int], line: Line) -> None:
-        digest, size = blob
-        if self._target.has_blob(digest):
-            line.say("Layer already exists")
-            return
-        place = self._mount_or_begin(digest, line)
-        if place is None:
-            return
+    def send(self, manifest: Manifest, parallel: int) -> list[Descriptor]:
+        """Send configuration and layers side by side; return what the layers are there."""
+        jobs: list[Callable[[], Descriptor]] = []
+        for layer, stored in zip(manifest.layers, self._record.layers, strict=True):
+            line = Line(self._report, short(stored.diff_id))
+            line.say("Preparing")
+            jobs.append(partial(self._layer, layer, stored, line))
+        jobs.append(partial(self._config, manifest.config))
+        with ThreadPoolExecutor(parallel, "upload") as pool:
+            try:
+                *layers, _ = pool.map(lambda job: job(), jobs)
+            except BaseException:
+                self._cancel.set()  # the others would only go on for nothing
+                raise
+        return layers
 
-        def pieces() -> Iterator[bytes]:
-            sent = 0
-            with self._content.open_blob(digest) as source:
-                while piece := source.read(_PIECE_BYTES):
-                    self._cancel.check()
-                    yield piece
-                    sent += len(piece)
-                    line.count("Pushing", sent, size)
+    def _config(self, config: Descriptor) -> Descriptor:
+        silent = Line(lambda _: None, "")
+        self._uploads.send(Blob(parse_digest(config.digest), config.size), silent)
+        return config
 
-        self._target.upload_blob(digest, size, pieces, place)
-        line.say("Pushed")
-
-    def _mount_or_begin(self, digest: Digest, line: Line) -> Url | None:
-        """Return where to send a blob; None: the registry took it from a sibling."""
-        place = None
-        for sibling in self._siblings:
-            place = self._target.mount_blob(digest, sibling)
-            if place is None:
-                line.say(f"Mounted from {sibling}")
-                return None
-        return place or self._target.begin_upload()
-
-
-def _siblings(record: ImageRecord, reference: Reference) -> list[str]:
-    """Return the other repositories of the same registry that are known to have the image."""
-    known = [parse_reference(name) for name in record.repo_digests]
-    paths = {one.path for one in known if one.domain == reference.domain}
-    return sorted(paths - {reference.path})[:1]
+    def _layer(self, layer: Descriptor, stored: StoredLayer, line: Line) -> Descriptor:
+        if is_foreign(layer) and not self._with_foreign:
+            line.say("Skipped foreign layer")
+            return layer
+        blob = Blob(stored.blob, stored.blob_size_bytes)
+        if self._stays_as_it_is or layer.media_type not in _PACKED:
+            self._uploads.send(blob, line)
+            return layer
+        packed = self._uploads.send_packed(stored.diff_id, blob, line)
+        return replace(
+            layer,
+            media_type=_PACKED[layer.media_type],
+            digest=packed.digest,
+            size=packed.size_bytes,
+        )

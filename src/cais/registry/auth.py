@@ -81,7 +81,8 @@ class Authenticator:
         """Return the ``Authorization`` for a request with ``scope``; None: none is known to help.
 
         Args:
-            scope: what a token must allow, ``repository:library/busybox:pull``; "" for none.
+            scope: what a token must allow, ``repository:library/busybox:pull``, several of them
+                with blanks between; "" for none.
             cancel: ends the request for a token.
 
         Raises:
@@ -164,10 +165,10 @@ class Authenticator:
             }
             kind = {"Content-Type": "application/x-www-form-urlencoded"}
             return Request("POST", realm, kind, urlencode(fields).encode())
-        query = {"service": service, "scope": scope}
+        query = [("service", service), *(("scope", one) for one in scope.split())]
         if self._credentials.password:
-            query |= {"account": self._credentials.username, "offline_token": "true"}
-        text = urlencode({name: value for name, value in query.items() if value})
+            query += [("account", self._credentials.username), ("offline_token", "true")]
+        text = urlencode([(name, value) for name, value in query if value])
         mark = "&" if "?" in realm.target else "?"
         basic = self._basic()
         headers = {"Authorization": basic} if basic else {}

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from cais.registry.origin import Url
 
 ERROR_LIMIT_BYTES = 1024 * 1024
+TRANSIENT = frozenset({429, 500, 502, 503, 504})
+"""Statuses of a registry that is busy or ailing: the same request may succeed later."""
+
 _SHOWN = 500
 
 
@@ -46,6 +49,8 @@ class RegistryError(CaisError):
         super().__init__(message)
         self.status = status
         self.codes = tuple(codes)
+        self.retry_after_s = 0.0
+        """How long the registry wants to be left alone."""
 
 
 class UnknownToRegistryError(RegistryError, NotFoundError):

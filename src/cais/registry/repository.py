@@ -150,8 +150,9 @@ class Repository:
             None when it is there now; otherwise where to send it.
 
         """
-        query = urlencode({"mount": digest, "from": source})
-        with self._ask("POST", f"blobs/uploads/?{query}") as answer:
+        url = self._url(f"blobs/uploads/?{urlencode({'mount': digest, 'from': source})}")
+        scope = f"{self._scope} repository:{source}:pull"
+        with self._send(Request("POST", url, {}), scope) as answer:
             return None if answer.status == 201 else _location(answer)
 
     def begin_upload(self) -> Url:
@@ -174,6 +175,23 @@ class Repository:
         headers = {"Content-Type": "application/octet-stream"}
         url = _with_query(place, digest=digest)
         with self._send(Request("PUT", url, headers, pieces, size)):
+            return
+
+    def stream_blob(self, pieces: Iterable[bytes], place: Url) -> Url:
+        """Send a blob whose size and digest are not known yet; return where to finish it.
+
+        Args:
+            pieces: the blob, read once.
+            place: from ``begin_upload`` or ``mount_blob``.
+
+        """
+        headers = {"Content-Type": "application/octet-stream"}
+        with self._send(Request("PATCH", place, headers, lambda: pieces)) as answer:
+            return _location(answer)
+
+    def finish_upload(self, digest: Digest, place: Url) -> None:
+        """Say what was sent with ``stream_blob``; the registry verifies it."""
+        with self._send(Request("PUT", _with_query(place, digest=digest), {})):
             return
 
     def tags(self) -> list[str]:
@@ -208,14 +226,15 @@ class Repository:
     ) -> Answer:
         return self._send(Request(method, self._url(rest), headers or {}, body))
 
-    def _send(self, request: Request) -> Answer:
+    def _send(self, request: Request, scope: str = "") -> Answer:
         """Return an answer that is no error; asked a second time when that needs a token."""
-        answer = self._attempt(request)
+        scope = scope or self._scope
+        answer = self._attempt(request, scope)
         if answer.status == 401 and request.url.origin == self.origin:
             challenge = answer.headers.get("www-authenticate", "")
-            if self._auth.learn(challenge, self._scope):
+            if self._auth.learn(challenge, scope):
                 answer.close()
-                answer = self._attempt(request)
+                answer = self._attempt(request, scope)
         if answer.status >= 400:
             with answer:
                 if request.method == "HEAD":
@@ -223,10 +242,10 @@ class Repository:
                 raise_error(answer, f"{request.method} {request.url}")
         return answer
 
-    def _attempt(self, request: Request) -> Answer:
+    def _attempt(self, request: Request, scope: str) -> Answer:
         headers = dict(request.headers)
         if request.url.origin == self.origin:
-            authorization = self._auth.authorize(self._scope, self._cancel)
+            authorization = self._auth.authorize(scope, self._cancel)
             if authorization:
                 headers["Authorization"] = authorization
         is_repeatable = request.method in {"GET", "HEAD"}

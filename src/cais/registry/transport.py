@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 
 from cais.registry.errors import (
     ERROR_LIMIT_BYTES,
+    TRANSIENT,
     ProtocolError,
     RegistryUnreachableError,
     error_of,
@@ -40,7 +41,6 @@ ANSWER_TIMEOUT_S = 60.0
 MAX_REDIRECTS = 5
 MAX_ATTEMPTS = 5
 _LONGEST_WAIT_S = 60.0
-_TRANSIENT = frozenset({429, 500, 502, 503, 504})
 _MOVED = frozenset({301, 302, 303, 307, 308})
 _PIECE_BYTES = 256 * 1024
 _SLOW_BYTES_S, _SLOW_AFTER_S = 1024, 60.0
@@ -173,7 +173,7 @@ class Transport:
                 if attempt == attempts:
                     raise
             else:
-                if answer.status not in _TRANSIENT or attempt == attempts:
+                if answer.status not in TRANSIENT or attempt == attempts:
                     return answer
                 pause = max(pause, _retry_after(answer.headers))
                 answer.close()
@@ -272,7 +272,9 @@ def raise_error(answer: Answer, what: str) -> None:
     """Raise the RegistryError of an answer whose status is 400 or above."""
     if answer.status >= 400:
         body = b"".join(answer.pieces(ERROR_LIMIT_BYTES))[:ERROR_LIMIT_BYTES]
-        raise error_of(answer.status, body, what)
+        error = error_of(answer.status, body, what)
+        error.retry_after_s = _retry_after(answer.headers)
+        raise error
 
 
 def reason_of(error: BaseException) -> str:

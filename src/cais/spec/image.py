@@ -30,6 +30,12 @@ OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
 OCI_LAYER = "application/vnd.oci.image.layer.v1.tar"
 OCI_LAYER_GZIP = "application/vnd.oci.image.layer.v1.tar+gzip"
 OCI_LAYER_ZSTD = "application/vnd.oci.image.layer.v1.tar+zstd"
+DOCKER_LAYER = "application/vnd.docker.image.rootfs.diff.tar"
+DOCKER_LAYER_GZIP = "application/vnd.docker.image.rootfs.diff.tar.gzip"
+_FOREIGN = (
+    "application/vnd.docker.image.rootfs.foreign.diff.tar",
+    "application/vnd.oci.image.layer.nondistributable.v1.tar",
+)
 
 INDEX_TYPES = frozenset({DOCKER_INDEX, OCI_INDEX})
 MANIFEST_TYPES = frozenset({DOCKER_MANIFEST, OCI_MANIFEST})
@@ -124,6 +130,11 @@ class Descriptor(Struct, frozen=True, rename="camel", omit_defaults=True, kw_onl
     annotations: dict[str, str] | None = None
     platform: DescriptorPlatform | None = None
     artifact_type: str = ""
+
+
+def is_foreign(layer: Descriptor) -> bool:
+    """Whether a layer may not be handed on, but is had from where its URLs lead."""
+    return layer.media_type.startswith(_FOREIGN)
 
 
 class Manifest(Struct, frozen=True, rename="camel", omit_defaults=True, kw_only=True):

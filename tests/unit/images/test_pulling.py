@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -18,10 +17,12 @@ from cais.registry.auth import Authenticator
 from cais.registry.cancel import Cancel
 from cais.registry.credentials import ANONYMOUS
 from cais.registry.repository import Repository
+from cais.spec.digest import digest_of
 from cais.spec.image import DOCKER_INDEX, OCI_INDEX, OCI_MANIFEST
 from cais.spec.platform import Platform, host_platform
 from cais.spec.reference import parse_reference
-from cais.testing.image_store import config_of, hex_digest, left_over, open_image_store
+from cais.testing.image_store import left_over, open_image_store
+from cais.testing.registry_shelf import LAYERS, Shelf
 from cais.testing.scripted_registry import Server, serving, transport
 
 if TYPE_CHECKING:
@@ -31,61 +32,11 @@ if TYPE_CHECKING:
     from cais.images.store import ImageStore
     from cais.testing.scripted_registry import Reply
 
-LAYERS = [bytes(1024), bytes(2048)]
-
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[ImageStore]:
     with open_image_store(tmp_path) as opened:
         yield opened
-
-
-def digest_of(content: bytes) -> str:
-    return f"sha256:{hashlib.sha256(content).hexdigest()}"
-
-
-class Shelf:
-    """What a registry has: blobs by digest, manifests by tag and digest."""
-
-    def __init__(self, layers: list[bytes] = LAYERS) -> None:
-        self.layers = layers
-        self.config = config_of([hex_digest(layer) for layer in layers])
-        self.blobs = {digest_of(content): content for content in (self.config, *layers)}
-        self.manifests: dict[str, tuple[str, bytes]] = {}
-        self.add("latest", OCI_MANIFEST, json.dumps(self.manifest()).encode())
-
-    def manifest(self) -> dict[str, Any]:
-        def described(content: bytes, kind: str) -> dict[str, Any]:
-            return {"mediaType": kind, "digest": digest_of(content), "size": len(content)}
-
-        kinds = "application/vnd.oci.image."
-        return {
-            "schemaVersion": 2,
-            "mediaType": OCI_MANIFEST,
-            "config": described(self.config, f"{kinds}config.v1+json"),
-            "layers": [described(layer, f"{kinds}layer.v1.tar") for layer in self.layers],
-        }
-
-    def add(self, name: str, kind: str, content: bytes) -> str:
-        digest = digest_of(content)
-        self.manifests[name] = self.manifests[digest] = (kind, content)
-        return digest
-
-    def answer(self, method: str, target: str, headers: Mapping[str, str]) -> Reply:
-        del method
-        _, _, rest = target.partition("/v2/team/box/")
-        part, _, name = rest.partition("/")
-        if part == "manifests" and name in self.manifests:
-            kind, content = self.manifests[name]
-            return 200, {"Content-Type": kind}, content
-        if part == "blobs" and name in self.blobs:
-            content = self.blobs[name]
-            if begin := headers.get("range", "").removeprefix("bytes=").partition("-")[0]:
-                place = f"bytes {begin}-{len(content) - 1}/{len(content)}"
-                return 206, {"Content-Range": place}, content[int(begin) :]
-            return 200, {}, content
-        code = "MANIFEST_UNKNOWN" if part == "manifests" else "BLOB_UNKNOWN"
-        return 404, {}, json.dumps({"errors": [{"code": code, "message": "unknown"}]}).encode()
 
 
 class Puller:
@@ -201,7 +152,7 @@ def test_cve_2021_21285_digests_that_are_none(puller: Puller, shelf: Shelf, dige
         manifest = shelf.manifest()
         target = manifest[part] if part == "config" else manifest[part][0]
         target["digest"] = digest
-        shelf.add("latest", OCI_MANIFEST, json.dumps(manifest).encode())
+        shelf.add("latest", OCI_MANIFEST, manifest)
         with pytest.raises(CaisError):
             puller.pull()
     assert_nothing_left(puller)
