@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO
 
 from cais.errors import InvalidArgumentError, NotFoundError
+from cais.linux.tree_size import allocated_size
 from cais.spec.digest import Digest, DigestMismatchError, digest_of, encoded, parse_digest
 
 if TYPE_CHECKING:
@@ -77,6 +78,13 @@ class Blobs:
             return Blob(digest, self._path(digest).stat().st_size)
         except FileNotFoundError:
             raise BlobNotFoundError(digest) from None
+
+    def allocated(self, digest: Digest) -> int:
+        """Return the bytes a blob has on the disk; 0: there is none."""
+        try:
+            return allocated_size(self._path(digest).stat())
+        except FileNotFoundError:
+            return 0
 
     def walk(self) -> Iterator[Blob]:
         """Yield every blob, in no order; one deleted meanwhile may be missing."""

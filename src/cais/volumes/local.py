@@ -9,12 +9,10 @@ and renamed into place; removal first renames it back to a dot name. What a cras
 names, removed when the next ``LocalDriver`` opens the root. Volume names cannot begin with a dot.
 """
 
-import contextlib
 import json
 import os
 import re
 import secrets
-import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,14 +20,13 @@ from typing import Any
 from cais.errors import DataLossError, UnsupportedError
 from cais.linux.durable import sync_directory, write_durably
 from cais.linux.filesystem import remove_tree
-from cais.linux.paths import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, open_at
+from cais.linux.tree_size import tree_size_at
 from cais.volumes.errors import InvalidVolumeNameError
 
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+", re.ASCII)
 _ALLOWED = '"[a-zA-Z0-9][a-zA-Z0-9_.-]"'
 _NAME_LIMIT = 255
 _VERSION = 1
-_STRICT = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS
 
 
 def check_name(name: str) -> None:
@@ -133,12 +130,8 @@ class LocalDriver:
         remove_tree(self._fd, passing)
 
     def usage(self, name: str) -> int:
-        """Return the bytes of a volume's files; a file with several names counts once."""
-        data_fd = os.open(self.mountpoint(name), os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-        try:
-            return _tree_size(data_fd)
-        finally:
-            os.close(data_fd)
+        """Return the bytes a volume's files have on the disk, each counted once."""
+        return tree_size_at(self.mountpoint(name))[1]
 
     def _make_data(self, directory: Path) -> None:
         data = directory / "_data"
@@ -155,35 +148,3 @@ class LocalDriver:
         if not isinstance(record, dict) or record.get("version") != _VERSION:
             raise DataLossError(f"{path} is not a volume record of version {_VERSION}")
         return record
-
-
-def _tree_size(root_fd: int) -> int:
-    """Add up a tree that a container may be changing meanwhile.
-
-    What vanishes is left out, and so is what is nested deeper than a path can say.
-    """
-    total, linked = 0, set[tuple[int, int]]()
-    pending = ["."]
-    while pending:
-        path = pending.pop()
-        with contextlib.suppress(OSError):
-            directory_fd = open_at(root_fd, path, os.O_RDONLY | os.O_DIRECTORY, resolve=_STRICT)
-            try:
-                for name, status in _entries(directory_fd):
-                    if stat.S_ISDIR(status.st_mode):
-                        pending.append(f"{path}/{name}")
-                    elif status.st_nlink > 1:
-                        if (key := (status.st_dev, status.st_ino)) in linked:
-                            continue
-                        linked.add(key)
-                    total += status.st_size
-            finally:
-                os.close(directory_fd)
-    return total
-
-
-def _entries(directory_fd: int) -> Iterator[tuple[str, os.stat_result]]:
-    with os.scandir(directory_fd) as entries:
-        for entry in entries:
-            with contextlib.suppress(FileNotFoundError):
-                yield entry.name, entry.stat(follow_symlinks=False)

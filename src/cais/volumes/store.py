@@ -173,7 +173,7 @@ class VolumeStore:
         return removed, freed
 
     def usage(self, name: str) -> int:
-        """Return the bytes a volume's files have. VolumeNotFoundError: there is none."""
+        """Return the bytes a volume has on the disk. VolumeNotFoundError: there is none."""
         self.get(name)
         return self._driver.usage(name)
 
