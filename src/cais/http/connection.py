@@ -10,15 +10,16 @@ Spec: RFC 9112; docker-engine-api v1.51, "ContainerAttach", "Hijacking".
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import socket
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import h11
 
-from cais.http.errors import ClientGoneError
-from cais.http.messages import Answer, Hijack, Response, Stream, json_response
+from cais.http.errors import ClientGoneError, CutShortError
+from cais.http.messages import Answer, FileRange, Hijack, Response, Stream, json_response
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -34,6 +35,8 @@ _BODY_READ_BYTES = 256 * 1024
 _DISCARD_BYTES = 256 * 1024
 _DISCARD_S = 5.0
 _YIELD_BYTES = 1024 * 1024
+_FILE_BYTES = 512 * 1024
+"""Of a file at a time, each with its own deadline."""
 
 
 class Head(NamedTuple):
@@ -44,6 +47,19 @@ class Head(NamedTuple):
     headers: Mapping[str, str]
 
 
+class Patience(NamedTuple):
+    """How long a connection waits for its client, in seconds; None: as long as it takes."""
+
+    idle_s: float | None = None
+    """For the next request."""
+
+    stall_s: float | None = None
+    """For the next bytes of a body, and for the client to take the next ones of an answer."""
+
+
+ENDLESS = Patience()
+
+
 class Connection:
     """Serves one accepted socket, which it owns.
 
@@ -51,6 +67,7 @@ class Connection:
         sock: non-blocking.
         application: answers one request; must not raise.
         headers: sent with every answer.
+        patience: with slow clients.
 
     """
 
@@ -59,10 +76,12 @@ class Connection:
         sock: socket.socket,
         application: Callable[[Head, RequestBody], Awaitable[Answer]],
         headers: Sequence[tuple[str, str]] = (),
+        patience: Patience = ENDLESS,
     ) -> None:
         self._sock = sock
         self._application = application
         self._headers = list(headers)
+        self._patience = patience
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD_BYTES)
         self._loop = asyncio.get_running_loop()
         self._deadline: float | None = time.monotonic() + HEAD_DEADLINE_S
@@ -80,6 +99,8 @@ class Connection:
                 self._deadline = None
         except (ClientGoneError, OSError, TimeoutError) as exc:
             log.debug("client went away: %r", exc)
+        except CutShortError as exc:
+            log.warning("an answer was cut short: %s", exc)
         finally:
             self._sock.close()
 
@@ -98,16 +119,21 @@ class Connection:
         if not body.is_expected:
             self._http.next_event()  # the end of the message, which is all there is
         answer = await self._application(head, body)
-        self.is_endless = not isinstance(answer, Response)
+        self.is_endless = isinstance(answer, Stream | Hijack)
         if isinstance(answer, Hijack):
             await self._hijack(answer, body, upgrade="upgrade" in head.headers)
             return False
         if isinstance(answer, Stream):
             await self._send_stream(answer, head)
+        elif isinstance(answer, FileRange):
+            await self._send_file(answer, head)
         else:
             await self._send_response(answer, head)
         self.is_endless = False
-        return await self._discard_rest()
+        may_go_on = await self._discard_rest()
+        if self._http.their_state is h11.SEND_BODY:
+            await self._linger()
+        return may_go_on
 
     # Reading
 
@@ -120,7 +146,8 @@ class Connection:
             if event is not h11.NEED_DATA:
                 return None
             if self._deadline is None:  # an idle connection may stay; a begun head may not
-                await self._fill(_READ_BYTES)
+                async with asyncio.timeout(self._patience.idle_s):
+                    await self._fill(_READ_BYTES)
                 self._deadline = time.monotonic() + HEAD_DEADLINE_S
             else:
                 async with asyncio.timeout(self._deadline - time.monotonic()):
@@ -141,7 +168,8 @@ class Connection:
                 await self._invite_body()
                 event = self._http.next_event()
                 if event is h11.NEED_DATA:
-                    await self._fill(_BODY_READ_BYTES)
+                    async with asyncio.timeout(self._patience.stall_s):
+                        await self._fill(_BODY_READ_BYTES)
                 elif isinstance(event, h11.Data):
                     return bytes(event.data)
                 else:
@@ -164,10 +192,22 @@ class Connection:
                 left -= len(piece or b"")
         return self._http.their_state is h11.DONE
 
+    async def _linger(self) -> None:
+        """Let a client that is still sending read the answer: a close now would destroy it."""
+        with contextlib.suppress(OSError):
+            self._sock.shutdown(socket.SHUT_WR)
+            async with asyncio.timeout(_DISCARD_S):
+                while await self._loop.sock_recv(self._sock, _BODY_READ_BYTES):
+                    pass
+
     # Writing
 
     async def _send(self, event: h11.Event) -> None:
         if data := self._http.send(event):
+            await self._write(data)
+
+    async def _write(self, data: bytes) -> None:
+        async with asyncio.timeout(self._patience.stall_s):
             await self._loop.sock_sendall(self._sock, data)
 
     async def _send_head(self, status: int, fields: Sequence[tuple[str, str]]) -> bytes:
@@ -188,7 +228,30 @@ class Connection:
         if response.body and not response.is_bodiless and head.method != "HEAD":
             data += self._http.send(h11.Data(data=response.body)) or b""
         data += self._http.send(h11.EndOfMessage()) or b""
-        await self._loop.sock_sendall(self._sock, data)
+        await self._write(data)
+
+    async def _send_file(self, answer: FileRange, head: Head) -> None:
+        with answer.file:
+            fields = [*answer.headers.items(), ("Content-Length", str(answer.size))]
+            if answer.content_type:
+                fields.append(("Content-Type", answer.content_type))
+            await self._write(await self._send_head(answer.status, fields))
+            if head.method != "HEAD" and answer.size:
+                unsent = cast("bytes", _Unsent(answer.size))  # h11 wants its length only
+                self._http.send_with_data_passthrough(h11.Data(data=unsent))
+                await self._copy_file(answer)
+            self._http.send(h11.EndOfMessage())
+
+    async def _copy_file(self, answer: FileRange) -> None:
+        position, end = answer.offset, answer.offset + answer.size
+        while position < end:
+            count = min(_FILE_BYTES, end - position)
+            async with asyncio.timeout(self._patience.stall_s):
+                sent = await self._loop.sock_sendfile(self._sock, answer.file, position, count)
+            if not sent:
+                raise CutShortError("the file ends before its last byte")
+            position += sent
+            await asyncio.sleep(0)  # a ready socket never lets the loop turn
 
     async def _send_stream(self, stream: Stream, head: Head) -> None:
         """Send a stream for as long as both it and the client last."""
@@ -212,8 +275,10 @@ class Connection:
         unyielded = 0
         try:
             await self._invite_body()  # after the head it would be too late
-            fields = [("Content-Type", stream.content_type)]
-            await self._loop.sock_sendall(self._sock, await self._send_head(stream.status, fields))
+            fields = [*stream.headers.items(), ("Content-Type", stream.content_type)]
+            if stream.size is not None:
+                fields.append(("Content-Length", str(stream.size)))
+            await self._write(await self._send_head(stream.status, fields))
             if head.method != "HEAD":
                 async for chunk in stream.chunks:
                     await self._send(h11.Data(data=chunk))
@@ -221,11 +286,17 @@ class Connection:
                     if unyielded >= _YIELD_BYTES:  # a ready socket never lets the loop turn
                         unyielded = 0
                         await asyncio.sleep(0)
-            await self._send(h11.EndOfMessage())
+            await self._send_end()
         finally:
             stream.release()
             if aclose := getattr(stream.chunks, "aclose", None):
                 await aclose()
+
+    async def _send_end(self) -> None:
+        try:
+            await self._send(h11.EndOfMessage())
+        except h11.LocalProtocolError as exc:
+            raise CutShortError(str(exc)) from exc
 
     def _cancel_if_gone(self, task: asyncio.Future[None]) -> None:
         try:
@@ -261,6 +332,16 @@ class Connection:
             answer = json_response({"message": f"bad request: {error}"}, status)
             answer.headers = {"Connection": "close"}
             await self._send_response(answer, Head("", "", {}))
+
+
+class _Unsent:
+    """Stands, to h11, for bytes that it never sees."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+
+    def __len__(self) -> int:
+        return self._size
 
 
 class RequestBody:
@@ -312,18 +393,25 @@ def _http_date() -> str:
 _REASONS = {
     200: "OK",
     201: "Created",
+    202: "Accepted",
     204: "No Content",
+    206: "Partial Content",
     301: "Moved Permanently",
     304: "Not Modified",
     400: "Bad Request",
     401: "Unauthorized",
     403: "Forbidden",
     404: "Not Found",
+    405: "Method Not Allowed",
     409: "Conflict",
     413: "Request Entity Too Large",
     415: "Unsupported Media Type",
+    416: "Requested Range Not Satisfiable",
+    429: "Too Many Requests",
     431: "Request Header Fields Too Large",
     500: "Internal Server Error",
     501: "Not Implemented",
+    502: "Bad Gateway",
     503: "Service Unavailable",
+    507: "Insufficient Storage",
 }

@@ -11,3 +11,7 @@ class ClientGoneError(Exception):
 
 class BodyTooLargeError(InvalidArgumentError):
     """A body is larger than any real one."""
+
+
+class CutShortError(Exception):
+    """An answer that has begun cannot be ended as its head said."""

@@ -3,6 +3,7 @@
 A handler is a coroutine from a request to one of these answers:
 
 - ``Response``: everything is known now.
+- ``FileRange``: the body is a part of a file, which the kernel sends.
 - ``Stream``: the head goes out at once, the rest as it comes; cancelled when the client goes.
 - ``Hijack``: the client takes the connection's bytes for itself, as docker attach and exec do.
 
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 if TYPE_CHECKING:
     import socket
@@ -57,17 +58,35 @@ class Response:
 
 
 @dataclass(slots=True)
+class FileRange:
+    """An answer whose body are ``size`` bytes of a file, from ``offset``.
+
+    ``file`` is closed when it was sent, or the client has gone.
+    """
+
+    file: BinaryIO
+    offset: int
+    size: int
+    status: int = 200
+    content_type: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
 class Stream:
     """An answer that goes on for as long as ``chunks`` does; its head is sent before the first.
 
     When it ends, the client goes, or the daemon stops, ``release`` is called and ``chunks`` closed:
-    a generator that was never begun has no ``finally`` to run.
+    a generator that was never begun has no ``finally`` to run. With a ``size`` in bytes, the client
+    notices when ``chunks`` ends early, or with a ``CutShortError``.
     """
 
     chunks: AsyncIterator[bytes]
     content_type: str = JSON
     status: int = 200
     release: Callable[[], object] = _nothing
+    headers: Mapping[str, str] = field(default_factory=dict)
+    size: int | None = None
 
 
 @dataclass(slots=True)
@@ -84,7 +103,7 @@ class Hijack:
     content_type: str
 
 
-Answer = Response | Stream | Hijack
+Answer = Response | FileRange | Stream | Hijack
 
 
 def json_response(document: Any, status: int = 200) -> Response:  # noqa: ANN401 - any JSON value

@@ -12,13 +12,13 @@ import logging
 import socket
 from typing import TYPE_CHECKING
 
-from cais.http.connection import Connection
+from cais.http.connection import ENDLESS, Connection
 
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Awaitable, Callable, Sequence
 
-    from cais.http.connection import Head, RequestBody
+    from cais.http.connection import Head, Patience, RequestBody
     from cais.http.messages import Answer
 
 log = logging.getLogger(__name__)
@@ -34,6 +34,7 @@ class Server:
         application: answers every request.
         headers: sent with every answer.
         max_connections: as the module says.
+        patience: of every connection with its client.
 
     """
 
@@ -42,10 +43,12 @@ class Server:
         application: Callable[[Head, RequestBody], Awaitable[Answer]],
         headers: Sequence[tuple[str, str]] = (),
         max_connections: int = DEFAULT_MAX_CONNECTIONS,
+        patience: Patience = ENDLESS,
     ) -> None:
         self._application = application
         self._headers = headers
         self._max_connections = max_connections
+        self._patience = patience
         self._listeners: dict[asyncio.Task[None], socket.socket] = {}
         self._connections: dict[asyncio.Task[None], Connection] = {}  # oldest first
         self._fronts: set[asyncio.Task[None]] = set()
@@ -61,7 +64,7 @@ class Server:
         if len(self._connections) >= self._max_connections:
             self._make_room()
         sock.settimeout(0)
-        connection = Connection(sock, self._application, self._headers)
+        connection = Connection(sock, self._application, self._headers, self._patience)
         task = asyncio.get_running_loop().create_task(connection.run())
         self._connections[task] = connection
         task.add_done_callback(self._ended)
