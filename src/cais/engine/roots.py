@@ -24,7 +24,7 @@ from cais.images.store import INIT_SUFFIX
 from cais.snapshots.merged import open_stack
 from cais.snapshots.snapshotter import SnapshotNotFoundError
 from cais.spec.digest import ChainId, Digest
-from cais.volumes.inodes import copy_attributes
+from cais.snapshots.inodes import copy_attributes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

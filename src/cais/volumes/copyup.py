@@ -7,15 +7,15 @@ The copy is made beside the volume and moved in when it is complete and on disk:
 volume that is still empty, or full.
 """
 
-import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from cais.linux.durable import sync_directory
 from cais.linux.filesystem import remove_tree, sync_filesystem
 from cais.linux.paths import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, open_at
+from cais.snapshots.inodes import copy_attributes
 from cais.snapshots.merged import Entry, MergedTree, open_stack
-from cais.volumes.inodes import copy_attributes, copy_inode
+from cais.snapshots.tree_copy import copy_tree
 
 _STRICT = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS
 _STAGING = ".copy-up"
@@ -62,7 +62,7 @@ def _fill(tree: MergedTree, source: Entry, target: str) -> None:
         os.mkdir(_STAGING, 0o700, dir_fd=volume_fd)
         staging_fd = _open_directory(volume_fd, _STAGING)
         try:
-            _copy_tree(tree, source, staging_fd)
+            copy_tree(tree, source, staging_fd, with_sockets=False)
             sync_filesystem(staging_fd)
             for name in os.listdir(staging_fd):
                 os.rename(name, name, src_dir_fd=staging_fd, dst_dir_fd=target_fd)
@@ -75,59 +75,6 @@ def _fill(tree: MergedTree, source: Entry, target: str) -> None:
         os.close(target_fd)
         os.close(volume_fd)
     sync_directory(target)
-
-
-def _copy_tree(tree: MergedTree, source: Entry, target_fd: int) -> None:
-    """Copy breadth first; directories get their times and modes last, the deepest first."""
-    base = len(source.path)
-    linked: dict[tuple[int, int], str] = {}
-    directories = [source]
-    for directory in directories:  # grows as it is walked
-        with _opened_target(target_fd, directory.path[base:]) as parent_fd:
-            for entry in tree.children(directory):
-                if entry.is_directory:
-                    os.mkdir(os.path.basename(entry.path), 0o700, dir_fd=parent_fd)
-                    directories.append(entry)
-                else:
-                    _copy_leaf(tree, entry, target_fd, parent_fd, linked, entry.path[base:])
-    for directory in reversed(directories[1:]):
-        with (
-            tree.opened(directory) as source_fds,
-            _opened_target(target_fd, directory.path[base:]) as fd,
-        ):
-            copy_attributes(source_fds[0], fd, directory.status)
-
-
-def _copy_leaf(
-    tree: MergedTree,
-    entry: Entry,
-    target_fd: int,
-    parent_fd: int,
-    linked: dict[tuple[int, int], str],
-    path: str,
-) -> None:
-    key = (entry.status.st_dev, entry.status.st_ino)
-    if entry.status.st_nlink > 1 and key in linked:
-        os.link(
-            linked[key].lstrip("/"),
-            os.path.basename(path),
-            src_dir_fd=target_fd,
-            dst_dir_fd=parent_fd,
-            follow_symlinks=False,
-        )
-        return
-    with tree.parent_of(entry) as (source_fd, name):
-        if copy_inode(source_fd, parent_fd, name, entry.status):
-            linked[key] = path
-
-
-@contextlib.contextmanager
-def _opened_target(target_fd: int, path: str) -> Iterator[int]:
-    fd = _open_directory(target_fd, path)
-    try:
-        yield fd
-    finally:
-        os.close(fd)
 
 
 def _open_directory(root_fd: int, path: str) -> int:

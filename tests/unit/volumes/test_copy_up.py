@@ -123,7 +123,7 @@ def test_a_failure_leaves_the_volume_empty(
     def full(*_: object) -> None:
         raise OSError(28, "no space left on device")
 
-    monkeypatch.setattr("cais.volumes.inodes._copy_data", full)
+    monkeypatch.setattr("cais.snapshots.inodes.copy_data", full)
     with pytest.raises(OSError, match="no space"):
         copy(layers, "/data", target)
     assert os.listdir(target) == []

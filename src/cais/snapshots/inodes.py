@@ -1,41 +1,34 @@
 """One file system object into another directory, with everything that belongs to it."""
 
 import contextlib
-import errno
 import os
 import stat
 
-_CHUNK = 1 << 30
+from cais.linux.file_data import copy_data
+
 _ENGINES_OWN = ("trusted.overlay.", "user.overlay.")
-_NOT_HERE = {errno.EOPNOTSUPP, errno.EXDEV, errno.EINVAL, errno.ENOSYS}
 
 
-def copy_inode(source_fd: int, target_fd: int, name: str, status: os.stat_result) -> bool:
+def copy_inode(source_fd: int, target_fd: int, name: str, status: os.stat_result) -> None:
     """Copy ``name``, anything but a directory, from one directory to another.
 
     Args:
         source_fd: does not change meanwhile. Borrowed, as ``target_fd``.
         status: what lstat(2) says of it.
 
-    Returns:
-        False for a socket, which means nothing without its process and is left out.
-
     Raises:
         FileExistsError: the target has that name.
 
     """
     kind = stat.S_IFMT(status.st_mode)
-    if kind == stat.S_IFSOCK:
-        return False
     if kind == stat.S_IFREG:
         _copy_file(source_fd, target_fd, name, status)
-        return True
+        return
     if kind == stat.S_IFLNK:
         os.symlink(os.readlink(name, dir_fd=source_fd), name, dir_fd=target_fd)
     else:
         os.mknod(name, kind | 0o600, status.st_rdev, dir_fd=target_fd)
     _copy_attributes_at(source_fd, target_fd, name, status)
-    return True
 
 
 def copy_attributes(source_fd: int, target_fd: int, status: os.stat_result) -> None:
@@ -45,7 +38,7 @@ def copy_attributes(source_fd: int, target_fd: int, status: os.stat_result) -> N
     """
     os.fchown(target_fd, status.st_uid, status.st_gid)
     os.fchmod(target_fd, stat.S_IMODE(status.st_mode))
-    for attribute in _attributes(source_fd):
+    for attribute in attributes_of(source_fd):
         os.setxattr(target_fd, attribute, os.getxattr(source_fd, attribute))
     os.utime(target_fd, ns=(status.st_atime_ns, status.st_mtime_ns))
 
@@ -56,7 +49,7 @@ def _copy_file(source_fd: int, target_fd: int, name: str, status: os.stat_result
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         to_fd = os.open(name, flags, 0o600, dir_fd=target_fd)
         try:
-            _copy_data(from_fd, to_fd)
+            copy_data(from_fd, to_fd)
             copy_attributes(from_fd, to_fd, status)
         finally:
             os.close(to_fd)
@@ -64,30 +57,25 @@ def _copy_file(source_fd: int, target_fd: int, name: str, status: os.stat_result
         os.close(from_fd)
 
 
-def _copy_data(from_fd: int, to_fd: int) -> None:
-    try:
-        while os.copy_file_range(from_fd, to_fd, _CHUNK):
-            pass
-    except OSError as exc:
-        if exc.errno not in _NOT_HERE:
-            raise
-        while os.sendfile(to_fd, from_fd, None, _CHUNK):
-            pass
-
-
 def _copy_attributes_at(source_fd: int, target_fd: int, name: str, status: os.stat_result) -> None:
     os.chown(name, status.st_uid, status.st_gid, dir_fd=target_fd, follow_symlinks=False)
     source, target = f"/proc/self/fd/{source_fd}/{name}", f"/proc/self/fd/{target_fd}/{name}"
     if not stat.S_ISLNK(status.st_mode):
         os.chmod(target, stat.S_IMODE(status.st_mode))  # made here: nothing to be followed
-    for attribute in _attributes(source):
+    for attribute in attributes_of(source):
         value = os.getxattr(source, attribute, follow_symlinks=False)
         os.setxattr(target, attribute, value, follow_symlinks=False)
     times = (status.st_atime_ns, status.st_mtime_ns)
     os.utime(name, ns=times, dir_fd=target_fd, follow_symlinks=False)
 
 
-def _attributes(source: int | str) -> list[str]:
+def attributes_of(source: int | str) -> list[str]:
+    """Return the names of the extended attributes, but those that steer overlayfs.
+
+    Args:
+        source: an open file or directory; or a path, whose last component is not followed.
+
+    """
     follow = isinstance(source, int)
     with contextlib.suppress(OSError):
         names = os.listxattr(source, follow_symlinks=follow)
