@@ -27,7 +27,7 @@ def make_router(engine: Engine, *, experimental: bool = False) -> Router:
     """Return the application that drives ``engine``."""
     registries = RegistryRoutes(engine.transfers)
     modules = (
-        SystemRoutes(engine.system, engine.events),
+        SystemRoutes(engine.system, engine.events, engine.disk_use),
         ContainerRoutes(engine.containers),
         LifecycleRoutes(engine.lifecycle, experimental=experimental),
         CheckpointRoutes(engine.checkpoints, experimental=experimental),

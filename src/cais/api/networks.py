@@ -1,4 +1,4 @@
-"""Routes of the Network tag that exist by now: reading.
+"""Routes of the Network tag that exist by now: reading, and pruning what cannot be made yet.
 
 Spec: docker-engine-api v1.51, "Network".
 """
@@ -30,6 +30,10 @@ class NetworkBackend(Protocol):
         """Return one network."""
         ...
 
+    async def prune(self, filters: Mapping[str, Sequence[str]] | None = None) -> dict[str, Any]:
+        """Remove unused networks."""
+        ...
+
 
 class NetworkRoutes:
     """Handlers of the Network tag."""
@@ -41,6 +45,7 @@ class NetworkRoutes:
         """Return the routes of this module."""
         return (
             Route("GET", "/networks", self.list),
+            Route("POST", "/networks/prune", self.prune),
             Route("GET", "/networks/{id}", self.inspect),
         )
 
@@ -52,3 +57,7 @@ class NetworkRoutes:
         """Describe one network."""
         del request
         return json_response(await self._networks.inspect(id))
+
+    async def prune(self, request: Request) -> Answer:
+        """Remove the networks nothing uses."""
+        return json_response(await self._networks.prune(request.query.filters()))

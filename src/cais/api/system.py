@@ -1,4 +1,4 @@
-"""Routes of the System tag: ping, version, info, events.
+"""Routes of the System tag: ping, version, info, events, disk use; and of the build cache.
 
 Spec: docker-engine-api v1.51, "System".
 """
@@ -9,17 +9,18 @@ import re
 from typing import TYPE_CHECKING, Any, Protocol
 
 from cais.api.router import Route
-from cais.api.versions import reshape_event, reshape_info
+from cais.api.versions import reshape_disk_use, reshape_event, reshape_info
 from cais.errors import InvalidArgumentError
 from cais.http.messages import Response, Stream, encode_json, json_response
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 
     from cais.api.request import Request
     from cais.http.messages import Answer
 
 _TIMESTAMP = re.compile(r"-?[0-9]{1,12}(\.[0-9]{1,9})?")
+_KINDS = ("container", "image", "volume", "build-cache")
 _NO_CACHE = {"Cache-Control": "no-cache, no-store, must-revalidate", "Pragma": "no-cache"}
 
 
@@ -65,12 +66,23 @@ class EventBackend(Protocol):
         ...
 
 
+class DiskUseBackend(Protocol):
+    """What ``/system/df`` needs of the engine."""
+
+    async def report(self, kinds: Collection[str] = ()) -> dict[str, Any]:
+        """Measure what is kept; ``kinds``: container, image, volume, build-cache."""
+        ...
+
+
 class SystemRoutes:
     """Handlers of the System tag."""
 
-    def __init__(self, system: SystemBackend, events: EventBackend) -> None:
+    def __init__(
+        self, system: SystemBackend, events: EventBackend, disk_use: DiskUseBackend
+    ) -> None:
         self._system = system
         self._events = events
+        self._disk_use = disk_use
 
     def routes(self) -> Iterable[Route]:
         """Return the routes of this module."""
@@ -80,6 +92,8 @@ class SystemRoutes:
             Route("GET", "/version", self.version),
             Route("GET", "/info", self.info),
             Route("GET", "/events", self.events),
+            Route("GET", "/system/df", self.disk_usage),
+            Route("POST", "/build/prune", self.prune_builds),
         )
 
     async def ping(self, request: Request) -> Answer:
@@ -109,6 +123,17 @@ class SystemRoutes:
             filters=query.filters(),
         )
         return Stream(_event_lines(subscription), release=subscription.close)
+
+    async def disk_usage(self, request: Request) -> Answer:
+        """Measure what is kept; before 1.42 always everything."""
+        kinds = request.query.texts("type") if request.version >= (1, 42) else []
+        report = await self._disk_use.report(kinds or _KINDS)
+        return json_response(reshape_disk_use(report, request.version))
+
+    async def prune_builds(self, request: Request) -> Answer:
+        """Empty the build cache, in which there never is anything yet."""
+        request.query.filters()  # malformed ones are refused
+        return json_response({"CachesDeleted": None, "SpaceReclaimed": 0})
 
 
 async def _event_lines(subscription: Subscription) -> AsyncIterator[bytes]:

@@ -141,6 +141,17 @@ def reshape_image_summary(document: Document, version: ApiVersion) -> Document:
     return document
 
 
+def reshape_disk_use(document: Document, version: ApiVersion) -> Document:
+    """Give ``GET /system/df`` the shape of an older version."""
+    for image in document["Images"] or ():
+        reshape_image_summary(image, version)
+    for container in document["Containers"] or ():
+        reshape_container_summary(container, version)
+    if version < (1, 42):
+        document["BuilderSize"] = 0
+    return document
+
+
 def reshape_info(document: Document, version: ApiVersion) -> Document:
     """Give ``GET /info`` the shape of an older version."""
     if version < (1, 49):

@@ -14,9 +14,9 @@ DOCKERS: dict[str, frozenset[str]] = {
     ),
     "container": frozenset(("commit", "cp", "diff", "export", "port", "stats")),
     "image": frozenset(("build",)),
-    "network": frozenset(("connect", "create", "disconnect", "prune", "rm")),
-    "system": frozenset(("df", "dial-stdio", "prune")),
-    "volume": frozenset(("prune", "update")),
+    "network": frozenset(("connect", "create", "disconnect", "rm")),
+    "system": frozenset(("dial-stdio",)),
+    "volume": frozenset(("update",)),
 }
 """Of the docker CLI 28, by group; what we have takes precedence."""
 

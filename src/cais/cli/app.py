@@ -55,14 +55,24 @@ IMAGE = {
     "save": "archives:save",
     "tag": "images:tag",
 }
-SYSTEM = {"events": "events", "info": "system:info"}
+SYSTEM = {
+    "df": "disk_use:df",
+    "events": "events",
+    "info": "system:info",
+    "prune": "prune:prune_system",
+}
 VOLUME = {
     "create": "volume:create",
     "inspect": "volume:inspect",
     "ls": "volume:ls",
+    "prune": "prune:prune_volumes",
     "rm": "volume:rm",
 }
-NETWORK = {"inspect": "network:inspect", "ls": "network:ls"}
+NETWORK = {
+    "inspect": "network:inspect",
+    "ls": "network:ls",
+    "prune": "prune:prune_networks",
+}
 GROUPS = {
     "container": CONTAINER,
     "image": IMAGE,
@@ -79,7 +89,7 @@ COMMANDS = {
     "rmi": "images:rmi",
     **{name: IMAGE[name] for name in _BOTH},
     "inspect": "inspect",
-    **SYSTEM,
+    **{name: SYSTEM[name] for name in ("events", "info")},
     "version": "system:version",
 }
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from cais.engine.filters import matches_labels, matches_no_label, parse_filters
+from cais.engine.footprint import container_disk_use
 from cais.engine.inspection import inspect_document
 from cais.engine.listing import summary
-from cais.engine.moments import parse_moment
+from cais.engine.moments import parse_until
 from cais.engine.names import parse_name
 from cais.engine.oci import adapt_update, resources_document
 from cais.engine.selection import select
@@ -138,10 +139,12 @@ class Containers:
     async def prune(self, filters: Mapping[str, Sequence[str]] | None = None) -> dict[str, Any]:
         """Remove every container that does not run; ``{ContainersDeleted, SpaceReclaimed}``.
 
+        What is reclaimed is counted as ``system df`` does.
+
         Filters: ``until``, ``label``, ``label!``.
         """
         checked = parse_filters(filters, _PRUNE_FILTERS)
-        before_ns = _until_ns(checked.get("until", ()), self._core.clock.wall_ns())
+        before_ns = parse_until(checked, self._core.clock.wall_ns())
         deleted, reclaimed = [], 0
         for container in self._core.table:
             record = container.record
@@ -153,13 +156,13 @@ class Containers:
                 continue
             if not matches_no_label(record.labels, checked.get("label!", ())):
                 continue
-            sizes = await self._core.threads.run(self._sizes, container)
+            size_bytes = await self._core.threads.run(container_disk_use, self._core, record.id)
             try:
                 await self._remover.remove(container, force=False, volumes=False)
             except (ConflictError, NotFoundError):
                 continue  # started or removed meanwhile
             deleted.append(record.id)
-            reclaimed += sizes["SizeRw"]
+            reclaimed += size_bytes
         self._core.events.publish("container", "prune", "", {"reclaimed": str(reclaimed)})
         return {"ContainersDeleted": deleted or None, "SpaceReclaimed": reclaimed}
 
@@ -281,11 +284,3 @@ class Containers:
             for container, document in zip(found, documents, strict=True):
                 document.update(await self._core.threads.run(self._sizes, container))
         return documents
-
-
-def _until_ns(values: Sequence[str], now_ns: int) -> int | None:
-    if not values:
-        return None
-    if len(values) > 1:
-        raise InvalidArgumentError("more than one until filter specified")
-    return parse_moment(values[0], now_ns)

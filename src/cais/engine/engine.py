@@ -22,6 +22,7 @@ from cais.engine.containers import Containers
 from cais.engine.copies import Copies
 from cais.engine.core import Core
 from cais.engine.creation import Creator
+from cais.engine.disk_use import DiskUse
 from cais.engine.execs import Execs
 from cais.engine.exits import Exits
 from cais.engine.guard import guard_packet_filter
@@ -90,6 +91,7 @@ class Engine:
         self.volumes = Volumes(core)
         self.events = core.events
         self.system = System(core, host, daemon_id)
+        self.disk_use = DiskUse(core, self.containers, self.images, self.volumes)
 
     @classmethod
     async def open(cls, config: EngineConfig) -> Self:

@@ -7,30 +7,22 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 from cais.engine.block_reader import BlockReader
-from cais.engine.filters import (
-    matches_labels,
-    matches_no_label,
-    matches_reference,
-    parse_filters,
-    parse_flag,
-)
+from cais.engine.image_selection import ListSelection, PruneSelection
 from cais.engine.messages import Messages
-from cais.engine.moments import parse_moment
-from cais.engine.patterns import compile_pattern
 from cais.errors import ConflictError, NotFoundError
 from cais.images import archive, describe, importer
+from cais.images.footprint import DiskFootprint, content_footprint
 from cais.images.records import check_platform
 from cais.images.store import ImageUse
 
 if TYPE_CHECKING:
+    import builtins
     from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 
     from cais.engine.core import Core
+    from cais.images.footprint import Footprint, Part
     from cais.images.store import ImageRecord
     from cais.spec.platform import Platform
-
-_LIST_FILTERS = frozenset(("before", "since", "dangling", "label", "label!", "reference", "until"))
-_PRUNE_FILTERS = frozenset(("dangling", "label", "label!", "until"))
 
 
 class Images:
@@ -39,6 +31,7 @@ class Images:
     def __init__(self, core: Core) -> None:
         self._core = core
         self._store = core.images
+        self._disk = DiskFootprint(core.images)
 
     async def inspect(self, ref: str, platform: Platform | None = None) -> dict[str, Any]:
         """Return the document of ``GET /images/{name}/json``.
@@ -71,34 +64,42 @@ class Images:
 
         """
         await self._core.background.quiesce()  # snapshots of removed containers pin layers
-        record = await self._core.threads.run(self._store.resolve, ref)
+        image_id = await self._core.threads.run(self._store.find_id, ref)
         done = await self._core.threads.run(
             self._store.delete, ref, force=force, prune=prune, in_use=self._uses
         )
-        self._announce_removal(record.id, done)
+        self._announce_removal(image_id, done)
         return done
 
     async def prune(self, filters: Mapping[str, Sequence[str]] | None = None) -> dict[str, Any]:
-        """Delete dangling (or with ``dangling=false`` all unused) images."""
-        checked = parse_filters(filters, _PRUNE_FILTERS)
-        is_dangling_only = parse_flag(checked, "dangling") is not False
-        checked = {name: values for name, values in checked.items() if name != "dangling"}
-        tests = await self._core.threads.run(self._tests, checked)
-        used = self._containers_by_image()
+        """Delete dangling (or with ``dangling=false`` all unused) images.
+
+        ``SpaceReclaimed`` is what the disk has back: blobs and unpacked layers.
+        """
+        selection = PruneSelection(filters, self._core.clock.wall_ns())
+        records = await self._core.threads.run(self._store.list)
         deleted: list[dict[str, str]] = []
-        reclaimed = 0
-        for record in await self._core.threads.run(self._store.list):
-            if record.id in used or not matches(record, tests):
-                continue
-            if is_dangling_only and record.repo_tags:
-                continue
-            for ref in record.repo_tags or (record.id,):
+        before: dict[Part, int] = {}
+        for record in selection.choose(records, self._containers_by_image()):
+            before |= await self._core.threads.run(self._disk.parts, record)
+            for ref in (*record.repo_tags, *record.repo_digests) or (record.id,):
                 with contextlib.suppress(ConflictError, NotFoundError):
                     deleted += await self.remove(ref)
-            if any(entry.get("Deleted") == record.id for entry in deleted):
-                reclaimed += record.size_bytes
+        reclaimed = await self._core.threads.run(self._disk.freed, before)
         self._core.events.publish("image", "prune", "", {"reclaimed": str(reclaimed)})
         return {"ImagesDeleted": deleted or None, "SpaceReclaimed": reclaimed}
+
+    async def disk_use(self) -> tuple[int, list[dict[str, Any]]]:
+        """Return what all blobs and layers take on the disk, and summaries with such sizes."""
+        records = await self._core.threads.run(self._store.list)
+        footprint = await self._core.threads.run(self._disk.measure, records)
+        total = await self._core.threads.run(self._disk.total)
+        containers = self._containers_by_image()
+        sizes = footprint.size_bytes
+        return total, [
+            {**document, "Size": sizes[record.id], "Containers": len(containers.get(record.id, ()))}
+            for record, document in zip(records, self._summaries(records, footprint), strict=True)
+        ]
 
     async def load(
         self,
@@ -189,10 +190,6 @@ class Images:
             await asyncio.gather(working, return_exceptions=True)
             raise
 
-    def _tests(self, filters: Mapping[str, Sequence[str]]) -> list[Callable[[ImageRecord], bool]]:
-        """Blocks: resolves the images that ``before`` and ``since`` name."""
-        return list(_filter_tests(filters, self._store.resolve, self._core.clock.wall_ns()))
-
     def _containers_by_image(self) -> dict[str, list[str]]:
         found: dict[str, list[str]] = {}
         for container in self._core.table:
@@ -227,71 +224,26 @@ class Images:
         shared_size: bool = False,
     ) -> list[dict[str, Any]]:
         """Return the summaries of ``GET /images/json``, newest first."""
-        del all  # there are no intermediate images here
-        checked = parse_filters(filters, _LIST_FILTERS)
+        selection = ListSelection(filters, show_all=all)
         records = await self._core.threads.run(self._store.list)
-        tests = await self._core.threads.run(self._tests, checked)
+        chosen = await self._core.threads.run(
+            selection.choose, records, self._store.resolve, self._core.clock.wall_ns()
+        )
+        footprint = content_footprint(records) if shared_size else None
+        return [selection.narrow(each) for each in self._summaries(chosen, footprint)]
+
+    def _summaries(
+        self, records: Sequence[ImageRecord], footprint: Footprint | None
+    ) -> builtins.list[dict[str, Any]]:
         containers = self._containers_by_image()
-        documents = [
+        return [
             describe.summary(
                 record,
                 containers=len(containers.get(record.id, ())),
-                shared_size=0 if shared_size else -1,
+                shared_size=footprint.shared_bytes[record.id] if footprint else -1,
             )
             for record in records
-            if matches(record, tests)
         ]
-        if patterns := checked.get("reference"):
-            for document in documents:
-                _narrow(document, patterns)
-        return documents
-
-
-def matches(record: ImageRecord, tests: Sequence[Callable[[ImageRecord], bool]]) -> bool:
-    """Whether an image passes every test."""
-    return all(test(record) for test in tests)
-
-
-def _filter_tests(
-    filters: Mapping[str, Sequence[str]], resolve: Callable[[str], ImageRecord], now_ns: int
-) -> Iterator[Callable[[ImageRecord], bool]]:
-    if (is_dangling := parse_flag(filters, "dangling")) is not None:
-        yield lambda record: bool(record.repo_tags) is not is_dangling
-    if labels := filters.get("label"):
-        yield lambda record: matches_labels(_labels(record), labels)
-    if unwanted := filters.get("label!"):
-        yield lambda record: matches_no_label(_labels(record), unwanted)
-    if patterns := filters.get("reference"):
-        for pattern in patterns:
-            compile_pattern(pattern)  # refused even where there is no name to match
-        yield lambda record: any(
-            matches_reference(pattern, name)
-            for pattern in patterns
-            for name in (*record.repo_tags, *record.repo_digests)
-        )
-    for name in ("before", "until"):
-        for value in filters.get(name, ()):
-            limit_ns = (
-                resolve(value).created_ns if name == "before" else parse_moment(value, now_ns)
-            )
-            yield lambda record, limit_ns=limit_ns: record.created_ns < limit_ns  # type: ignore[misc]
-    for value in filters.get("since", ()):
-        than_ns = resolve(value).created_ns
-        yield lambda record, than_ns=than_ns: record.created_ns > than_ns  # type: ignore[misc]
-
-
-def _narrow(document: dict[str, Any], patterns: Sequence[str]) -> None:
-    """Leave only the references that were asked for, as Docker does."""
-    for field in ("RepoTags", "RepoDigests"):
-        document[field] = [
-            name
-            for name in document[field]
-            if any(matches_reference(pattern, name) for pattern in patterns)
-        ]
-
-
-def _labels(record: ImageRecord) -> Mapping[str, str] | None:
-    return record.config.config.labels if record.config.config else None
 
 
 def _next_blocks(blocks: Iterator[bytes]) -> bytes:

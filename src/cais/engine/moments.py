@@ -5,9 +5,13 @@ from __future__ import annotations
 import contextlib
 import re
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from cais.errors import InvalidArgumentError
 from cais.spec.durations import parse_duration_ns
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 _UNIX = re.compile(r"\d+(\.\d{1,9})?")
 
@@ -33,3 +37,16 @@ def parse_moment(text: str, now_ns: int) -> int:
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
     return int(moment.timestamp() * 1e9)
+
+
+def parse_until(filters: Mapping[str, Sequence[str]], now_ns: int) -> int | None:
+    """Return the moment of a prune's ``until`` in Unix nanoseconds; None: there is none.
+
+    Raises:
+        InvalidArgumentError: more than one, or malformed.
+
+    """
+    values = filters.get("until", ())
+    if len(values) > 1:
+        raise InvalidArgumentError("more than one until filter specified")
+    return parse_moment(values[0], now_ns) if values else None

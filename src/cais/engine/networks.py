@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from cais.engine.filters import matches_labels, parse_filters, parse_flag
+from cais.engine.moments import parse_until
 from cais.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from cais.engine.core import Core
 
 _FILTERS = frozenset(("dangling", "driver", "id", "label", "name", "scope", "type"))
+
+_PRUNE_FILTERS = frozenset(("until", "label", "label!"))
 
 
 class Networks:
@@ -36,6 +39,18 @@ class Networks:
         return await self._core.threads.run_network(
             self._core.network.inspect, ref, names=self._name_of
         )
+
+    async def prune(self, filters: Mapping[str, Sequence[str]] | None = None) -> dict[str, Any]:
+        """Remove unused networks: never a predefined one, and there are no others yet.
+
+        Raises:
+            InvalidArgumentError: a filter other than until, label, label!; a malformed until.
+
+        """
+        checked = parse_filters(filters, _PRUNE_FILTERS)
+        parse_until(checked, self._core.clock.wall_ns())
+        self._core.events.publish("network", "prune", "", {"reclaimed": "0"})
+        return {"NetworksDeleted": None}
 
     def _name_of(self, container_id: str) -> str:
         container = self._core.table.find(container_id)

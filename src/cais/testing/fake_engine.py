@@ -97,9 +97,10 @@ class FakeEngine:
         self.execs = _Execs(self, "execs", "create resize")
         self.images = _Images(self, "images", "list inspect history tag remove prune")
         self.transfers = _Transfers(self, "transfers", "log_in describe")
-        self.networks = _Part(self, "networks", "list inspect")
+        self.networks = _Part(self, "networks", "list inspect prune")
         self.volumes = _Part(self, "volumes", "list inspect create remove prune")
         self.events = _Events(self, "events", "")
+        self.disk_use = _Part(self, "disk_use", "report")
         self.system = _System(self, "system", "info")
         self.answers.update(
             {

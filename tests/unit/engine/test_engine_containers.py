@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -10,6 +11,7 @@ import pytest
 from cais.engine.errors import ContainerNotFoundError, NameConflictError
 from cais.engine.listing import human_duration
 from cais.errors import ConflictError, InvalidArgumentError, NotFoundError, UnsupportedError
+from cais.linux.tree_size import tree_size_at
 from cais.spec.container import (
     EndpointIpamConfig,
     EndpointSettings,
@@ -350,12 +352,19 @@ async def test_update_changes_limits_of_what_runs(bench: Any) -> None:
     assert bench.actions()[-1] == "update"
 
 
+def write_log(directory: str) -> int:
+    Path(directory).mkdir()
+    Path(directory, "log").write_bytes(b"x" * 10_000)
+    return tree_size_at(directory)[1]
+
+
 async def test_prune(bench: Any) -> None:
     await bench.run("runs")
     await bench.create("keep", labels={"keep": "1"})
     created = await bench.create("gone")
+    freed = write_log(bench.core.paths.container(created))
     answer = await bench.engine.containers.prune({"label!": ["keep"]})
-    assert answer == {"ContainersDeleted": [created], "SpaceReclaimed": 42}
+    assert answer == {"ContainersDeleted": [created], "SpaceReclaimed": freed}
     assert await names(bench, all=True) == ["keep", "runs"] or await names(bench, all=True) == [
         "runs",
         "keep",

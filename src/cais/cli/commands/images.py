@@ -52,7 +52,7 @@ def images(
     chosen_filters = [*filters, *(f"reference={name}" for name in arguments)]
     query = {"all": everything, "digests": digests, "filters": encode_filters(chosen_filters)}
     documents = session.client.get("/images/json", query).json()
-    rows = [row for each in documents for row in _rows(each, truncate=not no_trunc)]
+    rows = [row for each in documents for row in rows_of(each, truncate=not no_trunc)]
     columns = COLUMNS
     if digests:
         columns = {"Repository": "REPOSITORY", "Tag": "TAG", "Digest": "DIGEST", **COLUMNS}
@@ -60,7 +60,7 @@ def images(
         print(line)
 
 
-def _rows(image: dict[str, Any], *, truncate: bool) -> Iterator[dict[str, str]]:
+def rows_of(image: dict[str, Any], *, truncate: bool) -> Iterator[dict[str, str]]:
     """Yield a row for each tag, one with ``<none>`` for an image without."""
     digests = {
         name: digest

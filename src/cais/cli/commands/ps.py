@@ -58,7 +58,7 @@ def ps(
         "filters": encode_filters(filters),
     }
     rows = [
-        _row(each, truncate=not no_trunc)
+        row_of(each, truncate=not no_trunc)
         for each in session.client.get("/containers/json", query).json()
     ]
     columns = {**COLUMNS, "Size": "SIZE"} if size else COLUMNS
@@ -66,7 +66,8 @@ def ps(
         print(line)
 
 
-def _row(item: dict[str, Any], *, truncate: bool) -> dict[str, str]:
+def row_of(item: dict[str, Any], *, truncate: bool) -> dict[str, str]:
+    """Return the fields of one container's line."""
     command_line = item["Command"]
     if truncate:
         command_line = ellipsis(command_line, COMMAND_WIDTH)

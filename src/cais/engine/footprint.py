@@ -1,0 +1,35 @@
+"""What one container takes on the disk beyond its image and its volumes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cais.errors import NotFoundError
+from cais.linux.tree_size import tree_size_at
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from cais.engine.core import Core
+
+
+def container_disk_use(core: Core, container_id: str) -> int:
+    """Return the bytes, as ``du`` counts, of what it has written and of its logs.
+
+    Blocks: walks its files.
+    """
+    return sum(tree_size_at(path)[1] for path in _places(core, container_id))
+
+
+def _places(core: Core, container_id: str) -> Iterator[str]:
+    """Yield where its files are; any of these may not be there."""
+    yield core.paths.container(container_id)
+    try:
+        mounts = core.snapshots.planned_mounts(container_id)
+    except NotFoundError:
+        return
+    for mount in mounts:
+        options = dict(one.split("=", 1) for one in mount.options if "=" in one)
+        if "upperdir" not in options:
+            yield mount.source  # no layers below, or a snapshot that is a copy of its own
+        yield from (options[name] for name in ("upperdir", "workdir") if name in options)
