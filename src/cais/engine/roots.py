@@ -19,12 +19,12 @@ import os
 from typing import TYPE_CHECKING
 
 from cais.errors import ExhaustedError
-from cais.images.layers import commit_layer, import_snapshot
+from cais.images.layer_imports import commit_layer, import_snapshot
 from cais.images.store import INIT_SUFFIX
+from cais.snapshots.inodes import copy_attributes
 from cais.snapshots.merged import open_stack
 from cais.snapshots.snapshotter import SnapshotNotFoundError
 from cais.spec.digest import ChainId, Digest
-from cais.snapshots.inodes import copy_attributes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

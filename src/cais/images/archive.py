@@ -87,7 +87,11 @@ def load(
     """
     report = progress or (lambda _: None)
     try:
-        with store.content.leases.open() as lease, Members(store.content, lease) as members:
+        with (
+            store.unpacker.open(),
+            store.content.leases.open() as lease,
+            Members(store.content, lease) as members,
+        ):
             members.spool(open_decompressed(source)[0])
             loader = _Loader(store, lease, members, None if quiet else progress)
             found = find_images(members, platform)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
@@ -35,7 +36,8 @@ def set_attributes_at(parent_fd: int, name: str, entry: Entry) -> None:
     if entry.kind != SYMLINK:
         set_mode_at(parent_fd, name, entry.mode)
     if entry.xattrs:
-        _set_xattrs(f"/proc/self/fd/{parent_fd}/{name}", entry.xattrs, follow=False)
+        with contextlib.chdir(parent_fd):  # lsetxattr(2) takes no descriptor (setxattrat: 6.13)
+            _set_xattrs(name, entry.xattrs, follow=False)
     times = (entry.mtime_ns, entry.mtime_ns)
     os.utime(name, ns=times, dir_fd=parent_fd, follow_symlinks=False)
 

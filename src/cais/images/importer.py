@@ -9,11 +9,11 @@ from cais.errors import InvalidArgumentError
 from cais.images.archive import make_manifest
 from cais.images.changes import apply_changes
 from cais.images.compression import open_decompressed
-from cais.images.layers import MEDIA_TYPES, commit_layer, import_snapshot
+from cais.images.layer_imports import commit_layer, fill, import_snapshot
+from cais.images.layers import MEDIA_TYPES
 from cais.images.records import NewImage, StoredLayer, format_time
 from cais.images.store import name_to_give
-from cais.images.unpack import apply_layer
-from cais.spec.digest import ChainId, ImageId
+from cais.spec.digest import ChainId, DiffId, Digest, ImageId
 from cais.spec.image import ContainerConfig, History, ImageConfig, RootFs, encode
 from cais.spec.platform import Platform, host_platform, parse_platform
 
@@ -75,23 +75,25 @@ def import_rootfs(
 
 
 def _take_layer(store: ImageStore, lease: Lease, source: Readable) -> StoredLayer:
-    with store.content.open_ingest() as ingest:
+    with store.unpacker.open(), store.content.open_ingest() as ingest:
         compression = _spool(source, ingest)
         ingest.finish()
         with import_snapshot(store, lease, None) as key:
+            target = store.snapshotter.layer(key)
             with ingest.open_written() as blob:
-                applied = apply_layer(blob, store.snapshotter.layer(key))
-            chain = ChainId(applied.diff_id)
+                done = fill(store.unpacker, store.unpacker.borrow(), blob, target.path)
+            diff_id = DiffId(Digest(f"sha256:{done.sha256}"))
+            chain = ChainId(diff_id)
             lease.add(chain)
             commit_layer(store, key, chain)
         blob_facts = ingest.commit(lease)
     return StoredLayer(
-        applied.diff_id,
+        diff_id,
         chain,
         blob_facts.digest,
         blob_facts.size_bytes,
         MEDIA_TYPES[compression],
-        applied.size_bytes,
+        done.size_bytes,
     )
 
 

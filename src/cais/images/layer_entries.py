@@ -43,6 +43,8 @@ class EntryMaker:
         self._whiteouts = whiteouts
         self.size_bytes = 0
         """Of the files made so far."""
+        self.has_root = False
+        """Whether the root directory was among them."""
         self.directory_times: list[tuple[str, str, int]] = []
         """Parent, name and time of each directory, to be set when nothing changes it any more."""
         self._makers = {
@@ -180,6 +182,7 @@ class EntryMaker:
         if entry.kind != DIRECTORY:
             raise InvalidLayerError(entry.name, "the root is a directory")
         set_attributes(self._tree.root_fd, entry)
+        self.has_root = True
         self.directory_times.append(("", "", entry.mtime_ns))
 
     def _clear(self, parent: str, name: str) -> int:

@@ -16,7 +16,6 @@ Spec: OCI image-spec 1.1, layer.md; Linux Documentation/filesystems/overlayfs.rs
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import stat
@@ -28,7 +27,7 @@ from cais.linux.filesystem import remove_tree
 from cais.linux.paths import open_in_root
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 OPAQUE = "trusted.overlay.opaque"
 _PRIVATE_XATTRS = ("trusted.overlay.", "user.overlay.")
@@ -50,18 +49,24 @@ class Found(NamedTuple):
 
 
 class LayerTree:
-    """An upper directory to write and lower ones to read; used with ``with``."""
+    """An upper directory to write and lower ones to read; used with ``with``, which closes them.
 
-    def __init__(self, path: str, lowers: Sequence[str]) -> None:
-        self._paths = (path, *lowers)
-        self._roots: list[int] = []
+    Args:
+        root_fd: the upper directory; owned from now on.
+        open_lowers: gives the lower ones, the nearest first, to be owned; called once and only
+            when one of them has to be looked at, which most layers never need. None: none are.
+
+    """
+
+    def __init__(self, root_fd: int, open_lowers: Callable[[], Sequence[int]] | None) -> None:
+        self._roots = [root_fd]
+        self._open_lowers = open_lowers
         self._parents: dict[str, int] = {}
-        self.has_lowers = bool(lowers)
+        self.has_lowers = open_lowers is not None
         self.implicit: list[tuple[str, os.stat_result]] = []
         """Directories made although the archive did not list them, with their lower's facts."""
 
     def __enter__(self) -> Self:
-        self._roots = [os.open(self._paths[0], _DIRECTORY)]
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -124,8 +129,9 @@ class LayerTree:
         found = self._find([*canonical, name])
         if found is None or found.layer == 0 or stat.S_ISDIR(found.facts.st_mode):
             return False
+        how = os.O_RDONLY if stat.S_ISREG(found.facts.st_mode) else os.O_PATH
         source_fd = open_in_root(
-            self._layer_fds()[found.layer], "/".join([*canonical, name]), os.O_PATH, follow=False
+            self._layer_fds()[found.layer], "/".join([*canonical, name]), how, follow=False
         )
         try:
             _copy_file(source_fd, found.facts, self.directory("/".join(canonical)), name)
@@ -218,8 +224,9 @@ class LayerTree:
             os.close(parent_fd)
 
     def _layer_fds(self) -> list[int]:
-        for path in self._paths[len(self._roots) :]:  # most layers never need their lowers open
-            self._roots.append(os.open(path, _DIRECTORY))
+        if self._open_lowers is not None:
+            self._roots += self._open_lowers()
+            self._open_lowers = None
         return self._roots
 
 
@@ -248,12 +255,11 @@ def set_opaque(directory_fd: int) -> None:
 
 
 def set_mode_at(parent_fd: int, name: str, mode: int) -> None:
-    """Set the mode of a node that must not be opened and is no symbolic link."""
-    fd = os.open(name, os.O_PATH | os.O_NOFOLLOW, dir_fd=parent_fd)
-    try:
-        os.chmod(f"/proc/self/fd/{fd}", mode)  # fchmod(2) refuses O_PATH; fchmodat2 is Linux 6.6
-    finally:
-        os.close(fd)
+    """Set the mode of a node that must not be opened and that the caller has just made.
+
+    It is known to be no symbolic link, which fchmodat(2) would follow (fchmodat2 is Linux 6.6).
+    """
+    os.chmod(name, mode, dir_fd=parent_fd)
 
 
 def is_private_xattr(name: str) -> bool:
@@ -304,7 +310,10 @@ def _copy_attributes(source_fd: int, facts: os.stat_result, target_fd: int) -> N
 
 
 def _copy_file(source_fd: int, facts: os.stat_result, parent_fd: int, name: str) -> None:
-    """Copy one file that is no directory, with its attributes and time."""
+    """Copy one file that is no directory, with its attributes and time.
+
+    A regular one is open for reading, any other one by O_PATH.
+    """
     if stat.S_ISREG(facts.st_mode):
         _copy_regular(source_fd, facts, parent_fd, name)
     elif stat.S_ISLNK(facts.st_mode):
@@ -320,14 +329,13 @@ def _copy_file(source_fd: int, facts: os.stat_result, parent_fd: int, name: str)
 
 def _copy_regular(source_fd: int, facts: os.stat_result, parent_fd: int, name: str) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
-    with contextlib.ExitStack() as stack:
-        reader_fd = os.open(f"/proc/self/fd/{source_fd}", os.O_RDONLY)
-        stack.callback(os.close, reader_fd)
-        writer_fd = os.open(name, flags, 0o600, dir_fd=parent_fd)
-        stack.callback(os.close, writer_fd)
-        while os.sendfile(writer_fd, reader_fd, None, 1 << 30):
+    writer_fd = os.open(name, flags, 0o600, dir_fd=parent_fd)
+    try:
+        while os.sendfile(writer_fd, source_fd, None, 1 << 30):
             pass
-        _copy_attributes(reader_fd, facts, writer_fd)
+        _copy_attributes(source_fd, facts, writer_fd)
+    finally:
+        os.close(writer_fd)
 
 
 def _shown(path: str) -> str:

@@ -23,6 +23,7 @@ from cais.images import describe
 from cais.images.catalog import Catalog
 from cais.images.deletion import Deletion
 from cais.images.records import ImageNotFoundError, ImageRecord, ImageUse
+from cais.images.unpacker.pool import Unpacker
 from cais.snapshots.snapshotter import Kind, SnapshotInUseError, SnapshotNotFoundError
 from cais.spec.digest import Digest, ImageId, InvalidDigestError, parse_digest
 from cais.spec.image import LIMIT_BYTES, decode_config
@@ -64,6 +65,7 @@ class ImageStore:
         self.catalog = catalog
         self.content = content
         self.snapshotter = snapshotter
+        self.unpacker = Unpacker()
         self._config = lru_cache(_CONFIGS_KEPT)(self._read_config)
 
     @classmethod

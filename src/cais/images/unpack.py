@@ -5,6 +5,9 @@ No name of the archive is ever resolved on the host: parents are opened inside t
 Absolute names and links mean the image's root. Compare CVE-2025-4517, CVE-2025-47290 and the rows
 C1 to C4 of ``SECURITY.md``.
 
+The daemon has this done by a confined process (``unpacker``), where there is no other file system
+to reach: nothing here, or imported here, may look at /proc or import later.
+
 Spec: OCI image-spec 1.1, layer.md "Applying Changesets".
 """
 
@@ -13,29 +16,27 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from cais.errors import ExhaustedError
 from cais.images.compression import open_decompressed
 from cais.images.layer_entries import EntryMaker
 from cais.images.layer_names import failure_at, split_name
-from cais.images.layer_tree import LayerTree
 from cais.images.tar import TarReader
 from cais.images.whiteouts import WHITEOUT, Whiteouts
-from cais.spec.digest import DiffId, Digest, DigestMismatchError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from cais.images.compression import Readable
+    from cais.images.layer_tree import LayerTree
     from cais.images.tar import Entry
-    from cais.snapshots.snapshotter import Layer
 
 _CHECK_SPACE_BYTES = 1024 * 1024
 _CHECK_SPACE_ENTRIES = 8192
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(NamedTuple):
     """What one layer may cost."""
 
     size_bytes: int = 1 << 40
@@ -44,35 +45,40 @@ class Limits:
     """Kept free on the file system, or a 64th part of a small one."""
 
 
-@dataclass(frozen=True, slots=True)
-class Applied:
+class Unpacked(NamedTuple):
     """A layer that was unpacked."""
 
-    diff_id: DiffId
+    sha256: str
+    """Of the uncompressed archive, in hexadecimal; empty when that was not asked for."""
+
     size_bytes: int
     """Sum of the sizes of its files, as Docker counts."""
 
+    has_root: bool
+    """Whether the archive says what owner and mode the root directory has."""
 
-def apply_layer(
+
+def unpack(
     source: Readable,
-    layer: Layer,
+    tree: LayerTree,
+    limits: Limits,
     *,
-    expected: DiffId | None = None,
-    is_verified: bool = False,
-    limits: Limits | None = None,
-) -> Applied:
-    """Unpack one layer, plain or compressed, into an active snapshot.
+    is_verified: bool,
+    tick: Callable[[], None] = lambda: None,
+) -> Unpacked:
+    """Unpack one layer, plain or compressed, into a tree.
 
-    On failure the snapshot is left half written: the caller removes it.
+    On failure the tree is left half written: the caller removes it.
 
     Args:
         source: read to its end.
-        expected: the digest of the uncompressed archive, checked at the end.
-        is_verified: ``source`` is plain and known to be ``expected``: it is not hashed again.
+        tree: borrowed.
+        limits: refused beyond.
+        is_verified: ``source`` is plain and its digest known: it is not hashed again.
+        tick: called often while there is something to do.
 
     Raises:
         InvalidArgumentError: TarError, CompressionError, InvalidLayerError.
-        DigestMismatchError: not ``expected``.
         ExhaustedError: "no space left on device", or a limit.
         InternalError: the disk failed.
 
@@ -80,30 +86,41 @@ def apply_layer(
     for trusted attributes.
 
     """
-    if expected is not None and is_verified:
-        return Applied(expected, _unpack(source, layer, limits or Limits()))
-    plain = _Hashed(open_decompressed(source)[0])
-    size_bytes = _unpack(plain, layer, limits or Limits())
-    diff_id = DiffId(Digest(f"sha256:{plain.hash.hexdigest()}"))
-    if expected is not None and diff_id != expected:
-        raise DigestMismatchError("layer", expected, diff_id)
-    return Applied(diff_id, size_bytes)
+    plain = _Plain(source, tick) if is_verified else _Hashed(open_decompressed(source)[0], tick)
+    unpacker = _Unpacker(TarReader(plain), tree, limits)
+    size_bytes = unpacker.run()
+    return Unpacked(plain.sha256(), size_bytes, unpacker.has_root)
 
 
-def _unpack(source: Readable, layer: Layer, limits: Limits) -> int:
-    with LayerTree(layer.path, layer.lowers) as tree:
-        return _Unpacker(TarReader(source), tree, limits).run()
+class _Plain:
+    """The uncompressed archive."""
 
-
-class _Hashed:
-    def __init__(self, source: Readable) -> None:
+    def __init__(self, source: Readable, tick: Callable[[], None]) -> None:
         self._source = source
-        self.hash = hashlib.sha256()
+        self._tick = tick
 
     def read(self, size: int) -> bytes:
-        chunk = self._source.read(size)
-        self.hash.update(chunk)
+        self._tick()
+        return self._source.read(size)
+
+    def sha256(self) -> str:
+        return ""
+
+
+class _Hashed(_Plain):
+    """The same, hashed on its way."""
+
+    def __init__(self, source: Readable, tick: Callable[[], None]) -> None:
+        super().__init__(source, tick)
+        self._hash = hashlib.sha256()
+
+    def read(self, size: int) -> bytes:
+        chunk = super().read(size)
+        self._hash.update(chunk)
         return chunk
+
+    def sha256(self) -> str:
+        return self._hash.hexdigest()
 
 
 class _Unpacker:
@@ -115,6 +132,11 @@ class _Unpacker:
         self._limits = limits
         self._whiteouts = Whiteouts(tree)
         self._maker = EntryMaker(reader, tree, self._whiteouts)
+
+    @property
+    def has_root(self) -> bool:
+        """Whether the archive listed the root."""
+        return self._maker.has_root
 
     def run(self) -> int:
         """Unpack everything; return the sum of the files' sizes."""

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from cais.errors import InvalidArgumentError
-from cais.images.unpack import apply_layer
 from cais.snapshots.snapshotter import Layer
 from cais.testing.raw_tar import Member, fingerprint, tar
+from cais.testing.unpacking import apply_layer
 
 DIR, SYM, HARD, FIFO = b"5", b"2", b"1", b"6"
 REFUSED, STAYS_INSIDE = True, False

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from cais.images.layer_names import InvalidLayerError
-from cais.images.unpack import apply_layer
 from cais.snapshots.snapshotter import Layer
 from cais.testing.raw_tar import Member, fingerprint, tar
+from cais.testing.unpacking import apply_layer
 
 
 @pytest.fixture

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from cais.images.layer_names import InvalidLayerError
-from cais.images.unpack import apply_layer
 from cais.snapshots.snapshotter import Layer
 from cais.testing.isolation import isolated
 from cais.testing.raw_tar import Member, tar
+from cais.testing.unpacking import apply_layer
 
 CAPABILITY = b"\x01\x00\x00\x02\x00\x20\x00\x00" + bytes(12)
 

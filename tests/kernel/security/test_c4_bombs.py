@@ -19,10 +19,11 @@ from cais.errors import ExhaustedError, InvalidArgumentError
 from cais.images.compression import CompressionError, open_decompressed
 from cais.images.tar import TarReader
 from cais.images.tar_fields import TarError
-from cais.images.unpack import Limits, apply_layer
+from cais.images.unpack import Limits
 from cais.snapshots.snapshotter import Layer
 from cais.testing.isolation import isolated
 from cais.testing.raw_tar import END, Member, header, member_bytes, pax_record, tar
+from cais.testing.unpacking import apply_layer
 
 MIB = 1024 * 1024
 ZEROS = bytes(MIB)
