@@ -5,10 +5,11 @@ Spec: btrfs-ioctl(2), linux/btrfs.h, linux/btrfs_tree.h.
 
 from __future__ import annotations
 
-import ctypes
 import fcntl
 import os
 import struct
+
+from cais.linux.paths import filesystem_type
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,17 +39,24 @@ _ITEMS_AT_ONCE = 1000
 
 def is_btrfs(fd: int) -> bool:
     """Say whether ``fd`` lies on btrfs."""
-    facts = (ctypes.c_long * 32)()  # struct statfs; the type comes first
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.fstatfs(fd, facts) < 0:
-        code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code))
-    return facts[0] == SUPER_MAGIC
+    return filesystem_type(fd) == SUPER_MAGIC
 
 
 def is_subvolume(fd: int) -> bool:
-    """Say whether the directory ``fd``, on btrfs, is the top of a subvolume."""
-    return os.fstat(fd).st_ino == _SUBVOLUME_INODE
+    """Say whether the directory ``fd`` is the top of a subvolume."""
+    return os.fstat(fd).st_ino == _SUBVOLUME_INODE and is_btrfs(fd)
+
+
+def is_subvolume_at(path: str) -> bool:
+    """Say whether there is a subvolume at ``path``; a symbolic link is none."""
+    try:
+        fd = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        return is_subvolume(fd)
+    finally:
+        os.close(fd)
 
 
 def create_subvolume(directory_fd: int, name: str) -> None:

@@ -61,12 +61,29 @@ def _remove_directory(parent_fd: int, name: str) -> None:
             for child in _subdirectories_after_unlinking(directory_fd):
                 aside = f".remove-{os.fstat(directory_fd).st_ino:x}-{serial:x}"
                 serial += 1
-                os.rename(child, aside, src_dir_fd=directory_fd, dst_dir_fd=parent_fd)
-                moved.append(aside)
+                try:
+                    os.rename(child, aside, src_dir_fd=directory_fd, dst_dir_fd=parent_fd)
+                    moved.append(aside)
+                except OSError as error:
+                    if error.errno != errno.EXDEV:
+                        raise
+                    _delete_subvolume(directory_fd, child)
         finally:
             os.close(directory_fd)
         os.rmdir(pending.pop(), dir_fd=parent_fd)
         pending += moved
+
+
+def _delete_subvolume(parent_fd: int, name: str) -> None:
+    """Delete what cannot be moved because it is a file system of its own, of btrfs."""
+    # Only here: a container on a copy of its image made it.
+    from cais.linux import btrfs
+
+    fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=parent_fd)
+    try:
+        btrfs.delete_subvolume(fd)
+    finally:
+        os.close(fd)
 
 
 def _subdirectories_after_unlinking(directory_fd: int) -> list[str]:

@@ -21,7 +21,9 @@ from cais.errors import InvalidArgumentError
 from cais.linux.paths import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, open_at
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from cais.snapshots.snapshotter import Snapshotter
 
 _LINK_LIMIT = 40
 _STRICT = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS
@@ -59,6 +61,37 @@ def open_stack(directories: Sequence[str]) -> Iterator[MergedTree]:
             fds.append(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
             stack.callback(os.close, fds[-1])
         yield MergedTree(fds)
+
+
+@contextlib.contextmanager
+def open_snapshot(snapshotter: Snapshotter, key: str) -> Iterator[Pair]:
+    """Open a snapshot's tree and its parent's for reading; nothing is mounted.
+
+    Raises:
+        SnapshotNotFoundError: there is none.
+
+    """
+    layer = snapshotter.layer(key)
+    stack = [layer.path, *layer.lowers]
+    parent = snapshotter.stat(key).parent
+    with contextlib.ExitStack() as opened:
+        now = opened.enter_context(open_stack(stack))
+        before, below = None, list[str]()
+        if parent is not None:
+            lower = snapshotter.layer(parent)
+            below = [lower.path, *lower.lowers]
+            before = opened.enter_context(open_stack(below))
+        yield Pair(now, before, is_laid_over=stack[1:] == below)
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A snapshot's tree and the one it was made on, open; ``before`` is None if there is none."""
+
+    now: MergedTree
+    before: MergedTree | None
+    is_laid_over: bool
+    """``now`` is ``before`` with one directory laid over it."""
 
 
 class MergedTree:
@@ -118,12 +151,16 @@ class MergedTree:
             return [entry for entry in found if entry is not None]
 
     def written(self, directory: Entry) -> dict[str, Entry | None]:
-        """Return the names that the directory's uppermost layer has; None: a whiteout is there."""
+        """Return the names that the directory's uppermost layer has; None: it hides that name."""
         with self.opened(directory) as parent_fds:
-            return {
-                name: self._lookup(directory, parent_fds, name)
-                for name in os.listdir(parent_fds[0])
-            }
+            names = os.listdir(parent_fds[0])
+            return {name: self._lookup(directory, parent_fds, name) for name in names}
+
+    def select(self, directory: Entry, names: Iterable[str]) -> dict[str, Entry]:
+        """Return those of ``names`` that the directory has."""
+        with self.opened(directory) as parent_fds:
+            found = {name: self._lookup(directory, parent_fds, name) for name in names}
+        return {name: entry for name, entry in found.items() if entry is not None}
 
     def read_link(self, entry: Entry) -> str:
         """Return the destination of a symbolic link."""

@@ -116,6 +116,12 @@ class Layer:
 class Snapshotter(Protocol):
     """Owner of snapshots. Every method raises SnapshotNotFoundError for an unknown key."""
 
+    driver: str
+    """What Docker calls this way of making roots."""
+
+    def status(self) -> list[tuple[str, str]]:
+        """Return what ``docker info`` says of the driver."""
+
     def prepare(self, key: str, parent: str | None) -> None:
         """Make an active snapshot on a committed one, or an empty one; cheap.
 
@@ -151,7 +157,12 @@ class Snapshotter(Protocol):
         """
 
     def layer(self, key: str) -> Layer:
-        """Return where an active snapshot's difference is; of a committed one, for reading."""
+        """Return where an active snapshot's difference is; of a committed one, for reading.
+
+        Also for reading, and as it is now, once ``mounts`` was called and until ``trim``.
+
+        Blocks: where a root is a whole tree, for a comparison with its layers.
+        """
 
     def commit(self, key: str, name: str) -> None:
         """Turn an active snapshot into the committed ``name``; its data is synced first.
@@ -177,6 +188,9 @@ class Snapshotter(Protocol):
 
     def usage(self, key: str) -> Usage:
         """Count what the snapshot alone takes. Blocks: walks the tree of an active one."""
+
+    def close(self) -> None:
+        """Wait for the trash to be emptied and let go of the store."""
 
     def walk(self) -> Iterator[Snapshot]:
         """Yield every snapshot, a parent before its children."""

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from cais.errors import ConflictError, DataLossError, ExhaustedError, InvalidArgumentError
-from cais.snapshots import overlay
+from cais.snapshots import rows
 from cais.snapshots.overlay import OverlaySnapshotter
 from cais.snapshots.snapshotter import Mount
 from cais.testing.snapshotter_suite import SNAPSHOTTER_CHECKS, Check, committed
@@ -110,7 +110,7 @@ def test_a_prepared_snapshot_takes_no_directory(tmp_path: Path) -> None:
 
 
 def test_depth_has_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(overlay, "MAX_LAYERS", 3)
+    monkeypatch.setattr(rows, "MAX_LAYERS", 3)
     with opened(tmp_path) as snapshotter:
         parent = None
         for name in ("1", "2", "3"):
@@ -139,7 +139,7 @@ def test_a_start_finishes_what_a_crash_left(tmp_path: Path) -> None:
         snapshotter.mounts("container")
         assert os.path.isdir(tmp_path / "2")
     assert sorted(name for name in os.listdir(tmp_path) if "snapshots" not in name) == [
-        "1", "2", "trash", "work",
+        "1", "2", "trash", "trees", "work",
     ]  # fmt: skip
     assert os.listdir(tmp_path / "trash") == []
 
@@ -221,7 +221,7 @@ def test_one_snapshot_mounted_by_many_threads_at_once(tmp_path: Path) -> None:
     with opened(tmp_path):
         pass
     assert sorted(name for name in os.listdir(tmp_path) if name.isalnum()) == [
-        "1", "2", "trash", "work",
+        "1", "2", "trash", "trees", "work",
     ]  # fmt: skip
 
 
