@@ -17,6 +17,7 @@ import os
 # Not the signal module, whose wrappers build an enum for each of 64 answers.
 from _signal import SIG_DFL, SIG_IGN, getsignal, signal  # type: ignore[import-not-found]
 
+from cais.linux.signals import SIGKILL, pidfd_send_signal
 from cais.linux.syscalls import Bytes, Long, Pointer, ULong, system_call
 
 TYPE_CHECKING = False
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
 SIGCHLD = 17
 CLONE_PIDFD = 0x00001000
-CLONE_PARENT = 0x00008000
 CLONE_CLEAR_SIGHAND = 0x100000000
 CLONE_INTO_CGROUP = 0x200000000
 PR_SET_PDEATHSIG = 1
@@ -106,19 +106,6 @@ def fork() -> tuple[int, int]:
     pidfd = ctypes.c_int(-1)
     pid = _clone(CLONE_PIDFD | SIGCHLD, None, ctypes.addressof(pidfd), None, 0)
     return pid, (pidfd.value if pid else -1)
-
-
-def clone_sibling(flags: int = 0) -> int:
-    """Clone this process as a sibling, with clone(2): filters refuse clone3.
-
-    Args:
-        flags: CLONE_NEW* of the new process.
-
-    Returns:
-        0 in the new process, its pid in the caller.
-
-    """
-    return _clone(CLONE_PARENT | flags, 0, 0, 0, 0)
 
 
 def copy_descriptor(pidfd: int, number: int) -> int:
@@ -220,6 +207,14 @@ class Program:
         """Replace this process by the program open at ``program_fd``; returns only by raising."""
         argv, envp = ctypes.addressof(self._argv), ctypes.addressof(self._envp)
         _execveat(program_fd, b"", argv, envp, AT_EMPTY_PATH)
+
+
+def kill(pidfd: int) -> None:
+    """End a process that may have ended already."""
+    try:
+        pidfd_send_signal(pidfd, SIGKILL)
+    except ProcessLookupError:
+        return
 
 
 def start_ticks(pid: int) -> int:

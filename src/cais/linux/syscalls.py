@@ -39,6 +39,9 @@ _COMMON = {
 _OLDER = {
     "x86_64": {
         "clone": 56,
+        "mmap": 9,
+        "munmap": 11,
+        "madvise": 28,
         "execve": 59,
         "capget": 125,
         "capset": 126,
@@ -61,6 +64,9 @@ _OLDER = {
     },
     "aarch64": {
         "clone": 220,
+        "mmap": 222,
+        "munmap": 215,
+        "madvise": 233,
         "execve": 221,
         "capget": 90,
         "capset": 91,

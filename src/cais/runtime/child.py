@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any, NoReturn
 
+    from cais.linux.siblings import Birth
     from cais.runtime.channel import Channel
     from cais.runtime.hooks import Hooks
     from cais.runtime.launch import Stdio
@@ -47,6 +48,7 @@ class Inheritance:
     """Descriptors the child gets by the clone, besides the channel."""
 
     __slots__ = (
+        "birth",
         "cgroup_fds",
         "has_own_keyring",
         "hold_fd",
@@ -67,6 +69,7 @@ class Inheritance:
     def __init__(self, stdio: Stdio | None, own_program: tuple[int, int]) -> None:
         self.stdio = stdio
         self.own_program = own_program
+        self.birth: Birth | None = None  # of the container's process, where another makes it
         self.cgroup_fds: Sequence[int] = ()
         self.namespace_fds: list[tuple[int, int]] = []  # (descriptor, CLONE_NEW*)
         self.preserved: Sequence[int] = ()  # for the program, by number
@@ -95,6 +98,8 @@ def run(plan: ContainerPlan, line: Channel, given: Inheritance, ignored: Sequenc
     try:
         isolate([line.fileno(), *given.descriptors()], dumpable=given.maps_by_user)
         settle.reset_signals(ignored)
+        if given.birth is not None:
+            given.birth.keep_from_children()
         shows_root = plan.hooks is not None and plan.hooks.are_for_creation
         if shows_root and plan.has_user_namespace:  # now, while we may walk there
             given.root_place_fd = os.open(plan.root.path, _PLACE)
@@ -161,7 +166,7 @@ def _execute(plan: ContainerPlan, line: Channel, given: Inheritance) -> None:
     settle.write_exec_label(user_program, label)
     settle.drop_privileges(user_program, identity, kept, line)
     if given.pid_namespace_fd >= 0:
-        continue_inside(user_program, line)
+        continue_inside(user_program, line, given)
     line.say_ready()
     if given.hold_fd >= 0:
         _wait_for_start(given.hold_fd)
@@ -199,7 +204,7 @@ def _run_last_hooks(hooks: Hooks, state_fd: int, verdict_fd: int) -> None:
         os._exit(1)
 
 
-def continue_inside(plan: ProcessPlan, line: Channel) -> None:
+def continue_inside(plan: ProcessPlan, line: Channel, given: Inheritance) -> None:
     """Go on as a new process, born in the pid namespace that was joined; this one ends here.
 
     The new one waits for the parent's word: if this one is killed before it could say who that
@@ -209,8 +214,9 @@ def continue_inside(plan: ProcessPlan, line: Channel) -> None:
         LaunchError: the process's filter forbids clone.
 
     """
+    assert given.birth is not None
     try:
-        pid = process.clone_sibling()
+        pid = given.birth.clone_sibling()
     except OSError as error:
         reason = f"clone: {os.strerror(error.errno or 0).lower()}"
         if plan.filter is not None and error.errno in (errno.EPERM, errno.ENOSYS):

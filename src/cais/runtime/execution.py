@@ -6,8 +6,10 @@ import os
 
 from cais.errors import ConflictError, InvalidArgumentError
 from cais.linux import namespaces, process
+from cais.linux.siblings import Birth
 from cais.linux.signals import pidfd_send_signal
 from cais.runtime import channel, child, groups, joiner, process_plan
+from cais.runtime.forerunner import Forerunner
 from cais.runtime.launch import Launch, LaunchError
 
 TYPE_CHECKING = False
@@ -79,6 +81,7 @@ def _launch(
 ) -> Launch:
     process.set_dumpable(dumpable=False)
     ours, theirs = channel.open_channel()
+    given.birth = Birth()
     owned: list[int] = []
     try:
         errands = _errands(wanted, ours, agent)
@@ -88,14 +91,16 @@ def _launch(
         pid, pidfd = process.clone(0, cgroup_fd=cgroup_fd)
         if pid == 0:
             joiner.run(wanted, theirs, given, target, ignored)
+        forerunner = Forerunner((pid, pidfd), given.birth, ours)
     except BaseException:
         ours.close()
+        given.birth.close()
         raise
     finally:
         theirs.close()
         for fd in owned:
             os.close(fd)
-    return Launch(ours, None, (pid, pidfd), warnings=wanted.warnings, errands=errands)
+    return Launch(ours, None, forerunner, warnings=wanted.warnings, errands=errands)
 
 
 def _errands(wanted: ProcessPlan, line: Channel, agent: Agent | None) -> Errands | None:

@@ -116,7 +116,8 @@ def _enter_user_namespace(plan: ContainerPlan, line: Channel, given: Inheritance
         _enter_new_time(plan, offsets_fd)
     new = plan.new & ~_LATE
     if is_born_twice(plan):
-        pid = process.clone_sibling(new)
+        assert given.birth is not None
+        pid = given.birth.clone_sibling(new)
         if pid:
             line.say({"process": pid})
             os._exit(0)

@@ -50,6 +50,8 @@ def run(
     try:
         isolate([line.fileno(), target[0], *given.descriptors()])
         settle.reset_signals(ignored)
+        if given.birth is not None:
+            given.birth.keep_from_children()
         label_fd = _enter(plan, line, given, target)
         _execute(plan, line, given, label_fd)
     except BaseException as error:  # noqa: BLE001 - must not return into the parent's frames
@@ -95,7 +97,7 @@ def _execute(plan: ProcessPlan, line: Channel, given: Inheritance, label_fd: int
     process.close_all_but([0, 1, 2, line.fileno(), *given.preserved, *late])
     settle.write_exec_label(plan, label_fd)
     settle.drop_privileges(plan, identity, kept, line)
-    continue_inside(plan, line)
+    continue_inside(plan, line, given)
     line.say_ready()
     settle.execute(path, program, -1)
 

@@ -22,8 +22,7 @@ from __future__ import annotations
 import os
 
 from cais.errors import InternalError
-from cais.linux.process import start_ticks
-from cais.linux.signals import SIGKILL, pidfd_send_signal
+from cais.linux.process import kill, start_ticks
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
 
     from cais.runtime.channel import Channel
     from cais.runtime.errands import Errands
+    from cais.runtime.forerunner import Forerunner
 
     Kind = Literal["not-found", "not-permitted", "user", "workdir", "setup"]
 
@@ -92,25 +92,21 @@ class Launch:
 
     ``pid`` and ``pidfd`` are those of the container process: at once for a start; for an exec,
     and a start in another's pid namespace, None and -1 until the process inside exists.
-    ``helper_pid`` is then a child of the caller that only prepares and that ``advance`` and
-    ``abort`` reap: a SIGCHLD loop must leave it alone, that is, wait for pids it knows and not
-    for any child. ``entered`` is called once the process is known to be in its control group.
-    ``helper_prepares`` is false where it only entered a user namespace, in which the container's
-    process then prepares itself.
+    ``children`` has then a forerunner too, which ``advance`` and ``abort`` reap: a SIGCHLD loop
+    must leave those alone, that is, wait for pids it knows and not for any child. ``entered`` is
+    called once the process is known to be in its control group.
     """
 
     __slots__ = (
         "_channel",
         "_clean_up",
         "_errands",
+        "_forerunner",
         "_held",
-        "_helper_pidfd",
         "_ready",
         "_terminal_fd",
         "_warnings",
         "entered",
-        "helper_pid",
-        "helper_prepares",
         "pid",
         "pidfd",
     )
@@ -119,7 +115,7 @@ class Launch:
         self,
         channel: Channel,
         process: tuple[int, int] | None,
-        helper: tuple[int, int] | None = None,
+        forerunner: Forerunner | None = None,
         *,
         warnings: Sequence[str] = (),
         held: bool = False,
@@ -128,10 +124,8 @@ class Launch:
     ) -> None:
         self._channel = channel
         self.pid: int | None
-        self.helper_pid: int | None
         self.pid, self.pidfd = process or (None, -1)
-        self.helper_pid, self._helper_pidfd = helper or (None, -1)
-        self.helper_prepares = True
+        self._forerunner = forerunner
         self._warnings = list(warnings)
         self._held = held
         self._errands = errands
@@ -146,7 +140,16 @@ class Launch:
         It may be another one after each ``advance``.
         """
         busy_fd = self._errands.fileno() if self._errands is not None else -1
-        return busy_fd if busy_fd >= 0 else self._channel.fileno()
+        if busy_fd >= 0:
+            return busy_fd
+        awaited = self._forerunner if self.pid is None else None
+        return (awaited or self._channel).fileno()
+
+    @property
+    def children(self) -> set[int]:
+        """The pids of the caller's children that are reaped here, or by who has ``Running``."""
+        known = self._forerunner.children if self._forerunner is not None else set()
+        return known if self.pid is None else known | {self.pid}
 
     def warn(self, text: str) -> None:
         """Add a sentence for the user."""
@@ -170,7 +173,8 @@ class Launch:
             if self._errands is not None and self._ready and self.pid and not self._held:
                 self._errands.finish(self.pid)
         except BlockingIOError:
-            return None
+            if not self._is_deserted():
+                return None
         except BaseException:
             self.abort()
             raise
@@ -183,14 +187,15 @@ class Launch:
 
         Blocks: for as long as the kernel needs to end a killed process.
         """
-        for fd in (self.pidfd, self._helper_pidfd):
-            if fd >= 0:
-                _kill(fd)
-                os.waitid(os.P_PIDFD, fd, os.WEXITED)
-                os.close(fd)
+        if self.pidfd >= 0:
+            kill(self.pidfd)
+            os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED)
+            os.close(self.pidfd)
+        if self._forerunner is not None:
+            self._forerunner.kill(with_its_process=self.pid is None)
         if self._terminal_fd >= 0:
             os.close(self._terminal_fd)
-        self.pidfd = self._helper_pidfd = self._terminal_fd = -1
+        self._forerunner, self.pidfd, self._terminal_fd = None, -1, -1
         self._channel.close()
         if self._errands is not None:
             self._errands.end()
@@ -203,7 +208,8 @@ class Launch:
         CAP_SYS_PTRACE could speak for it: it is heard only after the helper has named it, and
         then can do no more than fail.
         """
-        is_last = self.helper_pid is not None and self.pid is not None and self.helper_prepares
+        prepared = self._forerunner is not None and self._forerunner.prepares
+        is_last = prepared and self.pid is not None
         if not self._is_from_child():
             if fd >= 0:
                 os.close(fd)
@@ -229,41 +235,41 @@ class Launch:
     def _is_errand(self, message: dict[str, Any]) -> bool:
         if self._errands is None or self._ready or "error" in message:
             return False
-        asking_fd = self._helper_pidfd if self.pid is None else self.pidfd
-        return self._errands.take(message, self.pid, asking_fd)
+        asking = self._forerunner if self.pid is None else None
+        return self._errands.take(message, self.pid, asking.pidfd if asking else self.pidfd)
 
     def _is_from_child(self) -> bool:
-        expected = self.helper_pid if self.pid is None else self.pid
+        expected = self.pid
+        if expected is None and self._forerunner is not None:
+            expected = self._forerunner.pid
         return expected is None or self._channel.sender == expected
+
+    def _is_deserted(self) -> bool:
+        """Say whether nobody will say more, though a process nobody knows may hold the line."""
+        awaited = self._forerunner if self.pid is None else None
+        return awaited is not None and awaited.has_ended_silently()
 
     def _died(self) -> LaunchError:
         """Return the error for a child that ended without a word, having cleaned up."""
         code = None
-        for fd in (self._helper_pidfd, self.pidfd):
+        first = self._forerunner.pidfd if self._forerunner is not None else -1
+        for fd in (first, self.pidfd):
             if fd >= 0:
-                _kill(fd)
+                kill(fd)
                 ended = os.waitid(os.P_PIDFD, fd, os.WEXITED | os.WNOWAIT)
                 code = ended.si_status if ended else None
         self.abort()
         return LaunchError(f"the container's first process ended while it was set up ({code})")
 
     def _finish(self, pid: int) -> Running:
-        if self._helper_pidfd >= 0:  # it exits right after it has sent the process
-            os.waitid(os.P_PIDFD, self._helper_pidfd, os.WEXITED)
-            os.close(self._helper_pidfd)
+        if self._forerunner is not None:
+            self._forerunner.reap()
         self._channel.close()
         self.entered()
         terminal_fd = self._terminal_fd if self._terminal_fd >= 0 else None
         running = Running(pid, self.pidfd, start_ticks(pid), terminal_fd, self._warnings)
-        self.pidfd = self._helper_pidfd = self._terminal_fd = -1
+        self._forerunner, self.pidfd, self._terminal_fd = None, -1, -1
         return running
-
-
-def _kill(pidfd: int) -> None:
-    try:
-        pidfd_send_signal(pidfd, SIGKILL)
-    except ProcessLookupError:
-        return
 
 
 def error_of(facts: object) -> LaunchError:

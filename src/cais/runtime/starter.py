@@ -26,8 +26,10 @@ from cais.runtime.launch import Launch, LaunchError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cais.linux.cgroups import Cgroup
+    from cais.linux.siblings import Birth
     from cais.runtime.channel import Channel
     from cais.runtime.errands import Errands
+    from cais.runtime.forerunner import Forerunner
     from cais.runtime.habits import Habits
     from cais.runtime.launch import Stdio
     from cais.runtime.plan import ContainerPlan
@@ -109,26 +111,52 @@ def _launch(container: ContainerPlan, group: Cgroup, given: Inheritance) -> Laun
     ours, theirs = channel.open_channel()
     try:
         errands = _errands(container, ours)
+        if container.user_path or "pid" in container.join:
+            given.birth = _birth()
         made = _clone(container, group, given, theirs)
+        forerunner = _forerunner(container, given, made, ours)
     except BaseException:
         ours.close()
+        if given.birth is not None:
+            given.birth.close()
         raise
     finally:
         theirs.close()
-    born_twice = isolation.is_born_twice(container)
-    is_helper = born_twice or given.pid_namespace_fd >= 0
     launch = Launch(
         ours,
-        *((None, made) if is_helper else (made, None)),
+        made if forerunner is None else None,
+        forerunner,
         warnings=container.process.warnings,
         held=given.hold_fd >= 0,
         errands=errands,
         clean_up=group.remove,
     )
-    launch.helper_prepares = not born_twice
     if container.has_user_namespace:
         _admit(container, launch, ours)
     return launch
+
+
+def _forerunner(
+    container: ContainerPlan, given: Inheritance, made: tuple[int, int], line: Channel
+) -> Forerunner | None:
+    """Return the process that was made if it is not the container's own."""
+    if given.birth is None:
+        return None
+    # Only here: most containers join neither namespace.
+    from cais.runtime.forerunner import Forerunner
+
+    born_twice = isolation.is_born_twice(container)
+    if born_twice or given.pid_namespace_fd >= 0:
+        return Forerunner(made, given.birth, line, prepares=not born_twice)
+    given.birth.close()
+    return None
+
+
+def _birth() -> Birth:
+    # Only here: as above.
+    from cais.linux.siblings import Birth
+
+    return Birth()
 
 
 def _clone(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from cais.linux.cgroups import Cgroup
     from cais.runtime.launch import Running, Stdio
@@ -16,12 +16,8 @@ class Launch(Protocol):
     """A start or an exec in progress; see ``cais.runtime.launch.Launch``."""
 
     @property
-    def pid(self) -> int | None:
-        """A child that the loop must not reap."""
-
-    @property
-    def helper_pid(self) -> int | None:
-        """Another one."""
+    def children(self) -> Iterable[int]:
+        """Those that the loop must not reap."""
 
     def fileno(self) -> int:
         """Return the descriptor that is readable when ``advance`` can make progress."""

@@ -45,8 +45,7 @@ class ForeignLaunch:
     An error of a step is raised where the generator stands; ``abort`` closes it there.
     """
 
-    pid: int | None = None
-    helper_pid: int | None = None
+    children: frozenset[int] = frozenset()
 
     def __init__(self, steps: Steps) -> None:
         """Begin. CaisError: the first step cannot even be started."""

@@ -68,9 +68,8 @@ class Process:
     @property
     def known_pids(self) -> set[int]:
         """The children this process accounts for; other code reaps them."""
-        launch = self._launch
-        pids = {self.pid} if launch is None else {launch.pid or 0, launch.helper_pid or 0}
-        return pids - {0}
+        pids = {self.pid} if self._launch is None else self._launch.children
+        return set(pids) - {0}
 
     def start(
         self,

@@ -133,7 +133,6 @@ class FakeLaunch:
         stuck: bool,
     ) -> None:
         """Fork."""
-        self.helper_pid = None
         self._process = process
         self._terminal_fd: int | None = None
         self._report_fd, report_fd = os.pipe2(os.O_CLOEXEC)
@@ -150,6 +149,11 @@ class FakeLaunch:
         os.close(report_fd)
         if terminal_fd >= 0:
             os.close(terminal_fd)
+
+    @property
+    def children(self) -> set[int]:
+        """The child."""
+        return {self.pid or 0}
 
     def fileno(self) -> int:
         """As the runtime's."""

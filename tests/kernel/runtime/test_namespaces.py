@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
+from neighbours import BASE, holder
 
 from cais.errors import InvalidArgumentError
 from cais.runtime import foreign_proc
@@ -17,31 +16,7 @@ from cais.runtime.launch import LaunchError
 from cais.testing.bundles import Bundle, Capture, end
 from cais.testing.isolation import isolated
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-BASE = 100000
 READ = "for n in user mnt pid net uts ipc cgroup time; do readlink /proc/self/ns/$n; done"
-
-
-@contextmanager
-def holder(*flags: str) -> Iterator[int]:
-    """Run a process in namespaces of its own; the pid is that of the process inside."""
-    command = ["unshare", *flags, "--fork", "--kill-child", "sh", "-c", "echo; exec sleep 60"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        process.stdout.readline()
-        (text,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-        pid = int(text)
-        if "--user" in flags:
-            for name in ("uid_map", "gid_map"):
-                Path(f"/proc/{pid}/{name}").write_text(f"0 {BASE} 65536")
-        try:
-            yield pid
-        finally:
-            process.kill()
-            process.wait()
-            os.waitpid(pid, 0)  # the orphan came to us
 
 
 def with_namespaces(bundle: Bundle, *new: str, **paths: object) -> None:

@@ -9,7 +9,9 @@ import socket
 
 import pytest
 
+from cais.linux.siblings import Birth
 from cais.runtime import channel
+from cais.runtime.forerunner import Forerunner
 from cais.runtime.launch import Launch, LaunchError
 
 
@@ -122,7 +124,8 @@ def test_nobody_else_speaks_for_the_child(
     helper_pid = os.fork()
     if helper_pid == 0:
         signal.pause()
-    launch = Launch(ours, None, (helper_pid, os.pidfd_open(helper_pid)))
+    process = (helper_pid, os.pidfd_open(helper_pid))
+    launch = Launch(ours, None, Forerunner(process, Birth(), ours))
     read_fd, write_fd = os.pipe()
     socket.send_fds(other, [json.dumps(message).encode()], [write_fd])
     os.close(write_fd)
