@@ -107,8 +107,8 @@ def kill_children(deadline_s: float = 10) -> None:
     while (pids := list(children())) and time.monotonic() < end:
         for pid in pids:
             os.kill(pid, signal.SIGKILL)
-        for pid in pids:
-            os.waitpid(pid, 0)
+        for _ in pids:  # in any order: the first of a pid namespace waits for those born inside
+            os.waitpid(-1, 0)
 
 
 def cgroups_named(part: str) -> set[Path]:
