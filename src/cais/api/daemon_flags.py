@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 DEFAULT_CONFIG_FILE = "/etc/cais/daemon.json"
+_PROXIES = "proxies"
 _TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})
 _FALSE = frozenset({"0", "f", "F", "FALSE", "false", "False"})
 
@@ -45,6 +46,9 @@ class Flag(NamedTuple):
 FLAGS = (
     Flag("add-runtime", "list", "Register an additional OCI compatible runtime: name=path",
          file_key="runtimes"),
+    Flag("allow-nondistributable-artifacts", "list",
+         "Allow push of nondistributable artifacts to registry",
+         file_key="allow-nondistributable-artifacts"),
     Flag("bip", "string", "Address and prefix length of the bridge"),
     Flag("bridge", "string", "Attach containers to an existing network bridge", short="b"),
     Flag("cgroup-parent", "string", "Set parent cgroup for all containers"),
@@ -62,6 +66,8 @@ FLAGS = (
     Flag("group", "string", "Group for the unix socket", short="G"),
     Flag("help", "bool", "Print usage", file_key=""),
     Flag("host", "list", "Daemon socket(s) to connect to", short="H", file_key="hosts"),
+    Flag("http-proxy", "string", "HTTP proxy URL to use for outgoing traffic"),
+    Flag("https-proxy", "string", "HTTPS proxy URL to use for outgoing traffic"),
     Flag("insecure-registry", "list", "Enable insecure registry communication",
          file_key="insecure-registries"),
     Flag("label", "list", "Set key=value labels to the daemon", file_key="labels"),
@@ -70,6 +76,9 @@ FLAGS = (
         "log-level", "string", 'Set the logging level ("debug"|"info"|"warn"|"error")', short="l"
     ),
     Flag("log-opt", "list", "Default log driver options: max-size, max-file", file_key="log-opts"),
+    Flag("max-concurrent-downloads", "int", "Layers fetched at once (default 3)"),
+    Flag("max-concurrent-uploads", "int", "Layers sent at once (default 5)"),
+    Flag("no-proxy", "string", "Hosts to reach without a proxy, with commas between"),
     Flag("pidfile", "string", 'Path to use for daemon PID file (default "<exec-root>/caisd.pid")',
          short="p"),
     Flag("registry-mirror", "list", "Preferred registry mirror of docker.io",
@@ -128,6 +137,7 @@ def load_config_file(path: Path, *, must_exist: bool) -> Values:
         raise _file_error(path, str(exc)) from exc
     if not isinstance(document, dict):
         raise _file_error(path, "not a JSON object")
+    document = _without_groups(path, document)
     if unknown := sorted(set(document) - set(_BY_KEY)):
         raise _file_error(
             path,
@@ -136,6 +146,20 @@ def load_config_file(path: Path, *, must_exist: bool) -> Values:
     return {
         _BY_KEY[key].name: _file_value(path, _BY_KEY[key], value) for key, value in document.items()
     }
+
+
+def _without_groups(path: Path, document: dict[str, Any]) -> dict[str, Any]:
+    """Take the members of ``proxies`` out of it."""
+    proxies = document.pop(_PROXIES, {})
+    if not isinstance(proxies, dict):
+        raise _file_error(path, f"{_PROXIES}: not an object")
+    if unknown := sorted(set(proxies) - {"http-proxy", "https-proxy", "no-proxy"}):
+        raise _file_error(
+            path,
+            "the following directives don't match any configuration option: "
+            + ", ".join(f"{_PROXIES}.{name}" for name in unknown),
+        )
+    return document | proxies
 
 
 def merge(flags: Values, file: Values) -> Values:

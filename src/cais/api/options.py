@@ -15,14 +15,16 @@ from typing import TYPE_CHECKING
 from cais.api import daemon_flags
 from cais.api.daemon_flags import InvalidFlagError, invalid_value
 from cais.api.listeners import TcpAddress, UnixAddress, parse_host
+from cais.api.registry_options import registry_options
 from cais.api.runtime_options import check_default, parse_runtimes
 from cais.errors import CaisError
 from cais.linux.cgroups import expand_slice
-from cais.registry.origin import check_mirror
 from cais.spec.units import from_human_size
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from cais.registry.options import RegistryOptions
 
 _LEVELS = {
     "debug": logging.DEBUG,
@@ -63,8 +65,7 @@ class DaemonOptions:
     log_max_size_bytes: int
     log_max_files: int
     shutdown_timeout_s: int
-    registry_mirrors: tuple[str, ...]
-    insecure_registries: tuple[str, ...]
+    registries: RegistryOptions
     runtimes: Mapping[str, tuple[str, ...]]
     default_runtime: str
     experimental: bool
@@ -109,8 +110,7 @@ def _checked(values: daemon_flags.Values) -> DaemonOptions:
         log_max_size_bytes=max_size,
         log_max_files=max_files,
         shutdown_timeout_s=max(0, values.get("shutdown-timeout", 15)),
-        registry_mirrors=tuple(map(check_mirror, values.get("registry-mirror", []))),
-        insecure_registries=tuple(values.get("insecure-registry", [])),
+        registries=registry_options(values, os.environ),
         runtimes=runtimes,
         default_runtime=check_default(values.get("default-runtime", ""), runtimes),
         experimental=bool(values.get("experimental")),

@@ -1,6 +1,7 @@
-"""Routes about registries: pull, push, log in, distribution.
+"""Routes about registries: pull, push, log in, distribution, search.
 
-Spec: docker-engine-api v1.51, "ImageCreate", "ImagePush", "SystemAuth", "DistributionInspect".
+Spec: docker-engine-api v1.51, "ImageCreate", "ImagePush", "ImageSearch", "SystemAuth",
+"DistributionInspect".
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from cais.http.messages import json_response
 from cais.spec.platform import Platform, decode_platform, parse_platform
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable
+    from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 
     from cais.api.request import Request
     from cais.http.messages import Answer
@@ -48,6 +49,11 @@ class TransferBackend(Protocol):
     async def describe(self, name: str, credentials: Credentials) -> dict[str, Any]:
         """Say what a registry has under a name."""
 
+    async def search(
+        self, term: str, limit: int, filters: Mapping[str, Sequence[str]], credentials: Credentials
+    ) -> list[dict[str, Any]]:
+        """Return what a registry finds."""
+
 
 class RegistryRoutes:
     """Handlers of what needs a registry."""
@@ -61,6 +67,7 @@ class RegistryRoutes:
             Route("POST", "/images/{name*}/push", self.push),
             Route("POST", "/auth", self.auth),
             Route("GET", "/distribution/{name*}/json", self.distribution),
+            Route("GET", "/images/search", self.search),
         )
 
     async def pull(self, request: Request) -> Answer:
@@ -94,6 +101,17 @@ class RegistryRoutes:
     async def distribution(self, request: Request, name: str) -> Answer:
         """Say what the registry has under a name."""
         return json_response(await self._transfers.describe(name, credentials_of(request)))
+
+    async def search(self, request: Request) -> Answer:
+        """Look for images by words."""
+        query = request.query
+        found = await self._transfers.search(
+            query.text("term"),
+            query.integer("limit") or 0,
+            query.filters(),
+            credentials_of(request),
+        )
+        return json_response(found)
 
 
 def _is_bare(name: str) -> bool:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
+
+from cais.registry.options import RegistryOptions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,17 +43,7 @@ class EngineConfig:
     default_runtime: str = ""
     """Of containers that name none; "" for our own."""
 
-    registries_file: Path = Path("/etc/cais/registries.toml")
-    registry_mirrors: tuple[str, ...] = ()
-    """Of docker.io, as URLs."""
-
-    insecure_registries: tuple[str, ...] = ()
-    """``host:port`` or networks in CIDR form, besides this machine's own."""
-
-    certificate_directories: tuple[Path, ...] = (
-        Path("/etc/docker/certs.d"),
-        Path("/etc/cais/certs.d"),
-    )
+    registries: RegistryOptions = field(default_factory=RegistryOptions)
     default_stop_timeout_s: int = 10
     log_max_size_bytes: int = 10 * 1024 * 1024
     log_max_files: int = 5

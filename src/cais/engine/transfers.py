@@ -1,4 +1,4 @@
-"""Images to and from registries: pull, push, log in, look.
+"""Images to and from registries: pull, push, log in, search, look.
 
 A transfer blocks a thread of its own for as long as the registry takes; its client's going ends it.
 Pulls of the same name wait for each other, so that the later ones find everything there.
@@ -8,50 +8,48 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from cais.engine.messages import Messages
-from cais.errors import InternalError, NotFoundError
+from cais.errors import NotFoundError
 from cais.registry.cancel import Cancel
 from cais.spec.reference import Reference, parse_reference, parse_tag
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
     from cais.engine.core import Core
-    from cais.images.downloads import Downloads
     from cais.images.records import ImageRecord
+    from cais.images.remote import RemoteImages
     from cais.images.transfers import Report
-    from cais.registry.access import Registries
     from cais.registry.credentials import Credentials
-    from cais.registry.errors import RegistryError
-    from cais.registry.repository import Repository
     from cais.spec.platform import Platform
 
     Work = Callable[[Report, Cancel], list[Reference]]
     """Returns the names to announce."""
 
 _AT_ONCE = 128
-_DENIED = frozenset({"DENIED", "UNAUTHORIZED"})
+T = TypeVar("T")
 
 
 class Transfers:
-    """``docker pull``, ``push``, ``login``, and what a registry says of an image."""
+    """``docker pull``, ``push``, ``login``, ``search``, and what a registry says of an image."""
 
     def __init__(self, core: Core) -> None:
         self._core = core
         self._store = core.images
-        self._registries_: Registries | None = None
-        self._downloads_: Downloads | None = None
+        self._lock = threading.Lock()
+        self._remote_: RemoteImages | None = None
         self._pool = ThreadPoolExecutor(_AT_ONCE, "transfer")
         self._pulls: dict[object, tuple[asyncio.Lock, int]] = {}
 
     def close(self) -> None:
         """Let go of the threads and connections. Blocks: until transfers under way have ended."""
         self._pool.shutdown(cancel_futures=True)
-        if self._registries_ is not None:
-            self._registries_.close()
+        if self._remote_ is not None:
+            self._remote_.close()
 
     async def pull(
         self,
@@ -79,9 +77,10 @@ class Transfers:
         wanted = wanted_reference(name, tag)
 
         def work(report: Report, cancel: Cancel) -> list[Reference]:
-            names = self._each_tag(wanted, credentials, cancel) if all_tags else [wanted]
+            remote = self._remote()
+            names = remote.each_tag(wanted, credentials, cancel) if all_tags else [wanted]
             for one in names:
-                self._pull_one(one, platform, credentials, report, cancel)
+                remote.pull(one, platform, credentials, report, cancel)
             return names
 
         async with _alone(self._pulls, (wanted, platform)):
@@ -105,7 +104,7 @@ class Transfers:
         images = await self._core.threads.run(self._to_push, reference)
 
         def work(report: Report, cancel: Cancel) -> list[Reference]:
-            self._push_all(images, credentials, report, cancel)
+            self._remote().push(images, credentials, report, cancel)
             return [reference for reference, _ in images]
 
         async for message in self._messages("push", work):
@@ -113,77 +112,23 @@ class Transfers:
 
     async def log_in(self, server: str, credentials: Credentials) -> dict[str, str]:
         """Check credentials; returns ``{"Status", "IdentityToken"}``. LoginNeededError."""
-        cancel, registries = Cancel(), self._registries()
-        with _cancelled_at_the_end(cancel):
-            token = await self._run(registries.log_in, _domain_of(server), credentials, cancel)
+        token = await self._ask(lambda cancel: self._remote().log_in(server, credentials, cancel))
         return {"Status": "Login Succeeded", "IdentityToken": token}
 
     async def describe(self, name: str, credentials: Credentials) -> dict[str, Any]:
         """Return ``{"Descriptor", "Platforms"}`` of an image in its registry."""
-        cancel = Cancel()
-        with _cancelled_at_the_end(cancel):
-            reference = parse_reference(name)
-            found: dict[str, Any] = await self._run(self._describe, reference, credentials, cancel)
-        return found
+        reference = parse_reference(name)
+        return await self._ask(
+            lambda cancel: self._remote().describe(reference, credentials, cancel)
+        )
 
-    # In a thread
-
-    def _pull_one(
-        self,
-        wanted: Reference,
-        platform: Platform | None,
-        credentials: Credentials,
-        report: Report,
-        cancel: Cancel,
-    ) -> None:
-        from cais.images.pulling import Pull
-        from cais.registry.errors import RegistryError
-
-        sources = self._registries().repositories(wanted, credentials, cancel)
-        failure: Exception | None = None
-        for source in sources:
-            pull = Pull(
-                self._store,
-                self._downloads(),
-                source,
-                wanted,
-                platform=platform,
-                report=report,
-                cancel=cancel,
-            )
-            try:
-                pulled = pull.run()
-            except RegistryError as error:  # a mirror may lack what the registry has
-                failure = _refused(wanted, error)
-                continue
-            shown = wanted.familiar()
-            outcome = "Downloaded newer image" if pulled.is_new else "Image is up to date"
-            report({"status": f"Status: {outcome} for {shown}"})
-            return
-        raise failure or InternalError(f"no registry to pull {wanted.familiar()} from")
-
-    def _each_tag(
-        self, wanted: Reference, credentials: Credentials, cancel: Cancel
-    ) -> list[Reference]:
-        repository = self._first(wanted, credentials, cancel)
-        return [Reference(wanted.domain, wanted.path, parse_tag(one)) for one in repository.tags()]
-
-    def _push_all(
-        self,
-        images: Sequence[tuple[Reference, ImageRecord]],
-        credentials: Credentials,
-        report: Report,
-        cancel: Cancel,
-    ) -> None:
-        from cais.images.pushing import push
-
-        report({"status": f"The push refers to repository [{images[0][0].repository}]"})
-        target = self._first(images[0][0], credentials, cancel, can_push=True)
-        for reference, record in images:
-            done = push(self._store, record, target, reference, report=report, cancel=cancel)
-            report({"status": f"{done.tag}: digest: {done.digest} size: {done.size_bytes}"})
-            aux = {"Tag": done.tag, "Digest": done.digest, "Size": done.size_bytes}
-            report({"progressDetail": {}, "aux": aux})
+    async def search(
+        self, term: str, limit: int, filters: Mapping[str, Sequence[str]], credentials: Credentials
+    ) -> list[dict[str, Any]]:
+        """Return the repositories that a registry finds; the contract is ``RemoteImages``'s."""
+        return await self._ask(
+            lambda cancel: self._remote().search(term, limit, filters, credentials, cancel)
+        )
 
     def _to_push(self, reference: Reference) -> list[tuple[Reference, ImageRecord]]:
         tags = [reference.tag] if reference.tag else self._tags_of(reference)
@@ -200,37 +145,6 @@ class Transfers:
 
     def _tags_of(self, reference: Reference) -> list[str]:
         return [tag for tag, _ in self._store.catalog.tags(reference.repository)]
-
-    def _describe(
-        self, reference: Reference, credentials: Credentials, cancel: Cancel
-    ) -> dict[str, Any]:
-        from cais.images.pulling import label_of, platforms_of
-        from cais.registry.errors import RegistryError
-
-        source = self._first(reference, credentials, cancel)
-        try:
-            found = source.get_manifest(label_of(reference.with_default_tag()))
-            platforms = platforms_of(found, source)
-        except RegistryError as error:
-            raise _refused(reference, error) from error
-        descriptor = {
-            "mediaType": found.media_type,
-            "digest": found.digest,
-            "size": len(found.content),
-        }
-        return {"Descriptor": descriptor, "Platforms": platforms}
-
-    def _first(
-        self,
-        reference: Reference,
-        credentials: Credentials,
-        cancel: Cancel,
-        *,
-        can_push: bool = False,
-    ) -> Repository:
-        return next(
-            self._registries().repositories(reference, credentials, cancel, can_push=can_push)
-        )
 
     # Between the loop and threads
 
@@ -252,31 +166,25 @@ class Transfers:
             cancel.set()
             await asyncio.gather(working, return_exceptions=True)
 
-    async def _run(self, call: Callable[..., Any], *args: Any) -> Any:  # noqa: ANN401 - the call's own
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._pool, lambda: call(*args))
+    async def _ask(self, call: Callable[[Cancel], T]) -> T:
+        """Run what needs no messages; whoever stops waiting for it ends it."""
+        cancel = Cancel()
+        try:
+            return await self._run(lambda: call(cancel))
+        finally:
+            cancel.set()
 
-    def _registries(self) -> Registries:
-        if self._registries_ is None:
-            from cais.registry.access import Registries
-            from cais.registry.settings import load_settings
+    async def _run(self, call: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._pool, call)
 
-            config = self._core.config
-            settings = load_settings(
-                config.registries_file,
-                mirrors=config.registry_mirrors,
-                insecure=config.insecure_registries,
-                certificates=config.certificate_directories,
-            )
-            self._registries_ = Registries(settings)
-        return self._registries_
+    def _remote(self) -> RemoteImages:
+        """Return what knows HTTP; imported with the first transfer. Blocks."""
+        with self._lock:
+            if self._remote_ is None:
+                from cais.images.remote import RemoteImages
 
-    def _downloads(self) -> Downloads:
-        if self._downloads_ is None:
-            from cais.images.downloads import Downloads
-
-            self._downloads_ = Downloads(self._store.content)
-        return self._downloads_
+                self._remote_ = RemoteImages(self._store, self._core.config.registries)
+            return self._remote_
 
 
 def wanted_reference(name: str, tag: str) -> Reference:
@@ -299,33 +207,3 @@ async def _alone(locks: dict[object, tuple[asyncio.Lock, int]], key: object) -> 
             del locks[key]
         else:
             locks[key] = (lock, users - 1)
-
-
-@contextlib.contextmanager
-def _cancelled_at_the_end(cancel: Cancel) -> Iterator[None]:
-    try:
-        yield
-    finally:
-        cancel.set()
-
-
-def _refused(wanted: Reference, error: RegistryError) -> Exception:
-    """Return a refusal in the words of ``docker pull``."""
-    repository = wanted.familiar_repository
-    if error.status == 401 or _DENIED.intersection(error.codes):
-        text = f"pull access denied for {repository}, repository does not exist or may require"
-        return NotFoundError(f"{text} 'docker login': {error}")
-    if "NAME_UNKNOWN" in error.codes:
-        return NotFoundError(f"repository {repository} not found: {error}")
-    if error.status == 404:
-        return NotFoundError(f"manifest for {wanted.familiar()} not found: {error}")
-    return error
-
-
-def _domain_of(server: str) -> str:
-    """Return the registry of a ``serveraddress``: a host, or the URL of Docker's old index."""
-    from cais.registry.settings import HUB
-
-    host = server.partition("://")[2] or server
-    host = host.partition("/")[0]
-    return HUB if host in ("", "index.docker.io", "registry-1.docker.io") else host

@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING
 from cais.errors import NotFoundError
 from cais.images.compression import detect
 from cais.images.layers import MEDIA_TYPES, PackedLayer, diff_ids_of, unpack_layers
-from cais.images.records import NewImage, platform_of
+from cais.images.offers import best, kind_of
+from cais.images.records import NewImage
 from cais.images.transfers import Line
+from cais.registry.errors import UnknownToRegistryError
 from cais.spec.digest import DiffId, ImageId, parse_digest, short
 from cais.spec.image import (
-    INDEX_TYPES,
     LIMIT_BYTES,
     MANIFEST_TYPES,
     Index,
@@ -29,10 +30,10 @@ from cais.spec.image import (
     Manifest,
     decode,
     decode_config,
+    is_foreign,
 )
-from cais.spec.platform import Platform, host_platform
+from cais.spec.platform import host_platform
 from cais.spec.reference import DEFAULT_TAG
-from cais.spec.strict_json import loads
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -40,12 +41,14 @@ if TYPE_CHECKING:
     from cais.content.leases import Lease
     from cais.content.store import Blob
     from cais.images.downloads import Downloads, Wait
+    from cais.images.policy import Policy
     from cais.images.store import ImageStore
     from cais.images.transfers import Report
     from cais.registry.cancel import Cancel
     from cais.registry.repository import FetchedManifest, Repository
     from cais.spec.digest import Digest
     from cais.spec.image import Descriptor, ImageConfig
+    from cais.spec.platform import Platform
     from cais.spec.reference import Reference
 
 _INDEX_DEPTH = 2
@@ -73,6 +76,7 @@ class Pull:
         source: the repository to ask.
         wanted: the name the image gets; a digest in it must be what the registry sends.
         platform: the one to choose of several; None: this machine's.
+        policy: has to allow it.
         report: told Docker's messages.
         cancel: ends it.
 
@@ -86,6 +90,7 @@ class Pull:
         wanted: Reference,
         *,
         platform: Platform | None,
+        policy: Policy,
         report: Report,
         cancel: Cancel,
     ) -> None:
@@ -94,6 +99,7 @@ class Pull:
         self._source = source
         self._wanted = wanted
         self._platform = platform
+        self._policy = policy
         self._report = report
         self._cancel = cancel
 
@@ -106,11 +112,13 @@ class Pull:
             RegistryError: the registry refuses, as ``Repository``.
             DigestMismatchError, DataLossError: it sends something else than was named.
             NotFoundError: nothing for the platform.
+            RefusedByPolicyError: before anything of the image was fetched.
             InvalidImageError: documents that are malformed or contradict each other.
 
         """
         label = label_of(self._wanted)
         top = self._source.get_manifest(label)
+        self._policy.check(self._wanted, top, self._source)
         self._report({"status": f"Pulling from {self._wanted.path}", "id": label})
         try:
             with self._store.content.leases.open() as lease:
@@ -124,15 +132,13 @@ class Pull:
 
     def _choose(self, fetched: FetchedManifest, depth: int) -> FetchedManifest:
         """Follow indexes to the manifest for the platform."""
-        kind = _kind_of(fetched)
+        kind = kind_of(fetched, self._wanted)
         if kind in MANIFEST_TYPES:
             return fetched
-        if kind not in INDEX_TYPES:
-            raise InvalidImageError(f"manifest type {kind[:100]!r} is not supported")
         if depth >= _INDEX_DEPTH:
             raise InvalidImageError(f"index {fetched.digest}: nested more than {_INDEX_DEPTH}")
         index = decode(fetched.content, Index, f"index {fetched.digest}")
-        chosen = _best(index.manifests or [], self._platform)
+        chosen = best(index.manifests or [], self._platform)
         if chosen is None:
             wanted = self._platform or host_platform()
             raise NotFoundError(f"no matching manifest for {wanted} in the manifest list entries")
@@ -140,16 +146,36 @@ class Pull:
 
     def _bring(self, fetched: FetchedManifest, lease: Lease) -> tuple[ImageId, bool]:
         manifest = decode(fetched.content, Manifest, f"manifest {fetched.digest}")
+        image = self._kept(manifest, lease) or self._new(fetched, manifest, lease)
+        before = self._store.catalog.find_name(self._wanted)
+        self._store.register([(image, [self._wanted] if self._wanted.digest is None else [])])
+        self._store.catalog.placements.remember_location(
+            self._wanted.repository, [parse_digest(layer.digest) for layer in manifest.layers]
+        )
+        return image.id, before != image.id
+
+    def _kept(self, manifest: Manifest, lease: Lease) -> NewImage | None:
+        """Return the image if it is here already: its configuration names all there is to it."""
+        image_id = ImageId(parse_digest(manifest.config.digest))
+        row = self._store.catalog.find(image_id)
+        if row is None:
+            return None
+        for layer in row.layers:
+            lease.add(layer.blob)
+            lease.add(layer.chain_id)
+        lease.add(image_id)
+        lease.add(row.manifest)
+        if self._store.catalog.find(image_id) is None:
+            return None  # deleted before it was leased
+        return NewImage(image_id, self._store.get(image_id).config, row.manifest, row.layers)
+
+    def _new(self, fetched: FetchedManifest, manifest: Manifest, lease: Lease) -> NewImage:
         config_blob, config = self._config(manifest.config, lease)
         diff_ids = diff_ids_of(config, len(manifest.layers))
         with contextlib.closing(self._arrivals(manifest.layers, diff_ids, lease)) as arrivals:
             layers = unpack_layers(self._store, lease, arrivals, self._report_unpacking)
         stored = self._store.content.write(fetched.content, lease)
-        image = NewImage(ImageId(config_blob.digest), config, stored.digest, layers)
-        names = [self._wanted] if self._wanted.digest is None else []
-        before = self._store.catalog.find_name(self._wanted) if names else None
-        self._store.register([(image, names)])
-        return image.id, before != image.id
+        return NewImage(ImageId(config_blob.digest), config, stored.digest, layers)
 
     def _config(self, descriptor: Descriptor, lease: Lease) -> tuple[Blob, ImageConfig]:
         digest = parse_digest(descriptor.digest)
@@ -173,11 +199,23 @@ class Pull:
                 wait = self._downloads.join(digest, layer.size, self._source, lease, line)
                 line.say("Already exists" if wait.was_there else "Pulling fs layer")
                 waits.append((stack.enter_context(wait), line))
-            for (wait, line), diff_id in zip(waits, diff_ids, strict=True):
-                blob = wait.blob(self._cancel)
+            for (wait, line), layer, diff_id in zip(waits, layers, diff_ids, strict=True):
+                blob = self._arrived(wait, layer)
                 yield PackedLayer(diff_id, blob, self._media_type(blob.digest))
                 if not wait.was_there:
                     line.say("Pull complete")
+
+    def _arrived(self, wait: Wait, layer: Descriptor) -> Blob:
+        """Return a layer's blob; the URLs of a foreign one are never asked, as by dockerd."""
+        try:
+            return wait.blob(self._cancel)
+        except UnknownToRegistryError as exc:
+            if is_foreign(layer):
+                raise NotFoundError(
+                    f"layer {layer.digest} is foreign: the registry does not have it, and the "
+                    "URLs in a manifest are not followed"
+                ) from exc
+            raise
 
     def _media_type(self, digest: Digest) -> str:
         """Return what a layer is by its first bytes, whatever its manifest calls it."""
@@ -195,59 +233,3 @@ class Pull:
 def label_of(reference: Reference) -> str:
     """Return what a registry is asked for: the digest if there is one, else the tag."""
     return reference.digest or reference.tag or DEFAULT_TAG
-
-
-def platforms_of(fetched: FetchedManifest, source: Repository) -> list[dict[str, str]]:
-    """Return the platforms behind a manifest or index, as the API words them."""
-    if _kind_of(fetched) in INDEX_TYPES:
-        index = decode(fetched.content, Index, f"index {fetched.digest}")
-        given = [one.platform for one in index.manifests or [] if one.platform is not None]
-        found = [Platform(one.os, one.architecture, one.variant) for one in given]
-    else:
-        manifest = decode(fetched.content, Manifest, f"manifest {fetched.digest}")
-        content = source.read_blob(parse_digest(manifest.config.digest), LIMIT_BYTES)
-        found = [platform_of(decode_config(content))]
-    return [
-        {
-            "architecture": one.architecture,
-            "os": one.os,
-            **({"variant": one.variant} if one.variant else {}),
-        }
-        for one in found
-    ]
-
-
-def _kind_of(fetched: FetchedManifest) -> str:
-    """Return a document's media type, on which header, member and form must agree (D2)."""
-    document = loads(fetched.content, LIMIT_BYTES)
-    if not isinstance(document, dict):
-        raise InvalidImageError(f"manifest {fetched.digest}: not an object")
-    is_index, is_manifest = "manifests" in document, "layers" in document or "config" in document
-    said = document.get("mediaType") or fetched.media_type
-    if document.get("schemaVersion") == 1:
-        raise InvalidImageError(
-            "media type application/vnd.docker.distribution.manifest.v1+prettyjws is no longer "
-            "supported: suggest the author to upgrade the image to the OCI format"
-        )
-    allowed = INDEX_TYPES if is_index else MANIFEST_TYPES
-    is_clear = is_index is not is_manifest and said in allowed
-    if not is_clear or (fetched.media_type in {*INDEX_TYPES, *MANIFEST_TYPES} - {said}):
-        raise InvalidImageError(
-            f"manifest {fetched.digest}: its type is ambiguous ({fetched.media_type[:100]!r}, "
-            f"{str(said)[:100]!r})"
-        )
-    return str(said)
-
-
-def _best(descriptors: Sequence[Descriptor], wanted: Platform | None) -> Descriptor | None:
-    """Return the entry for a platform; attestations, whose platform is unknown, never match."""
-    host = wanted or host_platform()
-    fitting = []
-    for descriptor in descriptors:
-        given = descriptor.platform
-        if given is None:
-            continue
-        platform = Platform(given.os, given.architecture, given.variant)
-        if platform.provides(host) if wanted else platform.runs_on(host):
-            fitting.append((platform.variant, descriptor))
-    return max(fitting, key=lambda found: found[0])[1] if fitting else None

@@ -11,6 +11,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
+from cais.registry.answers import Request
 from cais.registry.auth import Authenticator
 from cais.registry.credentials import ANONYMOUS
 from cais.registry.errors import (
@@ -20,28 +21,34 @@ from cais.registry.errors import (
     error_of,
 )
 from cais.registry.origin import Url
+from cais.registry.proxies import NO_PROXIES
 from cais.registry.repository import Repository
-from cais.registry.transport import Request, Transport
+from cais.registry.search import search
+from cais.registry.settings import HUB
+from cais.registry.transport import Transport
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from cais.registry.answers import Answer
     from cais.registry.cancel import Cancel
     from cais.registry.credentials import Credentials
     from cais.registry.origin import Origin
+    from cais.registry.proxies import Proxies
+    from cais.registry.search import Found
     from cais.registry.settings import RegistrySettings
-    from cais.registry.transport import Answer
     from cais.spec.reference import Reference
 
 _GREETING_ATTEMPTS = 2
+_HUB_INDEX = "index.docker.io"
 
 
 class Registries:
     """Every registry the settings allow. Thread-safe; connections are shared."""
 
-    def __init__(self, settings: RegistrySettings) -> None:
+    def __init__(self, settings: RegistrySettings, proxies: Proxies = NO_PROXIES) -> None:
         self.settings = settings
-        self._transport = Transport(settings.context)
+        self._transport = Transport(settings.context, proxies)
         self._lock = threading.Lock()
         self._plain: set[str] = set()  # registries that answered by http only
 
@@ -111,6 +118,19 @@ class Registries:
                 return auth.identity_token
         assert failure is not None
         raise failure
+
+    def search(
+        self, domain: str, words: str, limit: int, credentials: Credentials, cancel: Cancel
+    ) -> list[Found]:
+        """Return what a registry finds; as ``registry.search.search``."""
+        if domain == HUB:
+            domain = _HUB_INDEX
+        endpoints = self.settings.endpoints(domain, for_push=True)
+        places = [
+            (Url(one.origin, "/"), Authenticator(self._transport, one.origin, credentials))
+            for one in endpoints
+        ]
+        return search(self._transport, places, words, limit, cancel)
 
     def _greet(self, origin: Origin, auth: Authenticator, cancel: Cancel) -> None:
         with self._ask(origin, cancel) as answer:

@@ -19,9 +19,9 @@ from urllib.parse import urlencode
 import msgspec
 
 from cais.errors import UnauthenticatedError
+from cais.registry.answers import Request
 from cais.registry.errors import LoginNeededError, ProtocolError
 from cais.registry.origin import parse_url
-from cais.registry.transport import Request
 from cais.spec import strict_json
 
 if TYPE_CHECKING:

@@ -1,9 +1,9 @@
-"""One repository of one registry: its manifests, blobs and tags.
+"""One repository of one registry: its manifests and blobs.
 
 Blobs are named by their digest and manifests verified against it, so a registry can refuse and
 delay but not substitute.
 
-Spec: OCI distribution-spec 1.1, "Pull", "Push", "Content Discovery".
+Spec: OCI distribution-spec 1.1, "Pull", "Push".
 """
 
 from __future__ import annotations
@@ -14,12 +14,9 @@ import re
 from typing import TYPE_CHECKING, NamedTuple, Self
 from urllib.parse import quote, urlencode
 
-import msgspec
-
+from cais.registry.answers import Request, raise_error
 from cais.registry.errors import ProtocolError, UnknownToRegistryError, error_of
 from cais.registry.origin import Url
-from cais.registry.transport import Request, raise_error
-from cais.spec import strict_json
 from cais.spec.digest import Digest, DigestMismatchError, digest_of
 from cais.spec.image import (
     DOCKER_INDEX,
@@ -32,16 +29,14 @@ from cais.spec.image import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
+    from cais.registry.answers import Answer
     from cais.registry.auth import Authenticator
     from cais.registry.cancel import Cancel
     from cais.registry.origin import Origin
-    from cais.registry.transport import Answer, Transport
+    from cais.registry.transport import Transport
 
 ACCEPT = f"{OCI_INDEX}, {OCI_MANIFEST}, {DOCKER_INDEX}, {DOCKER_MANIFEST}"
-_TAGS_LIMIT = 100_000
-_PAGES_LIMIT = 1000
 _RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(?:\d{1,19}|\*)")
-_NEXT = re.compile(r'<([^<>]+)>\s*;\s*rel="?next"?')
 
 
 class FetchedManifest(NamedTuple):
@@ -50,10 +45,6 @@ class FetchedManifest(NamedTuple):
     content: bytes
     media_type: str
     digest: Digest
-
-
-class _Tags(msgspec.Struct):
-    tags: list[str] | None = None
 
 
 class Repository:
@@ -194,29 +185,10 @@ class Repository:
         with self._send(Request("PUT", _with_query(place, digest=digest), {})):
             return
 
-    def tags(self) -> list[str]:
-        """Return every tag. ProtocolError: more than 100,000."""
-        found: list[str] = []
-        url = self._url("tags/list")
-        for _ in range(_PAGES_LIMIT):
-            page, following = self._tags_page(url)
-            found += page
-            if len(found) > _TAGS_LIMIT:
-                break
-            if following is None:
-                return found
-            url = following
-        raise ProtocolError(f"{self.path}: more than {_TAGS_LIMIT} tags")
-
-    def _tags_page(self, url: Url) -> tuple[list[str], Url | None]:
-        with self._send(Request("GET", url, {})) as answer:
-            body = answer.read(LIMIT_BYTES)
-        try:
-            page = msgspec.convert(strict_json.loads(body, LIMIT_BYTES), _Tags)
-        except msgspec.ValidationError as exc:
-            raise ProtocolError(f"{url}: not a list of tags: {exc}") from exc
-        link = _NEXT.search(answer.headers.get("link", ""))
-        return page.tags or [], url.join(link[1]) if link else None
+    def get(self, place: str | Url) -> Answer:
+        """Return the answer to a GET: of something below this repository, or where a link leads."""
+        url = self._url(place) if isinstance(place, str) else place
+        return self._send(Request("GET", url, {}))
 
     def _url(self, rest: str) -> Url:
         return Url(self.origin, f"/v2/{quote(self.path)}/{rest}")

@@ -70,6 +70,9 @@ class RegistrySettings:
     insecure: tuple[str, ...] = ()
     """``host:port`` or networks in CIDR form."""
 
+    takes_foreign: tuple[str, ...] = ()
+    """As ``insecure``: registries that foreign layers are pushed to like all others."""
+
     certificates: tuple[Path, ...] = ()
     """Directories with a ``<host:port>/*.crt`` in them, later ones first."""
 
@@ -108,9 +111,11 @@ class RegistrySettings:
         if rule is not None and rule.insecure:
             return True
         host, _ = split_host(domain)
-        if domain in self.insecure or host in self.insecure:
-            return True
-        return make_origin("https", host).is_loopback or self._in_networks(host)
+        return make_origin("https", host).is_loopback or _lists(self.insecure, domain)
+
+    def takes_foreign_layers(self, domain: str) -> bool:
+        """Whether foreign layers are pushed to a registry like all others."""
+        return _lists(self.takes_foreign, domain)
 
     def context(self, origin: Origin) -> ssl.SSLContext:
         """Make the TLS settings for one origin.
@@ -128,19 +133,13 @@ class RegistrySettings:
             _load_certificates(context, directory / origin.netloc)
         return context
 
-    def _in_networks(self, host: str) -> bool:
-        for text in self.insecure:
-            with contextlib.suppress(ValueError):
-                if ipaddress.ip_address(host) in ipaddress.ip_network(text):
-                    return True
-        return False
-
 
 def load_settings(
     path: Path,
     *,
     mirrors: Sequence[str] = (),
     insecure: Sequence[str] = (),
+    takes_foreign: Sequence[str] = (),
     certificates: Sequence[Path] = (),
 ) -> RegistrySettings:
     """Read the rules of a file, which need not exist, and add the daemon's options.
@@ -159,8 +158,25 @@ def load_settings(
         check_mirror(mirror)
     rules = {rule.name: rule for rule in document.registry}
     return RegistrySettings(
-        rules, tuple(mirrors), tuple(insecure), tuple(certificates), document.default
+        rules,
+        tuple(mirrors),
+        tuple(insecure),
+        tuple(takes_foreign),
+        tuple(certificates),
+        document.default,
     )
+
+
+def _lists(entries: Sequence[str], domain: str) -> bool:
+    """Whether a list of ``host``, ``host:port`` and networks names a registry."""
+    host, _ = split_host(domain)
+    if domain in entries or host in entries:
+        return True
+    for text in entries:
+        with contextlib.suppress(ValueError):
+            if ipaddress.ip_address(host) in ipaddress.ip_network(text):
+                return True
+    return False
 
 
 def _load_certificates(context: ssl.SSLContext, directory: Path) -> None:

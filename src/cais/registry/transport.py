@@ -2,37 +2,44 @@
 
 Python's own clients send ``Authorization`` along when a redirect leads elsewhere and follow one
 from https to http; here redirects are followed by hand. A header that holds a secret goes only to
-the origin it was made for (CVE-2020-15157). Bodies are taken as they come: no content encoding is
-undone, because digests are of the bytes on the wire.
+the origin it was made for (CVE-2020-15157).
 
 Thread-safe; every request blocks its thread. A ``Cancel`` ends them from another one.
 
-Spec: RFC 9110 sections 15.4 (redirection), 10.2.3 (Retry-After); distribution-spec 1.1.
+Spec: RFC 9110 section 15.4 (redirection); distribution-spec 1.1.
 """
 
 from __future__ import annotations
 
 import http.client
 import random
-import socket
-import ssl
 import threading
-import time
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING
 
+from cais.registry.answers import (
+    LONGEST_WAIT_S,
+    Answer,
+    Request,
+    raise_error,
+    reason_of,
+    retry_after,
+)
 from cais.registry.errors import (
     ERROR_LIMIT_BYTES,
     TRANSIENT,
     ProtocolError,
     RegistryUnreachableError,
-    error_of,
 )
-from cais.registry.origin import InvalidUrlError, Origin, Url
+from cais.registry.origin import InvalidUrlError
+from cais.registry.proxies import NO_PROXIES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    import ssl
+    from collections.abc import Callable
 
     from cais.registry.cancel import Cancel
+    from cais.registry.origin import Origin
+    from cais.registry.proxies import Proxies, Proxy
 
 CONNECT_TIMEOUT_S = 15.0
 ANSWER_TIMEOUT_S = 60.0
@@ -40,96 +47,10 @@ ANSWER_TIMEOUT_S = 60.0
 
 MAX_REDIRECTS = 5
 MAX_ATTEMPTS = 5
-_LONGEST_WAIT_S = 60.0
 _MOVED = frozenset({301, 302, 303, 307, 308})
-_PIECE_BYTES = 256 * 1024
-_SLOW_BYTES_S, _SLOW_AFTER_S = 1024, 60.0
 _SECRET = frozenset({"authorization", "cookie"})
 _IDLE_PER_ORIGIN = 4
 _AGENT = "cais"
-
-
-class Request(NamedTuple):
-    """What is asked; repeated as it is on every attempt."""
-
-    method: str
-    url: Url
-    headers: Mapping[str, str]
-    body: bytes | Callable[[], Iterable[bytes]] = b""
-    body_size: int | None = None
-
-
-class Answer:
-    """A registry's answer; to be closed, which a ``with`` block does.
-
-    Reading it to the end gives the connection back; otherwise it is closed.
-    """
-
-    def __init__(
-        self,
-        response: http.client.HTTPResponse,
-        url: Url,
-        sock: socket.socket | None,
-        cancel: Cancel,
-        give_back: Callable[[], None],
-        give_up: Callable[[], None],
-    ) -> None:
-        self.status = response.status
-        self.url = url
-        self.headers = {name.lower(): value for name, value in response.getheaders()}
-        self._response = response
-        self._sock = sock
-        self._cancel = cancel
-        self._give_back, self._give_up = give_back, give_up
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def read(self, limit: int) -> bytes:
-        """Return the whole body. ProtocolError: more than ``limit`` bytes."""
-        content = b"".join(self.pieces(limit))
-        if len(content) > limit:
-            raise ProtocolError(f"{self.url}: the answer is longer than {limit} bytes")
-        return content
-
-    def pieces(self, limit: int | None = None) -> Iterator[bytes]:
-        """Yield the body as it arrives; past ``limit`` bytes it ends.
-
-        Raises:
-            RegistryUnreachableError: it broke off, stood still, or crawled.
-
-        """
-        total, began = 0, time.monotonic()
-        while True:
-            try:
-                with self._cancel.watch(self._sock):
-                    piece = self._response.read1(_PIECE_BYTES)
-            except (OSError, http.client.HTTPException) as exc:
-                self._cancel.check()
-                raise RegistryUnreachableError("GET", self.url, reason_of(exc)) from exc
-            if not piece:
-                break
-            yield piece
-            total += len(piece)
-            if limit is not None and total > limit:
-                return
-            elapsed = time.monotonic() - began
-            if elapsed > _SLOW_AFTER_S and total / elapsed < _SLOW_BYTES_S:
-                raise RegistryUnreachableError("GET", self.url, "the registry is too slow")
-        if self._response.length:
-            raise RegistryUnreachableError("GET", self.url, "unexpected EOF")
-
-    def close(self) -> None:
-        """Give the connection back if the answer was read to its end; idempotent."""
-        if self._response.length == 0:
-            self._response.read()  # nothing comes, as after HEAD: this only says that it is over
-        if self._response.isclosed():
-            self._give_back()
-        else:
-            self._give_up()
 
 
 class Transport:
@@ -137,11 +58,15 @@ class Transport:
 
     Args:
         context: returns the TLS settings for an origin; called once for each connection.
+        proxies: on the way to some origins.
 
     """
 
-    def __init__(self, context: Callable[[Origin], ssl.SSLContext]) -> None:
+    def __init__(
+        self, context: Callable[[Origin], ssl.SSLContext], proxies: Proxies = NO_PROXIES
+    ) -> None:
         self._context = context
+        self._proxies = proxies
         self._idle: dict[Origin, list[http.client.HTTPConnection]] = {}
         self._lock = threading.Lock()
 
@@ -166,7 +91,7 @@ class Transport:
 
         """
         for attempt in range(1, attempts + 1):
-            pause = random.uniform(0.5, 1) * min(2 ** (attempt - 1), _LONGEST_WAIT_S)  # noqa: S311
+            pause = random.uniform(0.5, 1) * min(2 ** (attempt - 1), LONGEST_WAIT_S)  # noqa: S311
             try:
                 answer = self._follow(request, cancel)
             except RegistryUnreachableError:
@@ -175,7 +100,7 @@ class Transport:
             else:
                 if answer.status not in TRANSIENT or attempt == attempts:
                     return answer
-                pause = max(pause, _retry_after(answer.headers))
+                pause = max(pause, retry_after(answer.headers))
                 answer.close()
             cancel.sleep(pause)
         raise AssertionError("unreachable: the last attempt returns or raises")
@@ -237,10 +162,14 @@ class Transport:
         body = request.body() if callable(request.body) else request.body
         if request.body_size is not None:
             headers["Content-Length"] = str(request.body_size)
-        with cancel.watch(sock):
-            connection.request(request.method, request.url.target, body or None, headers)
-            response = connection.getresponse()
         origin = request.url.origin
+        target = request.url.target
+        if origin.scheme == "http" and (proxy := self._proxies.find(origin)) is not None:
+            target = str(request.url)
+            headers |= _authorized(proxy)
+        with cancel.watch(sock):
+            connection.request(request.method, target, body or None, headers)
+            response = connection.getresponse()
 
         def give_back() -> None:
             self._give_back(origin, connection)
@@ -251,10 +180,17 @@ class Transport:
         with self._lock:
             if idle := self._idle.get(origin):
                 return idle.pop(), True
-        if origin.scheme == "https":
-            context = self._context(origin)
-            return http.client.HTTPSConnection(origin.host, origin.port, context=context), False
-        return http.client.HTTPConnection(origin.host, origin.port), False
+        return self._connection(origin), False
+
+    def _connection(self, origin: Origin) -> http.client.HTTPConnection:
+        proxy = self._proxies.find(origin)
+        host, port = (proxy.host, proxy.port) if proxy else (origin.host, origin.port)
+        if origin.scheme == "http":
+            return http.client.HTTPConnection(host, port)
+        connection = http.client.HTTPSConnection(host, port, context=self._context(origin))
+        if proxy:  # the proxy sees where to, and no more
+            connection.set_tunnel(origin.host, origin.port, _authorized(proxy))
+        return connection
 
     def _give_back(self, origin: Origin, connection: http.client.HTTPConnection) -> None:
         with self._lock:
@@ -268,34 +204,5 @@ class Transport:
         connection.close()
 
 
-def raise_error(answer: Answer, what: str) -> None:
-    """Raise the RegistryError of an answer whose status is 400 or above."""
-    if answer.status >= 400:
-        body = b"".join(answer.pieces(ERROR_LIMIT_BYTES))[:ERROR_LIMIT_BYTES]
-        error = error_of(answer.status, body, what)
-        error.retry_after_s = _retry_after(answer.headers)
-        raise error
-
-
-def reason_of(error: BaseException) -> str:
-    """Say in the words Docker's users know why there was no answer."""
-    if isinstance(error, TimeoutError):
-        return "context deadline exceeded (Client.Timeout exceeded while awaiting headers)"
-    if isinstance(error, socket.gaierror):
-        return "dial tcp: lookup: no such host"
-    if isinstance(error, ConnectionRefusedError):
-        return "dial tcp: connect: connection refused"
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"tls: failed to verify certificate: x509: {error.verify_message}"
-    if isinstance(error, ssl.SSLError) and "WRONG_VERSION_NUMBER" in str(error):
-        return "http: server gave HTTP response to HTTPS client"
-    if isinstance(error, http.client.IncompleteRead | http.client.RemoteDisconnected):
-        return "unexpected EOF"
-    return (getattr(error, "strerror", None) or str(error) or type(error).__name__)[:200]
-
-
-def _retry_after(headers: Mapping[str, str]) -> float:
-    text = headers.get("retry-after", "").strip()
-    if text.isascii() and text.isdigit() and len(text) < 7:
-        return min(float(text), _LONGEST_WAIT_S)
-    return 0.0
+def _authorized(proxy: Proxy) -> dict[str, str]:
+    return {"Proxy-Authorization": proxy.authorization} if proxy.authorization else {}

@@ -96,7 +96,7 @@ class FakeEngine:
         self.streams = _Streams(self, "streams", "")
         self.execs = _Execs(self, "execs", "create resize")
         self.images = _Images(self, "images", "list inspect history tag remove prune")
-        self.transfers = _Transfers(self, "transfers", "log_in describe")
+        self.transfers = _Transfers(self, "transfers", "log_in describe search")
         self.networks = _Part(self, "networks", "list inspect prune")
         self.volumes = _Part(self, "volumes", "list inspect create remove prune")
         self.events = _Events(self, "events", "")

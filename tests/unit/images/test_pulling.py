@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import zstandard
 
 from cais.errors import CaisError, DataLossError, DeadlineError, InvalidArgumentError, NotFoundError
 from cais.images import downloads
 from cais.images.downloads import Downloads
+from cais.images.policy import Policy
 from cais.images.pulling import Pull, PulledImage
 from cais.registry.auth import Authenticator
 from cais.registry.cancel import Cancel
 from cais.registry.credentials import ANONYMOUS
 from cais.registry.repository import Repository
 from cais.spec.digest import digest_of
-from cais.spec.image import DOCKER_INDEX, OCI_INDEX, OCI_MANIFEST
+from cais.spec.image import (
+    DOCKER_INDEX,
+    DOCKER_LAYER_GZIP,
+    OCI_INDEX,
+    OCI_LAYER_GZIP,
+    OCI_LAYER_ZSTD,
+    OCI_MANIFEST,
+)
 from cais.spec.platform import Platform, host_platform
 from cais.spec.reference import parse_reference
 from cais.testing.image_store import left_over, open_image_store
-from cais.testing.registry_shelf import LAYERS, Shelf
+from cais.testing.registry_shelf import LAYERS, Shelf, describe
 from cais.testing.scripted_registry import Server, serving, transport
 
 if TYPE_CHECKING:
@@ -62,7 +72,8 @@ class Puller:
         wanted = parse_reference(name).with_default_tag()
         return Pull(
             self.store, self.downloads, source, wanted,
-            platform=platform, report=report or self.messages.append, cancel=cancel,
+            platform=platform, policy=Policy("none"), cancel=cancel,
+            report=report or self.messages.append,
         ).run()  # fmt: skip
 
 
@@ -110,6 +121,97 @@ def test_of_several_platforms_the_right_one(puller: Puller, shelf: Shelf) -> Non
     assert puller.pull().digest == digest
     with pytest.raises(NotFoundError, match="no matching manifest for linux/s390x in the manifest"):
         puller.pull(platform=Platform("linux", "s390x"))
+
+
+def in_an_index(shelf: Shelf, kind: str, *more: dict[str, Any], **fields: Any) -> str:
+    """Put the image in an index, after other entries."""
+    entry = describe(shelf.manifests["latest"][1], OCI_MANIFEST, **fields)
+    index = {"schemaVersion": 2, "mediaType": kind, "manifests": [*more, entry]}
+    return shelf.add("latest", kind, index)
+
+
+@pytest.mark.parametrize("kind", [OCI_INDEX, DOCKER_INDEX])
+def test_an_index_in_both_forms(puller: Puller, shelf: Shelf, kind: str) -> None:
+    host = host_platform()
+    digest = in_an_index(shelf, kind, platform={"os": host.os, "architecture": host.architecture})
+    assert puller.pull().digest == digest
+
+
+def test_an_attestation_is_no_image(puller: Puller, shelf: Shelf) -> None:
+    """One that claims the right platform, or none, is still passed over."""
+    host = host_platform()
+    here = {"os": host.os, "architecture": host.architecture}
+    reference = {"vnd.docker.reference.type": "attestation-manifest"}
+    others = [
+        describe(b"attestation", OCI_MANIFEST, platform=here, annotations=reference),
+        describe(b"artifact", OCI_MANIFEST, artifactType="application/x"),
+    ]
+    in_an_index(shelf, OCI_INDEX, *others)
+    assert puller.pull().id == digest_of(shelf.config)
+
+
+def test_an_entry_without_a_platform_is_better_than_none(puller: Puller, shelf: Shelf) -> None:
+    in_an_index(shelf, OCI_INDEX, describe(b"x", OCI_MANIFEST, platform={"os": "plan9"}))
+    assert puller.pull().id == digest_of(shelf.config)
+
+
+@pytest.mark.parametrize(
+    ("media_type", "pack"),
+    [
+        (OCI_LAYER_GZIP, gzip.compress),
+        (DOCKER_LAYER_GZIP, gzip.compress),
+        (OCI_LAYER_ZSTD, zstandard.compress),
+        (OCI_LAYER_GZIP, zstandard.compress),  # what it is counts, not what it is called
+    ],
+)
+def test_compressed_layers(
+    store: ImageStore, media_type: str, pack: Callable[[bytes], bytes]
+) -> None:
+    shelf = Shelf(LAYERS, [pack(layer) for layer in LAYERS], media_type)
+    with serving(shelf.answer) as server, transport() as carrier:
+        Puller(store, server, carrier).pull()
+    record = store.resolve("example.com/team/box")
+    assert [layer.blob for layer in record.layers] == [digest_of(blob) for blob in shelf.layers]
+
+
+def test_schema_1_is_refused_in_dockers_words(puller: Puller, shelf: Shelf) -> None:
+    kind = "application/vnd.docker.distribution.manifest.v1+prettyjws"
+    shelf.add("latest", kind, {"schemaVersion": 1, "fsLayers": [], "history": []})
+    with pytest.raises(
+        InvalidArgumentError,
+        match=r"schema 1 support is disabled .* author of example.com/team/box:latest to upgrade",
+    ):
+        puller.pull()
+
+
+FOREIGN = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"
+
+
+def test_cve_2020_15157_the_urls_of_a_layer_are_never_asked(puller: Puller, shelf: Shelf) -> None:
+    with serving(lambda *_: (200, {}, LAYERS[0])) as elsewhere:
+        manifest = shelf.manifest()
+        manifest["layers"][0] |= {"mediaType": FOREIGN, "urls": [f"{elsewhere.origin}/layer"]}
+        shelf.add("latest", OCI_MANIFEST, manifest)
+        removed = shelf.blobs.pop(digest_of(LAYERS[0]))
+        with pytest.raises(NotFoundError, match="is foreign: the registry does not have it, and"):
+            puller.pull()
+        assert_nothing_left(puller)
+        shelf.blobs[digest_of(LAYERS[0])] = removed
+        assert puller.pull().is_new
+        assert elsewhere.seen == []
+
+
+def test_what_is_here_is_not_fetched_again(puller: Puller, shelf: Shelf) -> None:
+    """The same image under another manifest: its configuration says that it is the same."""
+    puller.pull()
+    manifest = shelf.manifest()
+    manifest["annotations"] = {"made": "again"}
+    digest = shelf.add("again", OCI_MANIFEST, manifest)
+    puller._server.seen.clear()
+    assert puller.pull("example.com/team/box:again").digest == digest
+    assert [target for _, target, _ in puller._server.seen] == ["/v2/team/box/manifests/again"]
+    record = puller.store.resolve("example.com/team/box:again")
+    assert f"example.com/team/box@{digest}" in record.repo_digests
 
 
 def ambiguous() -> list[tuple[str, bytes]]:

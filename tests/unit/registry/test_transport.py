@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cais.errors import DeadlineError
+from cais.registry.answers import Request
 from cais.registry.cancel import Cancel
 from cais.registry.errors import (
     DeniedByRegistryError,
@@ -17,7 +18,6 @@ from cais.registry.errors import (
     error_of,
 )
 from cais.registry.origin import InvalidUrlError, Url
-from cais.registry.transport import Request
 from cais.testing.scripted_registry import serving, transport
 
 if TYPE_CHECKING:
