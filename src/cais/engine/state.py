@@ -26,6 +26,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from cais.database import Database
+from cais.database.database import set_aside
 from cais.engine.documents import pack_record, unpack_record
 from cais.errors import DataLossError, ExhaustedError, InternalError
 
@@ -208,10 +209,7 @@ def _quarantine(container_id: object, document: object, reason: str) -> list[Sta
 
 def _rebuild(path: Path, loaded: Loaded) -> Database:
     """Set the damaged file aside and start a new one with the rows that can still be read."""
-    aside = path.with_name(f"{path.name}.damaged-{time.time_ns()}")
-    for suffix in ("", "-wal", "-shm"):
-        with contextlib.suppress(FileNotFoundError):
-            path.with_name(path.name + suffix).rename(aside.with_name(aside.name + suffix))
+    aside = set_aside(path)
     database = Database(path, _MIGRATIONS)
     rescued = {record.id: record for record in _salvage(aside)}
     loaded.containers = list(rescued.values())
