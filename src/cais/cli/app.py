@@ -73,10 +73,12 @@ NETWORK = {
     "ls": "network:ls",
     "prune": "prune:prune_networks",
 }
+REGISTRY = {"serve": "registry:serve"}
 GROUPS = {
     "container": CONTAINER,
     "image": IMAGE,
     "network": NETWORK,
+    "registry": REGISTRY,
     "system": SYSTEM,
     "volume": VOLUME,
 }
@@ -108,7 +110,8 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         """Import and return a command; None if there is no such name."""
         if self._places is COMMANDS and cmd_name in GROUPS:
-            return LazyGroup(GROUPS[cmd_name], name=cmd_name, help=f"Manage {cmd_name}s.")
+            purpose = "Run a registry." if cmd_name == "registry" else f"Manage {cmd_name}s."
+            return LazyGroup(GROUPS[cmd_name], name=cmd_name, help=purpose)
         place = self._places.get(cmd_name)
         if place is None:
             return None

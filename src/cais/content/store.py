@@ -66,15 +66,24 @@ class ContentStore(Blobs):
     def collect(self, live: Collection[str]) -> int:
         """Delete the blobs that neither ``live`` nor a lease names; return the bytes freed.
 
+        Those that another program shares stay: deleting them here would free nothing.
         The caller keeps ``live`` true meanwhile: it holds ``leases.held()``.
         """
         freed = 0
         leased = self.leases.names()
         for blob in list(self.walk()):
-            if blob.digest not in live and blob.digest not in leased:
+            is_needed = blob.digest in live or blob.digest in leased
+            if not is_needed and not self._is_shared(blob.digest):
                 self._path(blob.digest).unlink(missing_ok=True)
                 freed += blob.size_bytes
         return freed
+
+    def _is_shared(self, digest: Digest) -> bool:
+        """Whether another program has a name for the same bytes: see ``linked``."""
+        try:
+            return self._path(digest).stat().st_nlink > 1
+        except FileNotFoundError:
+            return False
 
     def _rename_in(self, source: Path, digest: Digest) -> None:
         source.chmod(0o444)

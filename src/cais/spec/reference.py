@@ -101,6 +101,13 @@ def parse_tag(text: str) -> str:
     return text
 
 
+def parse_path(text: str) -> str:
+    """Read a repository's name as its registry knows it, without a domain."""
+    if len(text) > _NAME_LIMIT or not _is_path(text):
+        raise InvalidReferenceError("invalid repository name")
+    return text
+
+
 def split_domain(name: str) -> tuple[str, str]:
     """Split a name at its registry: the first component if it looks like a host."""
     first, slash, rest = name.partition("/")
