@@ -28,7 +28,7 @@ def open_namespaces(container: ContainerPlan) -> list[int]:
     """
     made: dict[object, int] = {}
     try:
-        for entry in container.root.mounts:
+        for entry in (*container.root.layers, *container.root.mounts):
             if entry.idmap:
                 maps = _maps(container, entry.uid_map, entry.gid_map, entry.destination)
                 key = repr(maps)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 
+from cais.errors import UnsupportedError
 from cais.linux import mount
 from cais.linux.syscalls import KernelError
 from cais.runtime import bind_sources
@@ -21,32 +22,64 @@ if TYPE_CHECKING:
     from cais.runtime.root_plan import RootPlan
 
 _ROOT_TEMPORARY = "rootfs"
+_SERVED = "fuse-overlayfs"
 
 
 def open_layers(plan: RootPlan) -> None:
-    """Make every layer as a detached mount; one of the root's directory if there is none."""
+    """Make every layer as a detached mount; one of the root's directory if there is none.
+
+    Those that are there already (``open_served_layers``) stay.
+    """
     if not plan.layers:
         layer = MountPlan("bind", plan.path, "/")
         layer.recursive = True
         plan.layers.append(layer)
     for layer in plan.layers:
-        with explained(layer):
-            if layer.kind == "bind":
-                bind_sources.open_bind(layer)
-            else:
-                layer.tree_fd = _new_layer(plan, layer)
+        if layer.tree_fd < 0:
+            with explained(layer):
+                _open_layer(plan, layer)
+
+
+def open_served_layers(plan: RootPlan) -> None:
+    """Make the layers that need a process to serve them, which must be none of the container's."""
+    for layer in plan.layers:
+        if layer.kind == _SERVED:
+            with explained(layer):
+                _open_layer(plan, layer)
+
+
+def _open_layer(plan: RootPlan, layer: MountPlan) -> None:
+    if layer.kind == "bind":
+        bind_sources.open_bind(layer)
+    elif layer.kind == _SERVED:
+        layer.tree_fd = _new_served_layer(layer)
+    else:
+        layer.tree_fd = _new_layer(plan, layer)
+
+
+def _new_served_layer(layer: MountPlan) -> int:
+    # Only here: most hosts have an overlayfs.
+    from cais.runtime import fuse_layers
+
+    if layer.idmap:
+        raise UnsupportedError(f"{layer.kind} cannot show its layers ID-mapped")
+    return fuse_layers.new_layer(layer.options, layer.set)
 
 
 def _new_layer(plan: RootPlan, layer: MountPlan) -> int:
     opened: list[int] = []
     try:
-        options = [(key, _short(value, opened)) for key, value in overlay_layers(layer.options)]
-        return mount.new_mount(layer.kind, options, layer.set, layer.source)
+        base_fd = _open_mapped_base(layer)
+        if base_fd >= 0:
+            opened.append(base_fd)
+        options = _below(layer, f"/proc/self/fd/{base_fd}") if base_fd >= 0 else layer.options
+        short = [(key, _short(value, opened)) for key, value in overlay_layers(options)]
+        return mount.new_mount(layer.kind, short, layer.set, layer.source)
     except KernelError as error:
         if error.errno != errno.EINVAL or layer.kind != "overlay":
             raise
         try:
-            return _new_layer_by_path(plan, layer, opened)
+            return _new_layer_by_path(plan, layer)
         except OSError:
             raise error from None  # its text has the kernel's own explanation
     finally:
@@ -54,34 +87,88 @@ def _new_layer(plan: RootPlan, layer: MountPlan) -> int:
             os.close(fd)
 
 
-def _new_layer_by_path(plan: RootPlan, layer: MountPlan, opened: list[int]) -> int:
+def _new_layer_by_path(plan: RootPlan, layer: MountPlan) -> int:
     """Make an overlay where ``lowerdir+`` is unknown (before Linux 6.7), with mount(2).
 
-    fsconfig(2) takes 255 bytes of ``lowerdir``, mount(2) takes a page of options.
+    fsconfig(2) takes 255 bytes of ``lowerdir``, mount(2) takes a page of options: enough for 500
+    names that are relative to where they all lie. ID-mapped layers must be mounted somewhere then
+    (before Linux 6.15): it is below the overlay for a moment.
     """
     target = os.path.join(plan.bundle, _ROOT_TEMPORARY)
     os.makedirs(target, 0o700, exist_ok=True)
-    text = _option_text(layer.options)
-    if not mount.fits_in_page(text):
-        text = _option_text([(k, _short_layers(k, value, opened)) for k, value in layer.options])
-    mount.mount_over(layer.kind, layer.source or layer.kind, target, text)
+    base_fd = _open_mapped_base(layer)
+    home_fd = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        tree_fd = mount.clone_tree(target)
+        if base_fd >= 0:
+            mount.place_at(base_fd, target)
+        os.chdir(target if base_fd >= 0 else _base(layer))
+        try:
+            options = _option_text(_below(layer, ""))
+            mount.mount_over(layer.kind, layer.source or layer.kind, target, options)
+            try:
+                tree_fd = mount.clone_tree(target)
+            finally:
+                mount.unmount(target, detach=True)
+        finally:
+            os.chdir("/")
+            if base_fd >= 0:
+                mount.unmount(target, detach=True)
     finally:
-        mount.unmount(target, detach=True)
+        os.fchdir(home_fd)
+        for fd in (home_fd, base_fd):
+            if fd >= 0:
+                os.close(fd)
     if layer.set:
         mount.set_attributes(tree_fd, set_bits=layer.set)
     return tree_fd
 
 
+def _open_mapped_base(layer: MountPlan) -> int:
+    """Return the directory all layers lie in as an ID-mapped mount; -1: they shall not be mapped.
+
+    One for all: overlayfs wants the upper and the work directory on the same mount.
+    """
+    if layer.idmap_fd < 0:
+        return -1
+    base_fd = mount.clone_tree(_base(layer))
+    try:
+        mount.map_identities(base_fd, layer.idmap_fd)
+    except BaseException:
+        os.close(base_fd)
+        raise
+    return base_fd
+
+
+def _directories(layer: MountPlan) -> list[str]:
+    return [path for key, value in layer.options if value for path in _paths(key, value)]
+
+
+def _paths(key: str, value: str) -> list[str]:
+    if key == "lowerdir":
+        return split_layers(value)
+    return [value] if key in ("upperdir", "workdir") else []
+
+
+def _base(layer: MountPlan) -> str:
+    """Return the deepest directory above all that the layers are."""
+    return os.path.commonpath([os.path.dirname(path) for path in _directories(layer)])
+
+
+def _below(layer: MountPlan, base: str) -> list[tuple[str, str | None]]:
+    """Return the options with each path begun anew: at ``base``, or relative if that is empty."""
+    start = len(_base(layer).rstrip("/")) + 1
+    prefix = f"{base}/" if base else ""
+    result: list[tuple[str, str | None]] = []
+    for key, value in layer.options:
+        moved = [prefix + path[start:] for path in (_paths(key, value) if value else ())]
+        if key == "lowerdir":
+            moved = [path.replace("\\", "\\\\").replace(":", "\\:") for path in moved]
+        result.append((key, ":".join(moved) if moved else value))
+    return result
+
+
 def _option_text(options: Sequence[tuple[str, str | None]]) -> str:
     return ",".join(key if value is None else f"{key}={value}" for key, value in options)
-
-
-def _short_layers(key: str, value: str | None, opened: list[int]) -> str | None:
-    if key != "lowerdir" or value is None:
-        return value
-    return ":".join(_by_descriptor(layer, opened) for layer in split_layers(value))
 
 
 def _short(value: str | None, opened: list[int]) -> str | None:

@@ -23,6 +23,7 @@ class RootPlan:
         "cgroup_links",
         "cgroup_private",
         "devices",
+        "has_host_trees",
         "hierarchy_trees",
         "kcore",
         "layers",
@@ -42,6 +43,7 @@ class RootPlan:
         self.bundle = bundle
         self.layers: list[MountPlan] = []
         self.path = ""
+        self.has_host_trees = False  # the bind sources and the layers are open
         self.pivots = True
         self.mounts: list[MountPlan] = []
         self.masked: Sequence[str] = ()
@@ -62,7 +64,8 @@ class RootPlan:
 
     def idmap_fds(self) -> list[int]:
         """Return the user namespaces of ID-mapped mounts."""
-        return [entry.idmap_fd for entry in self.mounts if entry.idmap_fd >= 0]
+        entries = (*self.layers, *self.mounts)
+        return [entry.idmap_fd for entry in entries if entry.idmap_fd >= 0]
 
     def find_mount(self, destination: str) -> MountPlan | None:
         """Return the last mount at ``destination``: the one that is visible."""

@@ -66,6 +66,7 @@ def open_host_trees(plan: RootPlan, *, alone: bool = False) -> None:
     if alone:
         pivot.cut_propagation()
     root_layers.open_layers(plan)
+    plan.has_host_trees = True
 
 
 def open_sources(plan: RootPlan, pid_namespace_fd: int = -1) -> None:
@@ -80,7 +81,7 @@ def open_sources(plan: RootPlan, pid_namespace_fd: int = -1) -> None:
     if plan.binds_devices and plan.devices[0].tree_fd < 0:
         devices.open_host_nodes(plan.devices)
     plan.kcore = os.path.exists("/proc/kcore")
-    if not plan.layers or plan.layers[0].tree_fd < 0:
+    if not plan.has_host_trees:
         open_host_trees(plan, alone=True)
     else:
         pivot.cut_propagation()

@@ -16,6 +16,7 @@ from cais.runtime import (
     last_hooks,
     plan,
     reaper,
+    root_layers,
     rootfs,
     settle,
     standing,
@@ -92,10 +93,16 @@ def begin(
 
 
 def _prepare_host_trees(container: ContainerPlan, given: Inheritance, owned: list[int]) -> None:
-    """Open by host path what the root of a user namespace could not; adds it to ``owned``."""
+    """Open by host path what the container's process cannot; adds it to ``owned``.
+
+    That is everything in a user namespace; otherwise what a process of the host has to serve.
+    """
     try:
-        rootfs.open_host_trees(container.root)
-        devices.open_host_nodes(container.root.devices)
+        if container.in_user_namespace and not standing.is_ordinary_user():
+            rootfs.open_host_trees(container.root)
+            devices.open_host_nodes(container.root.devices)
+        else:
+            root_layers.open_served_layers(container.root)
     finally:
         mounts = [*container.root.layers, *container.root.mounts]
         trees = [*(m.tree_fd for m in mounts), *(d.tree_fd for d in container.root.devices)]
@@ -189,14 +196,13 @@ def _open_inheritance(
         owned.append(given.init_fd)
     owned += _open_identity_maps(container)
     container.root.binds_devices = container.in_user_namespace or standing.is_nested()
-    if container.in_user_namespace and not standing.is_ordinary_user():
-        _prepare_host_trees(container, given, owned)
+    _prepare_host_trees(container, given, owned)
     given.trees = [*given.trees, *container.root.idmap_fds()]
     return visited
 
 
 def _open_identity_maps(container: ContainerPlan) -> list[int]:
-    if not any(entry.idmap for entry in container.root.mounts):
+    if not any(entry.idmap for entry in (*container.root.layers, *container.root.mounts)):
         return []
     # Only here: few documents ask for any.
     from cais.runtime import id_mapped_mounts

@@ -14,6 +14,7 @@ RARE = (  # below ``cais``
     "linux.seccomp.compiler",
     "linux.user_namespaces",
     "runtime.errands",
+    "runtime.fuse_layers",
     "runtime.hook_runner",
     "runtime.hooks",
     "runtime.id_mapped_mounts",

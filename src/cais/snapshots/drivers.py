@@ -12,6 +12,7 @@ import shutil
 import tempfile
 from typing import TYPE_CHECKING
 
+from cais.database import has_database
 from cais.errors import ConflictError, UnsupportedError
 from cais.linux import mount
 from cais.snapshots.overlay import FuseOverlaySnapshotter, OverlaySnapshotter
@@ -85,7 +86,7 @@ def _open(root: Path, name: str) -> DifferenceSnapshotter:
 
 def _previous(root: Path) -> tuple[str, bool]:
     """Return the driver a data root had, and whether anything but layers is left of it."""
-    if not (root / "snapshots.db").exists():
+    if not has_database(root / "snapshots.db"):
         return "", False
     rows = Rows(root / "snapshots.db")
     try:
@@ -110,7 +111,7 @@ def _probe(root: str, name: str) -> None:
 def _probe_overlay(root: str) -> None:
     """Make an overlay that nobody sees."""
     place = tempfile.mkdtemp(prefix="probe-", dir=root)
-    fd = os.open(place, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)  # its path may be too long
+    fd = os.open(place, os.O_RDONLY | os.O_DIRECTORY)  # its path may be too long
     try:
         for name in ("lower", "upper", "work"):
             os.mkdir(name, dir_fd=fd)
