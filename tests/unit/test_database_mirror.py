@@ -93,7 +93,6 @@ def test_a_damaged_database_is_rebuilt_and_kept_aside(
         again = open_one(tmp_path)
     assert "it is rebuilt from its copy" in caplog.text
     assert contents(again) == before
-    assert not again.is_new
     with again.transaction() as connection:
         connection.execute("INSERT INTO things(name) VALUES ('after')")
     assert again.rows("SELECT number FROM things WHERE name = 'after'")[0][0] == 5
@@ -182,4 +181,8 @@ def test_both_damaged_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
     scribble(mirror_path(tmp_path / "some.db"))
     with pytest.raises(DataLossError, match=r"some\.db"):
         open_one(tmp_path)
-    assert (tmp_path / "some.db").read_bytes().startswith(b"no database")
+    for path in (tmp_path / "some.db", mirror_path(tmp_path / "some.db")):
+        assert path.read_bytes().startswith(b"no database")
+    (tmp_path / "some.db").unlink()
+    with pytest.raises(DataLossError, match=r"some\.db is gone, and its copy some\.copy\.db is"):
+        open_one(tmp_path)

@@ -37,9 +37,6 @@ SUFFIXES = ("", "-wal", "-shm")
 class Database(Reader):
     """One connection, used by any thread, one at a time."""
 
-    is_new = False
-    """Whether there was nothing before."""
-
     def __init__(
         self,
         path: Path,
@@ -63,6 +60,8 @@ class Database(Reader):
 
         """
         self._path = path
+        if mirrored:
+            _check_pair(path)
         self._mirror = Mirror(mirror_path(path)) if mirrored else None
         self._synchronous = "FULL" if durable else "NORMAL"
         try:
@@ -110,21 +109,16 @@ class Database(Reader):
             self._connection.execute("ROLLBACK")
 
     def _open(self, migrations: Sequence[str]) -> None:
-        self.is_new = not self._path.exists() or self._path.stat().st_size == 0
-        if self._mirror and self._mirror.generation:
-            if reason := self._loss(self._mirror):
-                self._rebuild(migrations, self._mirror, reason)
-            self.is_new = False
+        if self._mirror and self._mirror.generation and (reason := self._loss(self._mirror)):
+            self._rebuild(migrations, self._mirror, reason)
         self._connect(migrations)
         if self._mirror:
             self._mirror.follow(self._connection)
 
     def _loss(self, mirror: Mirror) -> str | None:
         """Say why the mirror has to make this database good; None: it need not."""
-        if self.is_new:
-            return "is gone"
-        if damage := damage_of(self._path):
-            return f"is damaged ({damage})"
+        if loss := _loss_of(self._path):
+            return loss
         reader = Reader.open(self._path)
         try:
             generation = generation_of(reader._connection)  # noqa: SLF001 - of this class
@@ -174,6 +168,32 @@ class Database(Reader):
             f"database {self._path} has schema {version}, newer than this program's "
             f"{len(migrations)}"
         )
+
+
+def has_database(path: Path) -> bool:
+    """Say whether there is anything of a mirrored database, sound or not."""
+    return not (_is_empty(path) and _is_empty(mirror_path(path)))
+
+
+def _check_pair(path: Path) -> None:
+    """Refuse what neither file can make good, before anything is changed. DataLossError."""
+    copy = mirror_path(path)
+    if not _is_empty(copy) and (damage := damage_of(copy)) and (loss := _loss_of(path)):
+        raise DataLossError(
+            f"database {path} {loss}, and its copy {copy.name} is damaged ({damage}): nothing was "
+            "changed; see 'cais system check'"
+        )
+
+
+def _loss_of(path: Path) -> str | None:
+    if _is_empty(path):
+        return "is gone"
+    damage = damage_of(path)
+    return f"is damaged ({damage})" if damage else None
+
+
+def _is_empty(path: Path) -> bool:
+    return not path.exists() or path.stat().st_size == 0
 
 
 def mirror_path(path: Path) -> Path:

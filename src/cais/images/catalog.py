@@ -118,7 +118,7 @@ class Catalog:
     @classmethod
     def open(cls, path: Path) -> Self:
         """Open or create the database."""
-        return cls(Database(path, _MIGRATIONS))
+        return cls(Database(path, _MIGRATIONS, mirrored=True))
 
     def close(self) -> None:
         """Close the database."""

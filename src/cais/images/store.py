@@ -18,7 +18,8 @@ import contextlib
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Self
 
-from cais.errors import InvalidArgumentError
+from cais.database import has_database
+from cais.errors import DataLossError, InvalidArgumentError
 from cais.images import describe
 from cais.images.catalog import Catalog
 from cais.images.deletion import Deletion
@@ -70,8 +71,20 @@ class ImageStore:
 
     @classmethod
     def open(cls, data_root: Path, content: ContentStore, snapshotter: Snapshotter) -> Self:
-        """Open or create ``<data-root>/images.db`` and collect what an earlier crash left."""
-        store = cls(Catalog.open(data_root / "images.db"), content, snapshotter)
+        """Open or create ``<data-root>/images.db`` and collect what an earlier crash left.
+
+        Raises:
+            DataLossError: the database is lost and cannot be rebuilt; nothing was deleted.
+            ConflictError: a newer version wrote it.
+
+        """
+        path = data_root / "images.db"
+        if not has_database(path) and any(content.walk()):
+            raise DataLossError(
+                f"{path} is gone, and its copy, but not the blobs: nothing was deleted; see "
+                "'cais system check'"
+            )
+        store = cls(Catalog.open(path), content, snapshotter)
         store.collect()
         return store
 

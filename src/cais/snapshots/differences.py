@@ -28,7 +28,8 @@ import uuid
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
-from cais.errors import ExhaustedError
+from cais.database import has_database
+from cais.errors import DataLossError, ExhaustedError
 from cais.linux.filesystem import sync_filesystem
 from cais.snapshots.rows import Rows
 from cais.snapshots.snapshotter import Kind, Layer, Mount, SnapshotStateError, Usage
@@ -62,7 +63,8 @@ class DifferenceSnapshotter(ABC):
         """Open or create the store and finish what a crash left half done.
 
         Raises:
-            ConflictError, DataLossError: as ``Database``.
+            ConflictError: as ``Database``.
+            DataLossError: as ``Database``, or the rows of snapshots that are there are gone.
 
         """
         self._root = os.fspath(root)
@@ -70,6 +72,11 @@ class DifferenceSnapshotter(ABC):
         os.chmod(self._root, 0o700)
         for place in _PLACES:
             os.makedirs(f"{self._root}/{place}", 0o700, exist_ok=True)
+        if not has_database(root / "snapshots.db") and any(map(str.isdecimal, os.listdir(root))):
+            raise DataLossError(
+                f"{self._root}/snapshots.db is gone, and its copy, but not the snapshots: nothing "
+                "was deleted; see 'cais system check'"
+            )
         self._fd = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY)
         self._rows = Rows(root / "snapshots.db")
         self._trash = Trash(os.path.join(self._root, "trash"))

@@ -87,7 +87,7 @@ class Rows:
 
     def __init__(self, path: Path) -> None:
         """Open or create it; raises as ``Database``."""
-        self._database = Database(path, _MIGRATIONS)
+        self._database = Database(path, _MIGRATIONS, mirrored=True)
 
     def close(self) -> None:
         """Close it."""
