@@ -59,6 +59,10 @@ test-kernel: venv ## The tests of our kernel interfaces (root)
 test-daemon: packages venv ## caisd through its API, the docker CLI and docker-py (root)
 	$(PYTEST) tests/integration tests/conformance
 
+.PHONY: test-round-trips
+test-round-trips: packages venv ## 1,000 random trees to layers and back (CAIS_ROUND_TRIPS=n: fewer) (root)
+	CAIS_ROUND_TRIPS=$${CAIS_ROUND_TRIPS:-1000} $(PYTEST) tests/kernel/images/test_layer_round_trips.py
+
 .PHONY: test-vm
 test-vm: venv ## The tests that need a kernel of their own, in virtual machines (root)
 	@scripts/system-packages.sh vm

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
+from cais.api.begun_streams import begin_stream
 from cais.api.progress import lines
 from cais.api.router import Route
 from cais.api.versions import reshape_image, reshape_image_summary
@@ -160,14 +161,16 @@ class ImageRoutes:
 
     async def save(self, request: Request, name: str) -> Answer:
         """Write one image as an archive."""
-        return await _archive(self._images.save([name], _platform(request, since=(1, 48))))
+        chunks = self._images.save([name], _platform(request, since=(1, 48)))
+        return await begin_stream(chunks, _TAR)
 
     async def save_many(self, request: Request) -> Answer:
         """Write several images as one archive."""
         names = [name for value in request.query.texts("names") for name in value.split(",")]
         if not names:
             raise InvalidArgumentError("no image names given")
-        return await _archive(self._images.save(names, _platform(request, since=(1, 48))))
+        chunks = self._images.save(names, _platform(request, since=(1, 48)))
+        return await begin_stream(chunks, _TAR)
 
     async def create(self, request: Request) -> Answer:
         """Pull an image, or import a root file system."""
@@ -200,19 +203,3 @@ def _platform(request: Request, *, since: ApiVersion) -> Platform | None:
     if len(given) > 1:
         raise InvalidArgumentError("multiple platform parameters not supported")
     return decode_platform(given[0]) if given and given[0] else None
-
-
-async def _archive(chunks: AsyncIterator[bytes]) -> Answer:
-    """Answer with an archive, whose first bytes exist before the head says 200."""
-    first = await anext(chunks, b"")
-    return Stream(_resume(first, chunks), _TAR)
-
-
-async def _resume(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    try:
-        yield first
-        async for chunk in rest:
-            yield chunk
-    finally:
-        if aclose := getattr(rest, "aclose", None):
-            await aclose()

@@ -26,7 +26,7 @@ def merge_config(asked: ContainerConfig, given: image.ContainerConfig | None) ->
         InvalidArgumentError: no command; malformed variable, signal, directory or health check.
 
     """
-    merged = asked if given is None else _merge(asked, given)
+    merged = asked if given is None else fill_config(asked, given)
     if merged.entrypoint == [""]:
         merged = replace(merged, entrypoint=None)
     check_config(merged)
@@ -38,7 +38,8 @@ def command_of(config: ContainerConfig) -> list[str]:
     return [*(config.entrypoint or ()), *(config.cmd or ())]
 
 
-def _merge(asked: ContainerConfig, given: image.ContainerConfig) -> ContainerConfig:
+def fill_config(asked: ContainerConfig, given: image.ContainerConfig) -> ContainerConfig:
+    """Fill what ``asked`` leaves open; nothing is checked."""
     cmd, entrypoint = asked.cmd, asked.entrypoint
     if not entrypoint:
         if not cmd:

@@ -8,7 +8,7 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
-from cais.images.layer_tree import is_private_xattr, set_mode_at
+from cais.images.layer_tree import DEFAULT_ACL, is_private_xattr, set_mode_at
 from cais.images.tar import SYMLINK
 
 if TYPE_CHECKING:
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 def set_attributes(fd: int, entry: Entry) -> None:
     """Set owner, mode and extended attributes, each only where it is not so already.
 
-    Every change is an entry in the file system's journal, and most files are born right.
+    Every change is an entry in the file system's journal, and most files are born right. A
+    directory's default ACL is left to ``LayerTree.set_default_acls``.
     """
     facts = os.fstat(fd)
     is_owned = (facts.st_uid, facts.st_gid) == (entry.uid, entry.gid)
@@ -44,7 +45,7 @@ def set_attributes_at(parent_fd: int, name: str, entry: Entry) -> None:
 
 def _set_xattrs(target: int | str, xattrs: dict[str, bytes], *, follow: bool) -> None:
     for name, value in xattrs.items():
-        if is_private_xattr(name):
+        if is_private_xattr(name) or name == DEFAULT_ACL:
             continue
         try:
             if follow:

@@ -1,4 +1,4 @@
-"""Dockerfile instructions that only change an image's configuration: ``import --change``.
+"""Dockerfile instructions that only change an image's configuration: ``--change``.
 
 Spec: Dockerfile reference, the instructions named; Docker takes the same eleven here.
 """
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 _SHELL = ["/bin/sh", "-c"]
+_ONE_ARGUMENT = ("STOPSIGNAL", "USER", "WORKDIR")
 _VARIABLE = re.compile(r"\\(\$)|\$(?:\{([A-Za-z_][A-Za-z0-9_]*)\}|([A-Za-z_][A-Za-z0-9_]*))")
 _WORD = re.compile(r"""(?:[^\s"'\\]|\\.|"(?:[^"\\]|\\.)*"|'[^']*')+""", re.DOTALL)
 _QUOTE = re.compile(r"""\\(.)|"((?:[^"\\]|\\.)*)"|'([^']*)'""", re.DOTALL)
@@ -39,30 +40,38 @@ def apply_changes(config: ContainerConfig, changes: Iterable[str]) -> ContainerC
         InvalidChangeError: with Docker's text where it has one.
 
     """
-    for change in changes:
-        for line in change.splitlines():
-            if line.strip():
-                config = _apply(config, line.strip())
+    changes = list(changes)
+    lines = [line.strip() for change in changes for line in change.splitlines() if line.strip()]
+    if changes and not lines:
+        raise InvalidChangeError("file with no instructions")
+    is_cmd_set = False
+    for line in lines:
+        name = line.split(None, 1)[0].upper()
+        is_cmd_set = is_cmd_set or name == "CMD"
+        config = _apply(config, line)
+        if name == "ENTRYPOINT" and not is_cmd_set:  # a command meant for another entry point
+            config = msgspec.structs.replace(config, cmd=None)
     return config
 
 
 def _apply(config: ContainerConfig, line: str) -> ContainerConfig:
-    name, _, arguments = line.partition(" ")
+    name, *rest = line.split(None, 1)
     instruction = _INSTRUCTIONS.get(name.upper())
     if instruction is None:
-        raise InvalidChangeError(f"{name.upper()} is not a valid change command")
-    arguments = arguments.strip()
+        raise InvalidChangeError(f"{name[:80]} is not a valid change command")
+    arguments = rest[0] if rest else ""
     if not arguments and name.upper() not in ("CMD", "ENTRYPOINT"):
-        raise InvalidChangeError(f"{name.upper()} requires at least one argument")
+        how_many = "exactly" if name.upper() in _ONE_ARGUMENT else "at least"
+        raise InvalidChangeError(f"{name.upper()} requires {how_many} one argument")
     return msgspec.structs.replace(config, **instruction(config, arguments))
 
 
-def _cmd(_: ContainerConfig, text: str) -> dict[str, Any]:
-    return {"cmd": _command(text)}
+def _cmd(config: ContainerConfig, text: str) -> dict[str, Any]:
+    return {"cmd": _command(config, text)}
 
 
 def _entrypoint(config: ContainerConfig, text: str) -> dict[str, Any]:
-    return {"entrypoint": _command(text), "cmd": config.cmd}
+    return {"entrypoint": _command(config, text)}
 
 
 def _env(config: ContainerConfig, text: str) -> dict[str, Any]:
@@ -163,11 +172,11 @@ _INSTRUCTIONS: dict[str, Callable[[ContainerConfig, str], dict[str, Any]]] = {
 }
 
 
-def _command(text: str) -> list[str]:
+def _command(config: ContainerConfig, text: str) -> list[str]:
     words = _json_strings(text)
     if words is not None:
         return words
-    return [*_SHELL, text] if text else []
+    return [*(config.shell or _SHELL), text] if text else []
 
 
 def _json_strings(text: str) -> list[str] | None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from cais.images.attributes import set_attributes, set_attributes_at
 from cais.images.layer_names import InvalidLayerError, split_name
-from cais.images.layer_tree import make_directory, set_opaque
+from cais.images.layer_tree import DEFAULT_ACL, make_directory, set_opaque
 from cais.images.tar import (
     BLOCK_DEVICE,
     CHARACTER,
@@ -117,7 +117,7 @@ class EntryMaker:
         if was_hidden and self._tree.has_lowers:
             set_opaque(fd)
         set_attributes(fd, entry)
-        self.directory_times.append((parent, name, entry.mtime_ns))
+        self._finish_later(entry, parent, name)
 
     def _symlink(self, entry: Entry, parent: str, name: str) -> None:
         if not entry.link:
@@ -183,7 +183,15 @@ class EntryMaker:
             raise InvalidLayerError(entry.name, "the root is a directory")
         set_attributes(self._tree.root_fd, entry)
         self.has_root = True
-        self.directory_times.append(("", "", entry.mtime_ns))
+        self._finish_later(entry, "", "")
+
+    def _finish_later(self, entry: Entry, parent: str, name: str) -> None:
+        """Keep what of a directory is set when nothing is made in it any more."""
+        self.directory_times.append((parent, name, entry.mtime_ns))
+        path = f"{parent}/{name}" if parent else name
+        self._tree.default_acls.pop(path, None)
+        if acl := entry.xattrs.get(DEFAULT_ACL):
+            self._tree.default_acls[path] = acl
 
     def _clear(self, parent: str, name: str) -> int:
         """Remove what this layer has at ``name`` already; return the parent again."""

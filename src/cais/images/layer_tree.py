@@ -16,6 +16,7 @@ Spec: OCI image-spec 1.1, layer.md; Linux Documentation/filesystems/overlayfs.rs
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
 OPAQUE = "trusted.overlay.opaque"
+DEFAULT_ACL = "system.posix_acl_default"
+"""Of a directory: what is made in it inherits it, so it is set when nothing more is made."""
+
 _PRIVATE_XATTRS = ("trusted.overlay.", "user.overlay.")
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _CACHED_DESCRIPTORS = 32
@@ -65,6 +69,8 @@ class LayerTree:
         self.has_lowers = open_lowers is not None
         self.implicit: list[tuple[str, os.stat_result]] = []
         """Directories made although the archive did not list them, with their lower's facts."""
+        self.default_acls: dict[str, bytes] = {}
+        """By the path of a directory: what ``set_default_acls`` gives it."""
 
     def __enter__(self) -> Self:
         return self
@@ -139,6 +145,17 @@ class LayerTree:
             os.close(source_fd)
         return True
 
+    def set_default_acls(self) -> None:
+        """Give the directories that are still there what their files must not have inherited."""
+        for path, acl in self.default_acls.items():
+            parent, _, name = path.rpartition("/")
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                fd = os.open(name or ".", _DIRECTORY, dir_fd=self.directory(parent))
+                try:
+                    os.setxattr(fd, DEFAULT_ACL, acl)
+                finally:
+                    os.close(fd)
+
     def _open_directory(self, path: str) -> int:
         try:
             return open_in_root(self._roots[0], path, os.O_RDONLY | os.O_DIRECTORY)
@@ -210,6 +227,8 @@ class LayerTree:
                 lower_fd = open_in_root(self._roots[lower.layer], "/".join(names), _DIRECTORY)
                 try:
                     _copy_attributes(lower_fd, lower.facts, fd)
+                    if acl := _default_acl(lower_fd):
+                        self.default_acls["/".join(names)] = acl
                 finally:
                     os.close(lower_fd)
                 self.implicit.append(("/".join(names), lower.facts))
@@ -305,8 +324,17 @@ def _copy_attributes(source_fd: int, facts: os.stat_result, target_fd: int) -> N
     os.fchown(target_fd, facts.st_uid, facts.st_gid)
     os.fchmod(target_fd, stat.S_IMODE(facts.st_mode))
     for name in os.listxattr(source_fd):
-        if not is_private_xattr(name):
+        if not is_private_xattr(name) and name != DEFAULT_ACL:
             os.setxattr(target_fd, name, os.getxattr(source_fd, name))
+
+
+def _default_acl(directory_fd: int) -> bytes:
+    try:
+        return os.getxattr(directory_fd, DEFAULT_ACL)
+    except OSError as exc:
+        if exc.errno in (errno.ENODATA, errno.EOPNOTSUPP):
+            return b""
+        raise
 
 
 def _copy_file(source_fd: int, facts: os.stat_result, parent_fd: int, name: str) -> None:

@@ -5,7 +5,8 @@ is checked before it is used and every loop is bounded; names come out as the ar
 what they may do is decided by ``unpack``. PAX global headers are ignored, as Docker ignores them.
 
 Spec: POSIX.1-2017 pax, "ustar Interchange Format" and "pax Extended Header"; GNU tar manual,
-"Basic Tar Format" and "Storing Sparse Files"; ``SCHILY.xattr.`` as star defined it.
+"Basic Tar Format" and "Storing Sparse Files"; ``SCHILY.xattr.`` as star defined it, "=" and "%" in
+an attribute's name as GNU tar writes them.
 """
 
 from __future__ import annotations
@@ -285,7 +286,8 @@ def _apply_pax(entry: Entry, pax: dict[str, bytes]) -> None:
             setattr(entry, key, pax_integer(value))
     for key, value in pax.items():
         if key.startswith(_XATTR):
-            entry.xattrs[key.removeprefix(_XATTR)] = value
+            name = key.removeprefix(_XATTR)
+            entry.xattrs[name.replace("%3D", "=").replace("%25", "%")] = value
 
 
 def _check(entry: Entry) -> None:

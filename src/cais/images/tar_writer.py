@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 END = bytes(2 * BLOCK)
+_WRITE_BYTES = 1024 * 1024
 _NAME_LIMIT = 100
 _OCTAL_LIMIT = 8**11
 
@@ -66,6 +67,18 @@ def directory(name: str, mode: int = 0o755) -> bytes:
 def padding(size: int) -> bytes:
     """Return the zeros after a member's content."""
     return bytes(-size % BLOCK)
+
+
+def in_blocks(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """Join the pieces of an archive to blocks of about a MiB."""
+    gathered = bytearray()
+    for piece in pieces:
+        gathered += piece
+        if len(gathered) >= _WRITE_BYTES:
+            yield bytes(gathered)
+            gathered.clear()
+    if gathered:
+        yield bytes(gathered)
 
 
 def _base_256(number: int) -> bytes:

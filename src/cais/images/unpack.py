@@ -169,6 +169,7 @@ class _Unpacker:
     def _finish(self) -> None:
         self._whiteouts.finish()
         self._tree.forget()
+        self._tree.set_default_acls()
         for path, facts in self._tree.implicit:
             parent, _, name = path.rpartition("/")
             self._set_time(parent, name, facts.st_mtime_ns)

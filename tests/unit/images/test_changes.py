@@ -66,7 +66,7 @@ def test_the_last_one_counts_and_env_replaces() -> None:
     [
         ("RUN x", "RUN is not a valid change command"),
         ("FROM x", "FROM is not a valid change command"),
-        ("nonsense", "NONSENSE is not a valid change command"),
+        ("nonsense", "nonsense is not a valid change command"),
         ("ENV", "ENV requires at least one argument"),
         ("ENV x", "ENV must have two arguments"),
         ("ENV a=1 b", "Syntax error - can't find = in 'b'. Must be of the form: name=value"),

@@ -1,0 +1,230 @@
+"""Trees as archives: a layer with what changed, or everything for ``docker export``.
+
+The same tree gives the same bytes: names are sorted, hard links refer to the first name of their
+file, nothing of the time or place of writing is in it. Sockets are left out, as Docker leaves them
+out. Holes of sparse files are written as zeros, which the image specification asks for and
+compression takes care of.
+
+What is archived may be written to meanwhile by somebody hostile. Every file is looked up once, by
+a descriptor that follows and opens nothing; what is no regular file is never opened. One that
+shrinks while it is read is filled up with zeros, one that vanishes is left out.
+
+Spec: OCI image-spec 1.1, layer.md "Change Types", "Whiteouts"; POSIX.1-2017 pax.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from typing import TYPE_CHECKING
+
+from cais.errors import InvalidArgumentError
+from cais.images.comparison import ExactComparison, Kind, attributes_at
+from cais.images.tar import (
+    BLOCK,
+    BLOCK_DEVICE,
+    CHARACTER,
+    DIRECTORY,
+    FIFO,
+    HARD_LINK,
+    REGULAR,
+    SYMLINK,
+    Entry,
+)
+from cais.images.tar_headers import member_header
+from cais.images.tar_writer import END, padding
+from cais.images.whiteouts import WHITEOUT, WHITEOUT_OPAQUE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from cais.snapshots import merged
+    from cais.snapshots.merged import MergedTree
+
+_KINDS = {
+    stat.S_IFREG: REGULAR,
+    stat.S_IFDIR: DIRECTORY,
+    stat.S_IFLNK: SYMLINK,
+    stat.S_IFCHR: CHARACTER,
+    stat.S_IFBLK: BLOCK_DEVICE,
+    stat.S_IFIFO: FIFO,
+}
+_CHUNK = 1024 * 1024
+_ZEROS = bytes(_CHUNK)
+_VANISHED = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ESTALE)
+
+
+def pack_changes(
+    now: MergedTree, before: MergedTree | None, *, is_laid_over: bool
+) -> Iterator[bytes]:
+    """Write the layer that makes ``now`` out of ``before``; nothing at all if they are the same.
+
+    Args:
+        now: the changed tree.
+        before: what the layers below show; None: there are none.
+        is_laid_over: as ``Comparison``.
+
+    Raises:
+        InvalidArgumentError: a name no layer can hold.
+        OSError: the disk failed.
+
+    """
+    comparison = ExactComparison(now, before, is_laid_over=is_laid_over)
+    packer = _Packer(now)
+    is_empty = True
+    if comparison.is_root_changed() and (before is not None or now.children(now.root())):
+        yield from packer.member(now.root())
+        is_empty = False
+    for change in comparison:
+        is_empty = False
+        if change.kind is Kind.DELETED:
+            directory, _, name = _name(change.entry).rpartition("/")
+            yield _whiteout(directory, WHITEOUT + name)
+        elif change.kind is Kind.EMPTIED:
+            yield _whiteout(_name(change.entry), WHITEOUT_OPAQUE)
+        else:
+            _check_name(change.entry)
+            yield from packer.member(change.entry)
+    if not is_empty:
+        yield END
+
+
+def pack_tree(tree: MergedTree, top: merged.Entry | None = None) -> Iterator[bytes]:
+    """Write everything below ``top`` (the root), which itself is left out, and the end marker.
+
+    Raises:
+        InvalidArgumentError: a name no archive can hold.
+        OSError: the disk failed.
+
+    """
+    packer = _Packer(tree)
+    stack = [iter(tree.children(top or tree.root()))]
+    while stack:
+        entry = next(stack[-1], None)
+        if entry is None:
+            stack.pop()
+            continue
+        yield from packer.member(entry)
+        if entry.is_directory:
+            stack.append(iter(_children(tree, entry)))
+    yield END
+
+
+class _Packer:
+    """Writes members; remembers which files it has written under another name."""
+
+    def __init__(self, tree: MergedTree) -> None:
+        self._tree = tree
+        self._linked: dict[tuple[int, int], str] = {}
+
+    def member(self, found: merged.Entry) -> Iterator[bytes]:
+        """Yield header and data of one file; nothing for a socket and for what has vanished."""
+        try:
+            fd = self._open(found)
+        except OSError as exc:
+            if exc.errno in _VANISHED:
+                return
+            raise
+        try:
+            yield from self._describe(fd, _name(found))
+        finally:
+            os.close(fd)
+
+    def _open(self, found: merged.Entry) -> int:
+        with self._tree.parent_of(found) as (parent_fd, name):
+            return os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent_fd)
+
+    def _describe(self, fd: int, name: str) -> Iterator[bytes]:
+        facts = os.fstat(fd)
+        kind = _KINDS.get(stat.S_IFMT(facts.st_mode))
+        if kind is None:
+            return
+        entry = _entry(name, kind, facts)
+        if facts.st_nlink > 1 and kind != DIRECTORY:
+            first = self._linked.setdefault((facts.st_dev, facts.st_ino), name)
+            if first != name:
+                entry.kind, entry.link = HARD_LINK, first
+                yield member_header(entry)
+                return
+        # Through /proc, as these calls take no descriptor opened with O_PATH.
+        entry.xattrs = attributes_at(f"/proc/self/fd/{fd}", follow=True)
+        if kind == SYMLINK:
+            entry.link = os.readlink("", dir_fd=fd)
+        if kind != REGULAR:
+            yield member_header(entry)
+            return
+        reader_fd = os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_NOCTTY | os.O_CLOEXEC)
+        try:
+            entry.size = facts.st_size
+            yield member_header(entry)
+            yield from _data(reader_fd, entry.size)
+        finally:
+            os.close(reader_fd)
+
+
+def _entry(name: str, kind: int, facts: os.stat_result) -> Entry:
+    entry = Entry()
+    entry.name, entry.kind = name, kind
+    entry.mode = stat.S_IMODE(facts.st_mode)
+    entry.uid, entry.gid = facts.st_uid, facts.st_gid
+    entry.mtime_ns = facts.st_mtime_ns
+    if kind in (CHARACTER, BLOCK_DEVICE):
+        entry.major, entry.minor = os.major(facts.st_rdev), os.minor(facts.st_rdev)
+    return entry
+
+
+def _data(fd: int, size: int) -> Iterator[bytes]:
+    """Yield exactly ``size`` bytes of a file, its holes without reading them, and the padding."""
+    position = 0
+    while position < size:
+        start = _next_data(fd, position, size)
+        while position < start:
+            yield _ZEROS[: start - position]
+            position += min(start - position, _CHUNK)
+        if position < size:
+            chunk = os.pread(fd, min(size - position, _CHUNK), position)
+            chunk = chunk or _ZEROS[: size - position]  # it was cut off meanwhile
+            position += len(chunk)
+            yield chunk
+    if size % BLOCK:
+        yield padding(size)
+
+
+def _next_data(fd: int, position: int, size: int) -> int:
+    """Return where there is data from ``position`` on, at most ``size``."""
+    if size - position <= _CHUNK:
+        return position
+    try:
+        return min(os.lseek(fd, position, os.SEEK_DATA), size)
+    except OSError as exc:
+        if exc.errno == errno.ENXIO:  # a hole up to the end
+            return size
+        raise
+
+
+def _children(tree: MergedTree, directory: merged.Entry) -> list[merged.Entry]:
+    try:
+        return tree.children(directory)
+    except OSError as exc:
+        if exc.errno in _VANISHED:
+            return []
+        raise
+
+
+def _name(found: merged.Entry) -> str:
+    return found.path.removeprefix("./")
+
+
+def _check_name(found: merged.Entry) -> None:
+    if found.name.startswith(WHITEOUT):
+        raise InvalidArgumentError(
+            f"{_name(found)[:200]!r}: a layer cannot hold a file whose name begins with {WHITEOUT}"
+        )
+
+
+def _whiteout(directory: str, name: str) -> bytes:
+    entry = Entry()
+    entry.name = f"{directory}/{name}" if directory else name
+    entry.mode = 0o600
+    return member_header(entry)
