@@ -8,6 +8,7 @@ its workers with it. One thread; nothing is imported in a worker.
 from __future__ import annotations
 
 import contextlib
+import errno
 import gc
 import os
 import select
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
 _PACKET = 64
+_NO_NAMESPACES = (errno.EPERM, errno.EINVAL, errno.ENOSPC)
 _STANDARD = (0, 1, 2)  # /dev/null: a number that is free would be a layer's file next
 
 
@@ -82,7 +84,7 @@ class Warden:
             if pid == 0:
                 self._be_worker(line)
         except OSError as exc:
-            _write(reins, f"not born: {exc}")
+            _write(reins, f"was not born: {exc}")
             reins.close()
         else:
             self._reins[pidfd] = reins
@@ -95,8 +97,8 @@ class Warden:
     def _clone(self) -> tuple[int, int]:
         try:
             return process.clone(self._namespaces)
-        except PermissionError as exc:
-            if not self._namespaces:
+        except OSError as exc:
+            if not self._namespaces or exc.errno not in _NO_NAMESPACES:
                 raise
             self._refused.append(f"namespaces ({exc})")
             self._namespaces = 0

@@ -137,7 +137,7 @@ class Worker:
             return ""
         if word == "killed" and detail.isdecimal():
             return f"was killed by {signal.Signals(int(detail)).name}"
-        return f"{word} {detail}" if word else "is gone, with its warden"
+        return f"{word} {detail}".strip() if word else "is gone, with its warden"
 
 
 def _open_tree(path: str, attributes: int, stack: contextlib.ExitStack) -> int:
@@ -148,7 +148,7 @@ def _open_tree(path: str, attributes: int, stack: contextlib.ExitStack) -> int:
         mount.set_attributes(mount_fd, set_bits=attributes)
         fd = os.open(".", _DIRECTORY, dir_fd=mount_fd)
     except OSError as exc:
-        _warn([f"a mount of its own for each directory ({exc})"])
+        _warn([f"a mount of its own for each directory ({os.strerror(exc.errno or 0)})"])
         fd = os.open(path, _DIRECTORY)
     stack.callback(os.close, fd)
     return fd
@@ -162,7 +162,7 @@ def _open_read_only(archive: int, stack: contextlib.ExitStack) -> int:
         mount.set_attributes(mount_fd, set_bits=_READ_ONLY)
         fd = os.open(f"/proc/self/fd/{mount_fd}", os.O_RDONLY | os.O_CLOEXEC)
     except OSError as exc:
-        _warn([f"a read-only mount for the archive ({exc})"])
+        _warn([f"a read-only mount for the archive ({os.strerror(exc.errno or 0)})"])
         return archive
     stack.callback(os.close, fd)
     return fd
