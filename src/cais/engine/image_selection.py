@@ -137,7 +137,7 @@ def _label_tests(filters: Filters) -> Iterator[Test]:
     if wanted := filters.get("label"):
         yield lambda record: matches_labels(_labels(record), wanted)
     if unwanted := filters.get("label!"):
-        yield lambda record: matches_no_label(_labels(record), unwanted)
+        yield lambda record: not record.is_damaged and matches_no_label(_labels(record), unwanted)
 
 
 def _labels(record: ImageRecord) -> Mapping[str, str] | None:

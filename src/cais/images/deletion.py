@@ -19,7 +19,7 @@ from cais.spec.reference import parse_reference
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from cais.images.catalog import ImageRow, Name
+    from cais.images.catalog_view import ImageRow, Name
     from cais.images.records import ImageUse
     from cais.images.store import ImageStore
     from cais.spec.digest import ImageId

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from cais.errors import ConflictError, NotFoundError
+from cais.errors import ConflictError, DataLossError, NotFoundError
+from cais.spec.image import ImageConfig, RootFs
 from cais.spec.platform import Platform
 
 if TYPE_CHECKING:
+    from cais.images.catalog_view import ImageRow
     from cais.spec.digest import ChainId, DiffId, Digest, ImageId
-    from cais.spec.image import ImageConfig
 
 ZERO_TIME = "0001-01-01T00:00:00Z"
 """What Docker shows for a time that was never set."""
@@ -36,6 +37,14 @@ class PlatformNotFoundError(NotFoundError):
             f"image with reference {ref} was found but does not provide the specified platform "
             f"({wanted})"
         )
+
+
+class ImageDamagedError(DataLossError):
+    """What the image is made of is not all there, or not what it was."""
+
+    def __init__(self, image_id: ImageId, cause: Exception) -> None:
+        super().__init__(f"image {image_id} is damaged ({cause}): pull or load it again")
+        self.image_id = image_id
 
 
 class ImageInUseError(ConflictError):
@@ -86,6 +95,9 @@ class ImageRecord:
     parent: ImageId | None
     """The image it was built on, known only for images built here."""
 
+    is_damaged: bool = False
+    """Its configuration cannot be read: what is here of it is empty."""
+
     @property
     def platform(self) -> Platform:
         """What it runs on."""
@@ -110,6 +122,23 @@ class ImageRecord:
     def created(self) -> str:
         """The creation time as RFC 3339 text, as the image says."""
         return self.config.created or ZERO_TIME
+
+
+def make_record(row: ImageRow, config: ImageConfig | None) -> ImageRecord:
+    """Put a row and its configuration together; None: that cannot be read."""
+    diff_ids: list[str] = [layer.diff_id for layer in row.layers]
+    return ImageRecord(
+        row.id,
+        tuple(str(name) for name in row.names if not name.is_digest),
+        tuple(str(name) for name in row.names if name.is_digest),
+        config or ImageConfig(rootfs=RootFs(type="layers", diff_ids=diff_ids)),
+        row.layers,
+        row.manifest,
+        row.created_ns,
+        row.tagged_ns,
+        row.parent,
+        is_damaged=config is None,
+    )
 
 
 def platform_of(config: ImageConfig) -> Platform:

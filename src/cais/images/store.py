@@ -15,19 +15,26 @@ Methods block and may be called from any thread.
 from __future__ import annotations
 
 import contextlib
+import logging
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Self
 
 from cais.database import has_database
-from cais.errors import DataLossError, InvalidArgumentError
+from cais.errors import DataLossError, InvalidArgumentError, NotFoundError
 from cais.images import describe
 from cais.images.catalog import Catalog
 from cais.images.deletion import Deletion
-from cais.images.records import ImageNotFoundError, ImageRecord, ImageUse
+from cais.images.records import (
+    ImageDamagedError,
+    ImageNotFoundError,
+    ImageRecord,
+    ImageUse,
+    make_record,
+)
 from cais.images.unpacker.pool import Unpacker
 from cais.snapshots.snapshotter import Kind, SnapshotInUseError, SnapshotNotFoundError
 from cais.spec.digest import Digest, ImageId, InvalidDigestError, parse_digest
-from cais.spec.image import LIMIT_BYTES, decode_config
+from cais.spec.image import LIMIT_BYTES, InvalidImageError, decode_config
 from cais.spec.reference import Reference, parse_reference, parse_tag
 
 if TYPE_CHECKING:
@@ -36,10 +43,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from cais.content.store import ContentStore
-    from cais.images.catalog import ImageRow
+    from cais.images.catalog_view import ImageRow
     from cais.images.records import NewImage
     from cais.snapshots.snapshotter import Snapshotter
     from cais.spec.image import ImageConfig
+
+log = logging.getLogger(__name__)
 
 __all__ = [
     "IMPORT_KEY",
@@ -97,6 +106,7 @@ class ImageStore:
 
         Raises:
             ImageNotFoundError: "No such image: busybox:latest".
+            ImageDamagedError: its configuration is lost.
             InvalidReferenceError: "invalid reference format".
 
         """
@@ -123,8 +133,8 @@ class ImageStore:
         return self._record(row)
 
     def list(self) -> list[ImageRecord]:
-        """Return every image, the newest first; one whose configuration is damaged is left out."""
-        return [self._record(row) for row in self.catalog.all()]
+        """Return every image, the newest first; of a damaged one, what is known without it."""
+        return [self._shown(row) for row in self.catalog.all()]
 
     def children(self, image_id: ImageId) -> builtins.list[ImageId]:
         """Return the images built on this one."""
@@ -186,7 +196,9 @@ class ImageStore:
         self, images: Iterable[tuple[NewImage, Iterable[Reference]]]
     ) -> builtins.list[tuple[str, ImageId]]:
         """Add images with their names, all or none; return names that moved and who had them."""
-        moved = self.catalog.register(images)
+        images = [(image, list(names)) for image, names in images]
+        lost = {image.id for image, _ in images if self._lacks_blobs(image.id)}
+        moved = self.catalog.register(images, replaced=lost)
         return [(name.familiar(), old) for name, old in moved]
 
     def remove_layers(self, row: ImageRow) -> builtins.list[str]:
@@ -227,21 +239,29 @@ class ImageStore:
             return True
         return True
 
+    def _lacks_blobs(self, image_id: ImageId) -> bool:
+        """Whether an image is known whose blobs are not all there."""
+        row = self.catalog.find(image_id)
+        if row is None:
+            return False
+        blobs = (row.id, row.manifest, *(layer.blob for layer in row.layers))
+        return not all(self.content.allocated(blob) for blob in blobs)
+
     def _read_config(self, image_id: ImageId) -> ImageConfig:
         return decode_config(self.read_config(image_id))
 
     def _record(self, row: ImageRow) -> ImageRecord:
-        return ImageRecord(
-            row.id,
-            tuple(str(name) for name in row.names if not name.is_digest),
-            tuple(str(name) for name in row.names if name.is_digest),
-            self._config(row.id),
-            row.layers,
-            row.manifest,
-            row.created_ns,
-            row.tagged_ns,
-            row.parent,
-        )
+        try:
+            return make_record(row, self._config(row.id))
+        except (NotFoundError, DataLossError, InvalidImageError) as exc:
+            raise ImageDamagedError(row.id, exc) from exc
+
+    def _shown(self, row: ImageRow) -> ImageRecord:
+        try:
+            return self._record(row)
+        except ImageDamagedError as exc:
+            log.warning("%s", exc)
+            return make_record(row, None)
 
 
 def name_to_give(repository: str, tag: str | None) -> Reference:

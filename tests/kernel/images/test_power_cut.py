@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from cais.images import archive
-from cais.snapshots import overlay
+from cais.snapshots import differences
 from cais.testing.image_store import docker_archive, open_image_store
 from cais.testing.isolation import isolated
 from cais.testing.raw_tar import Member, tar
@@ -48,7 +48,7 @@ def test_a_loaded_image_survives_a_power_cut(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, synced: bool
 ) -> None:
     if not synced:
-        monkeypatch.setattr(overlay, "sync_filesystem", lambda _: None)
+        monkeypatch.setattr(differences, "sync_filesystem", lambda _: None)
     disk, mounted = tmp_path / "disk", tmp_path / "mounted"
     mounted.mkdir()
     disk.touch()
