@@ -37,7 +37,7 @@ def test_a_checkpoint_or_the_reason_why_there_is_none(
         experimental.docker("start", "--checkpoint", "one", "box")
     else:
         assert "cannot checkpoint container box: " in done.stderr
-        assert ("criu" if runtime == "runc" else "--runtime runc") in done.stderr
+        assert "criu" in done.stderr
         assert "log file" not in done.stderr  # it is gone
         assert experimental.docker("checkpoint", "ls", "box").stdout.split("\n")[1:] == [""]
     assert experimental.docker("exec", "box", "echo", "on").stdout == "on\n"

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import os
 
-from cais.errors import InvalidArgumentError
+from cais.errors import InvalidArgumentError, UnsupportedError
 from cais.linux import cgroups
 from cais.runtime import criu as criu_program
 from cais.runtime import groups
 from cais.runtime.bundles import load_config
+from cais.runtime.restored_root import RestoredRoot, root_of
 from cais.spec import json_text
 
 TYPE_CHECKING = False
@@ -29,7 +30,6 @@ _MODES = ("soft", "full", "strict", "ignore")
 _SWITCHES = ("tcp-established", "ext-unix-sk", "shell-job", "file-locks", "auto-dedup")
 _EMPTY_NAMESPACES = {"network": "net"}
 _JOINED = {"network": ("net", "extRootNetNS"), "pid": ("pid", "extRootPidNS")}
-_ROOT = "criu-root"
 
 
 def dump(criu: str, record: Record, given: Arguments) -> None:
@@ -41,22 +41,25 @@ def dump(criu: str, record: Record, given: Arguments) -> None:
         given: the flags of ``checkpoint``.
 
     Raises:
-        UnsupportedError: CRIU is not installed.
+        UnsupportedError: CRIU is not installed, or could not restore it.
         InvalidArgumentError: a wrong flag.
         InternalError: CRIU failed, with its reason.
 
     """
+    config = record.config()
+    if config["process"].get("terminal"):
+        raise UnsupportedError("a container with a terminal cannot be restored")
     images = _image_directory(given)
     verb = "pre-dump" if given.has("pre-dump") else "dump"
     words = [
-        *(verb, "--tree", str(record.pid), "--root", _root_of(record.config(), record.bundle)),
+        *(verb, "--tree", str(record.pid), "--root", root_of(config, record.bundle)),
         *("--evasive-devices", "--link-remap", "--force-irmap"),
         *_dump_options(given, images),
         *(
             f"--external=mnt[{place}]:{place}"
-            for place, _ in _outside_mounts(record.config(), record.group().path)
+            for place, _ in _outside_mounts(config, record.group().path)
         ),
-        *(f"--external={kind}[{inode}]:{key}" for kind, inode, key in _joined(record.config())),
+        *(f"--external={kind}[{inode}]:{key}" for kind, inode, key in _joined(config)),
     ]
     frozen = _freezer(record)
     if frozen:
@@ -87,27 +90,19 @@ def restore(criu: str, names: tuple[str, str, str], given: Arguments) -> int:
     pid_file = f"{directory}/pid"
     group = groups.name_group(container_id, config)
     inherited, words = _inherited(images, config)
-    words = [
-        *("restore", "--restore-sibling", "--restore-detached", "--pidfile", pid_file),
-        *words,
-        *(
-            f"--external=mnt[{place}]:{source}"
-            for place, source in _outside_mounts(config, group.path)
-        ),
-        *_options(given, images, "restore"),
-    ]
-    for flag in ("lsm-profile", "lsm-mount-context"):
-        if given.has(flag):
-            words += [f"--{flag}", given.text(flag)]
+    words = ["restore", *_restore_options(given, images), "--pidfile", pid_file, *words]
     group.create(config.get("linux", {}).get("resources", {}))
     groups.remember(container_id, group)
-    root = _bind_root(directory, _root_of(config, bundle))
     try:
-        criu_program.run(criu, [*words, "--root", root, *_cgroup_roots(group.path)], inherited)
+        with RestoredRoot(directory, bundle, config) as root:
+            words += ["--root", root.path, *_cgroup_roots(group.path)]
+            for place, source in _outside_mounts(config, group.path):
+                path = root.copies.get(place) or os.path.join(bundle, source)
+                words.append(f"--external=mnt[{place}]:{path}")
+            criu_program.run(criu, words, inherited)
         with open(pid_file) as file:
             return int(file.read())
     finally:
-        _unbind_root(root)
         for fd in inherited:
             if fd > 2:
                 os.close(fd)
@@ -156,6 +151,14 @@ def _dump_options(given: Arguments, images: str) -> list[str]:
     return words
 
 
+def _restore_options(given: Arguments, images: str) -> list[str]:
+    words = ["--restore-sibling", "--restore-detached", *_options(given, images, "restore")]
+    for flag in ("lsm-profile", "lsm-mount-context"):
+        if given.has(flag):
+            words += [f"--{flag}", given.text(flag)]
+    return words
+
+
 def _image_directory(given: Arguments, *, must_exist: bool = False) -> str:
     images = os.path.abspath(given.text("image-path", "checkpoint"))
     if not must_exist:
@@ -163,10 +166,6 @@ def _image_directory(given: Arguments, *, must_exist: bool = False) -> str:
     elif not os.path.isdir(images):
         raise InvalidArgumentError(f"image path {images}: no such directory")
     return images
-
-
-def _root_of(config: Config, bundle: str) -> str:
-    return os.path.join(bundle, config.get("root", {}).get("path", "rootfs"))
 
 
 def _outside_mounts(config: Config, group: str) -> list[tuple[str, str]]:
@@ -240,24 +239,3 @@ def _cgroup_roots(path: str) -> list[str]:
         return ["--cgroup-root", path]
     names = sorted(hierarchy.mounts)
     return [word for name in names for word in ("--cgroup-root", f"{name}:{path}")]
-
-
-def _bind_root(directory: str, source: str) -> str:
-    """Bind the root on a place of its own, private: CRIU wants a mount point nobody shares."""
-    from cais.linux import mount
-
-    root = f"{directory}/{_ROOT}"
-    os.mkdir(root, 0o700)
-    tree_fd = mount.clone_tree(source, recursive=True)
-    try:
-        mount.place_at(tree_fd, root)
-    finally:
-        os.close(tree_fd)
-    return root
-
-
-def _unbind_root(root: str) -> None:
-    from cais.linux import mount
-
-    mount.unmount(root, detach=True)
-    os.rmdir(root)

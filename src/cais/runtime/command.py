@@ -36,11 +36,16 @@ def main() -> NoReturn:
     _end(verbs.run(sys.argv[1:]))
 
 
-def _execute_sealed(args: list[str]) -> None:
+def arguments() -> list[str]:
+    """Return what stands between the interpreter and the arguments of this program."""
     room = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    return ["-I", "-S", "-B", "-c", _CODE, room]
+
+
+def _execute_sealed(args: list[str]) -> None:
     program_fd = memfd.sealed_copy(sys.executable, "cais-runtime")
     os.set_inheritable(program_fd, True)  # noqa: FBT003 - it is the name of the program
-    command = [sys.executable, "-I", "-S", "-B", "-c", _CODE, room, *args]
+    command = [sys.executable, *arguments(), *args]
     env = {name: os.environ[name] for name in _KEPT_ENVIRONMENT if name in os.environ}
     env |= memfd.library_environment()
     os.execve(f"/proc/self/fd/{program_fd}", command, env)  # noqa: S606

@@ -7,7 +7,7 @@ do nothing of weight: one that was pending at the clone runs in the child too.
 
 from __future__ import annotations
 
-from cais.errors import ConflictError, UnsupportedError
+from cais.errors import ConflictError
 from cais.linux.signals import pidfd_send_signal
 from cais.runtime import groups
 from cais.runtime.execution import begin_exec
@@ -21,10 +21,6 @@ if TYPE_CHECKING:
     from cais.linux.cgroups import Cgroup
     from cais.spec.runtime import Resources
 
-_NO_CHECKPOINTS = (
-    "container {} is run by the runtime cais, which does not checkpoint containers of the engine: "
-    "create it with --runtime runc"
-)
 __all__ = [
     "Launch",
     "LaunchError",
@@ -34,9 +30,7 @@ __all__ = [
     "begin_exec",
     "begin_poststart",
     "begin_poststop",
-    "begin_restore",
     "cgroup_of",
-    "checkpoint",
     "destroy",
     "kill",
     "kill_all",
@@ -44,25 +38,6 @@ __all__ = [
     "resume",
     "update",
 ]
-
-
-def begin_restore(
-    container_id: str,
-    bundle: str,
-    checkpoint: str,
-    *,
-    stdio: Stdio | None,
-    size: tuple[int, int] | None = None,
-) -> Launch:
-    """Refuse to start from a checkpoint. UnsupportedError: always; the text says what can."""
-    del bundle, checkpoint, stdio, size
-    raise UnsupportedError(_NO_CHECKPOINTS.format(container_id))
-
-
-def checkpoint(container_id: str, bundle: str, directory: str, *, leave_running: bool) -> None:
-    """Refuse to write a checkpoint. UnsupportedError: always; the text says what can."""
-    del bundle, directory, leave_running
-    raise UnsupportedError(_NO_CHECKPOINTS.format(container_id))
 
 
 def kill(container_id: str, bundle: str, init_pidfd: int, number: int) -> None:

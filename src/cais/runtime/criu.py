@@ -51,7 +51,7 @@ def run(criu: str, words: Sequence[str], passed: Sequence[int]) -> None:
     reason = find_reason(_read(log)) or (done.stderr or b"").decode(errors="replace").strip()
     verb = words[0]
     code = f"exit status {done.returncode}"
-    raise InternalError(f"criu {verb} failed: {reason or code} (log file: {log})")
+    raise InternalError(f"criu {verb} failed: {reason or code}\nlog file: {log}")
 
 
 def _find(criu: str) -> str:

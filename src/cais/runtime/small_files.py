@@ -60,6 +60,22 @@ def open_trees(mounts: Sequence[MountPlan], place: str | int) -> None:
     entries = [entry for entry in mounts if entry.kind == KIND]
     if not entries:
         return
+    tree_fd = make_copies(entries, place)
+    try:
+        for entry in entries:
+            entry.tree_fd = mount.clone_tree(os.path.basename(entry.destination), dir_fd=tree_fd)
+            bind_sources.set_attributes(entry)
+    finally:
+        os.close(tree_fd)
+
+
+def make_copies(entries: Sequence[MountPlan], place: str | int) -> int:
+    """Mount the file system with the copies, each under the last part of its destination.
+
+    Returns:
+        its top directory (owned).
+
+    """
     size = LIMIT_BYTES + sum(len(entry.content[0]) for entry in entries)
     options = (("size", str(size)), ("nr_inodes", str(len(entries) + 1)), ("mode", "0755"))
     tree_fd = mount.new_mount("tmpfs", options, _ATTRIBUTES)
@@ -69,12 +85,11 @@ def open_trees(mounts: Sequence[MountPlan], place: str | int) -> None:
         else:
             mount.place_at(tree_fd, place)
         for entry in entries:
-            name = os.path.basename(entry.destination)
-            _write(tree_fd, name, *entry.content)
-            entry.tree_fd = mount.clone_tree(name, dir_fd=tree_fd)
-            bind_sources.set_attributes(entry)
-    finally:
+            _write(tree_fd, os.path.basename(entry.destination), *entry.content)
+    except BaseException:
         os.close(tree_fd)
+        raise
+    return tree_fd
 
 
 def _read(path: str) -> tuple[bytes, int]:

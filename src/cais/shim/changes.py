@@ -84,8 +84,12 @@ class Changes:
         """Write a container's processes into a directory."""
         container = self._register.get_running(fields.id())
         directory, leave_running = fields.path("directory"), fields.flag("leave_running")
-        pending = container.runtime.checkpoint(
-            container.id, container.bundle, directory, leave_running=leave_running
+        pending = container.checkpoints.checkpoint(
+            container.id,
+            container.bundle,
+            container.process.pidfd,
+            directory,
+            leave_running=leave_running,
         )
         _conclude(pending, reply.ok, reply)
 

@@ -20,6 +20,7 @@ from cais.shim.foreign import ForeignRuntimes
 from cais.shim.last_hooks import LastHooks
 from cais.shim.logs import ContainerLog
 from cais.shim.oom import OomWatch
+from cais.shim.own_checkpoints import OwnCheckpoints
 from cais.shim.processes import Process
 from cais.shim.register import Container, Register
 from cais.shim.stdio import Streams
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from cais.runtime.launch import Running, Stdio
-    from cais.shim.contracts import Launch, Reply, Runtime
+    from cais.shim.contracts import Checkpoints, Launch, Reply, Runtime
     from cais.shim.fields import Fields
     from cais.shim.loop import Loop
     from cais.shim.processes import Exit
@@ -49,11 +50,23 @@ class Containers:
         tell: Callable[[Document], None],
         report: Callable[[BaseException], None],
         spill_directory: str,
+        command_directory: str,
     ) -> None:
-        """``tell`` sends an event to every connection; ``report`` logs a fault of ours."""
+        """Begin with none.
+
+        Args:
+            loop: of the shim.
+            runtime: ours.
+            tell: sends an event to every connection.
+            report: logs a fault of ours.
+            spill_directory: for output that a slow client has not read.
+            command_directory: for what the commands of our own runtime need.
+
+        """
         self._loop = loop
         self._runtime = runtime
         self._foreign = ForeignRuntimes(loop, report)
+        self._own_checkpoints = OwnCheckpoints(self._foreign, command_directory)
         self._last_hooks = LastHooks(loop, report)
         self._tell = tell
         self._report = report
@@ -99,7 +112,7 @@ class Containers:
         checkpoint = fields.optional_path("checkpoint")
         if id_ in self._register.containers or self._last_hooks.has(id_):
             raise ConflictError(f"container {id_} is already running")
-        runtime = self._runtime_of(fields)
+        runtime, checkpoints = self._runtime_of(fields)
         log = _open_log(fields.nested("log"))
         streams = self._new_streams(log, close_on_end=close_on_end)
         process = Process(self._loop, streams, tty=tty, on_exit=lambda how: self._exited(id_, how))
@@ -115,11 +128,11 @@ class Containers:
 
         def begin(stdio: Stdio | None) -> Launch:
             if checkpoint is not None:
-                return runtime.begin_restore(id_, bundle, checkpoint, stdio=stdio, size=size)
+                return checkpoints.begin_restore(id_, bundle, checkpoint, stdio=stdio, size=size)
             return runtime.begin(id_, bundle, stdio=stdio, size=size)
 
         self._launch((id_, None), process, begin, started, failed, open_stdin=open_stdin)
-        self._register.containers[id_] = Container(id_, bundle, process, runtime)
+        self._register.containers[id_] = Container(id_, bundle, process, runtime, checkpoints)
 
     def exec(self, fields: Fields, reply: Reply) -> None:
         """Run one more process in a container; answer once its program has been executed."""
@@ -182,7 +195,8 @@ class Containers:
         """Watch a container whose shim died. Its streams died with that shim."""
         id_, bundle = fields.id(), fields.path("bundle")
         pid, ticks = fields.number("pid", 2), fields.number("start_ticks")
-        paused, runtime = fields.flag("paused"), self._runtime_of(fields)
+        paused = fields.flag("paused")
+        runtime, checkpoints = self._runtime_of(fields)
         if id_ in self._register.containers:
             raise ConflictError(f"container {id_} is already running")
         streams = self._new_streams(None, close_on_end=False)
@@ -194,7 +208,8 @@ class Containers:
         except NotFoundError:
             runtime.destroy(id_, bundle)  # nobody was there to do it when it ended
             raise
-        container = self._register.containers[id_] = Container(id_, bundle, process, runtime)
+        container = Container(id_, bundle, process, runtime, checkpoints)
+        self._register.containers[id_] = container
         container.is_paused = paused
         self._watch_memory(container)
 
@@ -244,10 +259,13 @@ class Containers:
     def _exec_exited(self, key: Key, how: Exit) -> None:
         self._exits.add(key, self._register.execs.pop(key), how, oom_killed=False)
 
-    def _runtime_of(self, fields: Fields) -> Runtime:
-        """Return the runtime a request names: none is ours."""
+    def _runtime_of(self, fields: Fields) -> tuple[Runtime, Checkpoints]:
+        """Return the runtime a request names, and what makes its checkpoints: none is ours."""
         named = fields.nested("runtime")
-        return self._runtime if named is None else self._foreign.runtime(named)
+        if named is None:
+            return self._runtime, self._own_checkpoints
+        foreign = self._foreign.runtime(named)
+        return foreign, foreign
 
     def _new_streams(self, log: ContainerLog | None, *, close_on_end: bool) -> Streams:
         return Streams(

@@ -48,6 +48,32 @@ class HookRun(Protocol):
         """Say whether all have been run."""
 
 
+class Checkpoints(Protocol):
+    """Checkpoints of a runtime's containers: ``own_checkpoints``, or another runtime's own."""
+
+    def begin_restore(
+        self,
+        container_id: str,
+        bundle: str,
+        checkpoint: str,
+        *,
+        stdio: Stdio | None,
+        size: tuple[int, int] | None = None,
+    ) -> Launch:
+        """Start a container from what was written into the directory ``checkpoint``."""
+
+    def checkpoint(
+        self,
+        container_id: str,
+        bundle: str,
+        init_pidfd: int,
+        directory: str,
+        *,
+        leave_running: bool,
+    ) -> Pending:
+        """Write its processes into ``directory``; they end unless ``leave_running``."""
+
+
 class Runtime(Protocol):
     """The module ``cais.runtime.container``, another OCI runtime (``foreign``), or a stand-in.
 
@@ -75,22 +101,6 @@ class Runtime(Protocol):
         size: tuple[int, int] | None = None,
     ) -> Launch:
         """Start one more process in it."""
-
-    def begin_restore(
-        self,
-        container_id: str,
-        bundle: str,
-        checkpoint: str,
-        *,
-        stdio: Stdio | None,
-        size: tuple[int, int] | None = None,
-    ) -> Launch:
-        """Start a container from what ``checkpoint`` wrote into the directory ``checkpoint``."""
-
-    def checkpoint(
-        self, container_id: str, bundle: str, directory: str, *, leave_running: bool
-    ) -> Pending | None:
-        """Write its processes into ``directory``; they end unless ``leave_running``."""
 
     def kill(self, container_id: str, bundle: str, init_pidfd: int, number: int) -> Pending | None:
         """Signal its first process."""

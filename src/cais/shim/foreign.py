@@ -21,7 +21,7 @@ from cais.runtime import groups
 from cais.shim.foreign_changes import Commands
 from cais.shim.foreign_child import Bundle, ExecDocument
 from cais.shim.foreign_launch import Adopted, Ending, ForeignLaunch, KeptStreams
-from cais.shim.foreign_program import ForeignProgram
+from cais.shim.foreign_program import CHECKPOINT_S, ForeignProgram
 from cais.spec.runtime import validate_resources
 
 TYPE_CHECKING = False
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
     from cais.shim.foreign_desk import Desk
     from cais.shim.foreign_launch import Steps, Waits
     from cais.spec.runtime import Resources
-
-_CHECKPOINT_S = 900.0
 
 
 class ForeignRuntimes(Commands):
@@ -100,14 +98,20 @@ class ForeignRuntime:
         return ForeignLaunch(self._start(container_id, documents, stdio, size, checkpoint))
 
     def checkpoint(
-        self, container_id: str, bundle: str, directory: str, *, leave_running: bool
+        self,
+        container_id: str,
+        bundle: str,
+        init_pidfd: int,
+        directory: str,
+        *,
+        leave_running: bool,
     ) -> ForeignChange:
         """Write its processes into ``directory``."""
-        del bundle
+        del bundle, init_pidfd
         stay = ["--leave-running"] if leave_running else []
         words = ["checkpoint", "--image-path", directory, "--work-path", directory, *stay]
         desk = self._program.open_desk()
-        return self._program.change([*words, container_id], desk, patience_s=_CHECKPOINT_S)
+        return self._program.change([*words, container_id], desk, patience_s=CHECKPOINT_S)
 
     def kill(
         self, container_id: str, bundle: str, init_pidfd: int, number: int

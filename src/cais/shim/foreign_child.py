@@ -15,7 +15,7 @@ import json
 import os
 
 from cais.linux import mount, process
-from cais.runtime import bundles, child, placement, root_layers, settle
+from cais.runtime import apart, bundles, child, placement, root_layers, settle
 from cais.runtime.mounts import parse_root_mount
 from cais.runtime.process_plan import ProcessPlan
 from cais.runtime.root_plan import RootPlan
@@ -58,7 +58,7 @@ class Bundle:
         """Mount the root and put the user's numbers into ``config.json``. In the child only."""
         target = os.path.join(self.path, self.config.get("root", {}).get("path", ROOT_NAME))
         if self._root.layers:
-            _keep_mounts_here(target)
+            apart.keep_mounts_here(target)
             root_layers.open_layers(self._root)
             mount.place_at(self._root.layers[0].tree_fd, target)
         root_fd = os.open(target, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -125,36 +125,6 @@ def _resolve(document: Document, wanted: ProcessPlan, root_fd: int) -> None:
         "additionalGids": list(identity.groups),
     }
     document["env"] = [os.fsdecode(item) for item in wanted.env]
-
-
-def _keep_mounts_here(path: str) -> None:
-    """Let what is mounted below ``path`` stay in this namespace; what others mount still comes in.
-
-    Only the mount that holds ``path`` changes: the bind sources of a container, which are elsewhere
-    as a rule, keep their peers, which ``rshared`` and ``rslave`` need.
-    """
-    root_fd = _mount_root(path)
-    mount.set_attributes(root_fd, propagation=mount.MS_SLAVE)
-    os.close(root_fd)
-
-
-def _mount_root(path: str) -> int:
-    """Return the top directory of the mount that holds ``path``."""
-    flags = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
-    fd = os.open(path, flags)
-    while True:
-        parent_fd = os.open("..", flags, dir_fd=fd)
-        is_root = os.path.samestat(os.fstat(parent_fd), os.fstat(fd))
-        if is_root or _mount_id(parent_fd) != _mount_id(fd):
-            os.close(parent_fd)
-            return fd
-        os.close(fd)
-        fd = parent_fd
-
-
-def _mount_id(fd: int) -> bytes:
-    with open(f"/proc/self/fdinfo/{fd}", "rb") as file:
-        return next(line for line in file if line.startswith(b"mnt_id:"))
 
 
 def _write(path: str, document: Document) -> None:

@@ -122,8 +122,10 @@ def _reason(line: str) -> str:
 def _with_criu_reason(said: str) -> str:
     """Put the reason where runc names criu's log: the file may not outlive the failure."""
     head, named, path = said.partition("\nlog file: ")
-    reason = criu.find_reason(_tail(path.strip())) if named else ""
-    return f"{head}: {reason}" if reason else said
+    if not named:
+        return said
+    reason = criu.find_reason(_tail(path.strip()))
+    return f"{head}: {reason}" if reason and reason not in head else head
 
 
 def _tail(path: str) -> str:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 _PATIENCE_S = 60.0
 """How long a command may take that only changes a container: then it is killed."""
+CHECKPOINT_S = 900.0
+"""The same for one that writes all the memory of a container."""
 
 
 class ForeignProgram:

@@ -122,6 +122,7 @@ class Shim:
             tell=server.tell,
             report=self._journal.report,
             spill_directory=options.data_root,
+            command_directory=os.path.join(options.exec_root, "runtimes", "cais"),
         )
         reaper = daemon.Reaper(self._loop, lambda: self._containers.known_pids)
         handlers: dict[int, Callable[[], None]] = {

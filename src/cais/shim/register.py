@@ -8,7 +8,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from cais.shim.contracts import Runtime
+    from cais.shim.contracts import Checkpoints, Runtime
     from cais.shim.fields import Fields
     from cais.shim.oom import OomWatch
     from cais.shim.processes import Process
@@ -21,13 +21,21 @@ if TYPE_CHECKING:
 class Container:
     """A container from its start to its exit."""
 
-    __slots__ = ("bundle", "id", "is_paused", "oom_watch", "process", "runtime")
+    __slots__ = ("bundle", "checkpoints", "id", "is_paused", "oom_watch", "process", "runtime")
 
-    def __init__(self, id_: str, bundle: str, process: Process, runtime: Runtime) -> None:
+    def __init__(
+        self,
+        id_: str,
+        bundle: str,
+        process: Process,
+        runtime: Runtime,
+        checkpoints: Checkpoints,
+    ) -> None:
         self.id = id_
         self.bundle = bundle
         self.process = process
         self.runtime = runtime
+        self.checkpoints = checkpoints
         self.is_paused = False
         self.oom_watch: OomWatch | None = None
 

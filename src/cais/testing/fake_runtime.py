@@ -11,7 +11,7 @@ import os
 import signal
 from typing import Any
 
-from cais.errors import InvalidArgumentError, UnsupportedError
+from cais.errors import InvalidArgumentError
 from cais.linux import terminal
 from cais.linux.cgroups import Cgroup
 from cais.linux.process import set_parent_death_signal, start_ticks
@@ -55,17 +55,6 @@ class FakeRuntime:
         """As the runtime's."""
         del container_id, bundle, init_pidfd
         return FakeLaunch(_process(document), stdio, size, stuck=False)
-
-    def begin_restore(self, container_id: str, *_: Any, **__: Any) -> FakeLaunch:  # noqa: ANN401
-        """Refused."""
-        raise UnsupportedError(f"container {container_id}: no checkpoints here")
-
-    def checkpoint(
-        self, container_id: str, bundle: str, directory: str, *, leave_running: bool
-    ) -> None:
-        """Only noted."""
-        del bundle, directory, leave_running
-        self.calls.append(("checkpoint", container_id))
 
     def kill(self, container_id: str, bundle: str, init_pidfd: int, number: int) -> None:
         """As the runtime's."""

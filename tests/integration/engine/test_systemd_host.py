@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from host_daemon import Host, running
 
 from cais.linux import apparmor
 from cais.linux.cgroups import detect
@@ -24,54 +22,13 @@ pytestmark = pytest.mark.skipif(
     not is_running() or detect().version != 2 or not apparmor.is_usable(),
     reason="needs systemd, cgroup v2 alone and AppArmor",
 )
-BIN = Path(sys.executable).parent
-PATIENCE_S = 120
-
-
-class Host:
-    """caisd in the host's pid namespace, which is the one systemd knows."""
-
-    def __init__(self, directory: Path) -> None:
-        self.socket = directory / "caisd.sock"
-        self.command = [
-            # Network and mounts of its own; no pid namespace.
-            *("unshare", "--net", "--mount", "--propagation", "private"),
-            *(str(BIN / "caisd"), "-H", f"unix://{self.socket}"),
-            *("--data-root", str(directory / "data"), "--exec-root", str(directory / "exec")),
-            *("--pidfile", str(directory / "pid")),
-            *("--exec-opt", "native.cgroupdriver=systemd", "--cgroup-parent", "cais-test.slice"),
-        ]
-
-    def __call__(self, *words: str, code: int = 0) -> str:
-        done = subprocess.run(
-            [str(BIN / "cais"), "-H", f"unix://{self.socket}", *words],
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            text=True, timeout=PATIENCE_S, check=False,
-        )  # fmt: skip
-        assert done.returncode == code, done.stdout
-        return done.stdout.strip()
 
 
 @pytest.fixture
 def host(tmp_path: Path) -> Iterator[Host]:
-    host = Host(tmp_path)
-    with (tmp_path / "log").open("wb") as log:
-        daemon = subprocess.Popen(host.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-    try:
-        end = time.monotonic() + PATIENCE_S
-        while not host.socket.exists():
-            assert daemon.poll() is None, (tmp_path / "log").read_text()
-            assert time.monotonic() < end, (tmp_path / "log").read_text()
-            time.sleep(0.05)
-        host("image", "bootstrap", "busybox")
+    by_systemd = ("--exec-opt", "native.cgroupdriver=systemd")
+    with running(Host(tmp_path, *by_systemd, "--cgroup-parent", "cais-test.slice")) as host:
         yield host
-        subprocess.run(
-            [str(BIN / "cais"), "-H", f"unix://{host.socket}", "rm", "-f", "box"],
-            check=False, capture_output=True, timeout=PATIENCE_S,
-        )  # fmt: skip
-    finally:
-        daemon.send_signal(signal.SIGTERM)
-        daemon.wait(PATIENCE_S)
 
 
 def shown(unit: str, name: str) -> str:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cais.testing.bundles import Bundle
+from cais.testing.criu import why_not
 from cais.testing.isolation import isolated
 
 if TYPE_CHECKING:
@@ -22,17 +23,6 @@ if TYPE_CHECKING:
 
 PROGRAM = "from cais.runtime.command import main; main()"
 COUNT = "n=0; while :; do n=$((n + 1)); echo $n >/count; sleep 0.05; done"
-
-
-def why_not() -> str:
-    """Return why CRIU cannot work here; it tests the kernel itself."""
-    if os.geteuid() != 0:
-        return "needs root"
-    if shutil.which("criu") is None:
-        return "needs criu"
-    done = subprocess.run(["criu", "check"], capture_output=True, text=True, check=False)
-    lines = [line for line in (done.stdout + done.stderr).splitlines() if "Error" in line]
-    return f"criu does not work on this kernel: {(lines or ['?'])[-1]}" if done.returncode else ""
 
 
 REASON = why_not()

@@ -126,7 +126,7 @@ def test_a_failure_carries_the_reason_and_the_log(tmp_path: Path, record: state.
         checkpoint.dump(str(program.path), record, given("--image-path", str(tmp_path / "images")))
     assert str(failed.value) == (
         "criu dump failed: vdso: Unexpected rt vDSO area bounds; Could not initialize kernel "
-        f"features detection. (log file: {tmp_path}/images/dump.log)"
+        f"features detection.\nlog file: {tmp_path}/images/dump.log"
     )
 
 

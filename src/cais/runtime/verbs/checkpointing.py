@@ -7,7 +7,7 @@ import os
 from cais.errors import ConflictError, InvalidArgumentError, UnsupportedError
 from cais.runtime import container, state
 from cais.runtime.arguments import NUMBER, SWITCH, TEXT
-from cais.runtime.bundles import load_config, load_extras
+from cais.runtime.bundles import load_config
 from cais.runtime.launch import Running
 from cais.runtime.verbs import hooking
 from cais.runtime.verbs.verb import Verb
@@ -36,6 +36,7 @@ _CHECKPOINT_FLAGS: tuple[Flag, ...] = (
     ("leave-running", SWITCH, "let the container go on"),
     ("pre-dump", SWITCH, "write memory only and let the container go on"),
     ("page-server", TEXT, "ADDRESS:PORT of a page server that takes the memory"),
+    ("keep", SWITCH, "do not delete the container, which has stopped then"),
     ("status-fd", NUMBER, "descriptor CRIU writes a zero byte to once lazy pages are ready"),
 )
 _RESTORE_FLAGS: tuple[Flag, ...] = (
@@ -60,7 +61,7 @@ def _checkpoint(given: Arguments, context: Context) -> int:
     from cais.runtime import checkpoint
 
     checkpoint.dump(context.criu, record, given)
-    if not given.has("leave-running") and not given.has("pre-dump"):
+    if not any(given.has(name) for name in ("leave-running", "pre-dump", "keep")):
         container.destroy(record.id, record.directory)
         hooking.end(record.id, record.directory, record.bundle, context.log)
         record.remove()
@@ -98,8 +99,6 @@ def _bundle(given: Arguments) -> str:
         raise InvalidArgumentError("JSON specification file config.json not found")
     if load_config(bundle)["process"].get("terminal"):
         raise UnsupportedError("a container with a terminal cannot be restored")
-    if load_extras(bundle).get("rootfs"):
-        raise UnsupportedError("a container whose root cais.json mounts cannot be restored")
     return bundle
 
 
