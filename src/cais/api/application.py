@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from cais.api import unsupported
 from cais.api.checkpoints import CheckpointRoutes
+from cais.api.commits import CommitRoutes
 from cais.api.containers import ContainerRoutes
 from cais.api.execs import ExecRoutes
 from cais.api.images import ImageRoutes
@@ -31,6 +32,7 @@ def make_router(engine: Engine, *, experimental: bool = False) -> Router:
         ContainerRoutes(engine.containers),
         LifecycleRoutes(engine.lifecycle, experimental=experimental),
         CheckpointRoutes(engine.checkpoints, experimental=experimental),
+        CommitRoutes(engine.commits, engine.changes),
         StreamRoutes(engine.streams),
         ExecRoutes(engine.execs),
         registries,

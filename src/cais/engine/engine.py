@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING, Self
 
 from cais.content.store import ContentStore
 from cais.engine.bundle import BundleWriter
+from cais.engine.changes import Changes
 from cais.engine.checkpoints import Checkpoints
 from cais.engine.clock import Clock
+from cais.engine.commit import Commits
 from cais.engine.containers import Containers
 from cais.engine.copies import Copies
 from cais.engine.core import Core
@@ -84,6 +86,8 @@ class Engine:
         self.containers = Containers(core, Creator(core, host), remover, self.execs, host)
         self.checkpoints = Checkpoints(core)
         self.lifecycle = Lifecycle(core, launcher, killer, remover, self.checkpoints)
+        self.commits = Commits(core, self.lifecycle)
+        self.changes = Changes(core)
         self.streams = Streams(core)
         self.images = Images(core)
         self.transfers = Transfers(core)
