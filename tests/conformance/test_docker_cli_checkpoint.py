@@ -1,11 +1,20 @@
 """``docker checkpoint`` with the real CLI: experimental, as in Docker, and honest about criu."""
 
+import re
 import shutil
 from collections.abc import Callable
 
 import pytest
 
 from cais.testing.daemon import TestDaemon
+
+# In one line, without the name of a log file that is gone.
+REASON = (
+    r"Error response from daemon: {}: "
+    r"(criu {} failed: [^\n]+|criu failed: [^\n]+|checkpoint and restore need CRIU: [^\n]+)\n+"
+)
+
+FAILED_START = r"failed to create task for container: [^\n]+ failed: [^\n]+"
 
 
 @pytest.fixture
@@ -36,10 +45,36 @@ def test_a_checkpoint_or_the_reason_why_there_is_none(
         experimental.docker("wait", "box")
         experimental.docker("start", "--checkpoint", "one", "box")
     else:
-        assert "cannot checkpoint container box: " in done.stderr
-        assert "criu" in done.stderr
-        assert "log file" not in done.stderr  # it is gone
+        assert re.fullmatch(REASON.format("cannot checkpoint container box", "dump"), done.stderr)
         assert experimental.docker("checkpoint", "ls", "box").stdout.split("\n")[1:] == [""]
+    assert experimental.docker("exec", "box", "echo", "on").stdout == "on\n"
+
+
+def test_a_restore_that_fails_says_why(experimental: TestDaemon) -> None:
+    """What is there is no checkpoint; the container stays as it was, and starts without it."""
+    experimental.docker("create", "--name", "box", "--network", "none", "busybox", "echo", "on")
+    box = experimental.docker("inspect", "--format", "{{.Id}}", "box").stdout.strip()
+    place = experimental.data_root / "containers" / box / "checkpoints/one"
+    place.mkdir(parents=True)
+    (place / "descriptors.json").write_text('["/dev/null", "pipe:[1]", "pipe:[2]"]')
+    before = experimental.cgroups()
+    done = experimental.docker("start", "--checkpoint", "one", "box", check=False)
+    assert done.returncode == 1
+    said = done.stderr.removesuffix("Error: failed to start containers: box\n")
+    assert re.fullmatch(REASON.format(FAILED_START, "restore"), said)
+    assert experimental.cgroups() == before
+    assert not any((experimental.exec_root / "runtimes/cais/state").iterdir())
+    assert experimental.docker("start", "-a", "box").stdout == "on\n"
+
+
+def test_a_terminal_is_refused_before_anything_is_written(experimental: TestDaemon) -> None:
+    box = ("--name", "box", "--network", "none", "busybox", "sleep", "600")
+    experimental.docker("run", "-d", "-t", *box)
+    done = experimental.docker("checkpoint", "create", "box", "one", check=False)
+    assert done.returncode == 1
+    assert done.stderr.strip().removeprefix("Error response from daemon: ") == (
+        "cannot checkpoint container box: a container with a terminal cannot be restored"
+    )
     assert experimental.docker("exec", "box", "echo", "on").stdout == "on\n"
 
 
