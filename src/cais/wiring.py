@@ -77,6 +77,7 @@ async def _open_engine(options: DaemonOptions) -> Engine:
             exec_root=options.exec_root,
             cgroup_driver=options.cgroup_driver,
             cgroup_parent=options.cgroup_parent,
+            storage_driver=options.storage_driver,
             bridge_name=options.bridge_name,
             bridge_address=options.bridge_address,
             log_max_size_bytes=options.log_max_size_bytes,

@@ -84,6 +84,8 @@ FLAGS = (
     Flag("registry-mirror", "list", "Preferred registry mirror of docker.io",
          file_key="registry-mirrors"),
     Flag("shutdown-timeout", "int", "Seconds to let requests end at the daemon's end"),
+    Flag("storage-driver", "string",
+         "Storage driver to use (overlay2|fuse-overlayfs|btrfs|vfs)", short="s"),
     Flag("tls", "bool", "Use TLS; implied by --tlsverify"),
     Flag("tlscacert", "string", "Trust certs signed only by this CA"),
     Flag("tlscert", "string", "Path to TLS certificate file"),

@@ -59,6 +59,7 @@ class DaemonOptions:
     group: str
     cgroup_driver: str
     cgroup_parent: str
+    storage_driver: str
     bridge_name: str
     bridge_address: str
     labels: tuple[str, ...]
@@ -104,6 +105,7 @@ def _checked(values: daemon_flags.Values) -> DaemonOptions:
         group=values.get("group", ""),
         cgroup_driver=driver,
         cgroup_parent=_cgroup_parent(values.get("cgroup-parent", ""), driver),
+        storage_driver=values.get("storage-driver", ""),
         bridge_name=_bridge_name(values),
         bridge_address=_bridge_address(values.get("bip", "")),
         labels=_labels(values.get("label", [])),

@@ -31,6 +31,9 @@ class EngineConfig:
     cgroup_driver: str = "cgroupfs"
     """Who makes the groups: ``cgroupfs``, the runtime; or ``systemd``."""
 
+    storage_driver: str = ""
+    """How layers become roots; "" for how it was done before, or for the best that works."""
+
     bridge_name: str = ""
     """An existing bridge to use instead of a docker0 of our own with ``bridge_address``."""
 

@@ -81,6 +81,7 @@ class Containers:
             record,
             host=self._host,
             paths=self._core.paths,
+            storage_driver=self._core.snapshots.driver,
             snapshot_mounts=await self._core.threads.run(self._mounts, record.id),
             exec_ids=self._execs.running_in(record.id),
         )

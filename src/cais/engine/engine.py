@@ -50,7 +50,7 @@ from cais.images.store import ImageStore
 from cais.network.bridge import NetworkOptions
 from cais.network.manager import NetworkManager
 from cais.shim.values import OomEvent
-from cais.snapshots.overlay import OverlaySnapshotter
+from cais.snapshots.drivers import open_snapshotter
 from cais.volumes.store import VolumeStore
 
 if TYPE_CHECKING:
@@ -219,7 +219,9 @@ async def _open_core(config: EngineConfig, stack: AsyncExitStack) -> tuple[Core,
     stack.push_async_callback(state.close)
     copies = await threads.run(Copies.open, paths.copies)
     stack.callback(copies.close)
-    snapshots = await threads.run(OverlaySnapshotter, config.data_root / "snapshots")
+    snapshots = await threads.run(
+        open_snapshotter, config.data_root / "snapshots", config.storage_driver
+    )
     stack.callback(snapshots.close)
     content = await threads.run(ContentStore, config.data_root / "content")
     images = await threads.run(ImageStore.open, config.data_root, content, snapshots)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from cais.engine.clock import rfc3339
 from cais.engine.oci.security import parse_security_options, wanted_apparmor
+from cais.snapshots.snapshotter import STACKING_DRIVERS
 from cais.spec.bodies import to_document
 
 if TYPE_CHECKING:
@@ -20,14 +21,13 @@ if TYPE_CHECKING:
     from cais.network.endpoint import Endpoint
     from cais.snapshots.snapshotter import Mount
 
-STORAGE_DRIVER = "overlay2"
-
 
 def inspect_document(
     record: ContainerRecord,
     *,
     host: Host,
     paths: Paths,
+    storage_driver: str,
     snapshot_mounts: Sequence[Mount],
     exec_ids: Sequence[str],
 ) -> dict[str, Any]:
@@ -47,14 +47,14 @@ def inspect_document(
         "LogPath": paths.log(record.id) if has_started and has_log_file(record) else "",
         "Name": record.name,
         "RestartCount": record.restart_count,
-        "Driver": STORAGE_DRIVER,
+        "Driver": storage_driver,
         "Platform": "linux",
         "MountLabel": "",
         "ProcessLabel": "",
         "AppArmorProfile": _apparmor_profile(record, host) if has_started else "",
         "ExecIDs": list(exec_ids) or None,
         "HostConfig": to_document(record.host_config),
-        "GraphDriver": graph_driver(record.id, snapshot_mounts),
+        "GraphDriver": graph_driver(record.id, storage_driver, snapshot_mounts),
         "Mounts": [mount.to_docker() for mount in record.mounts if mount.is_listed],
         "Config": to_document(record.config),
         "NetworkSettings": network_settings(record),
@@ -103,8 +103,10 @@ def health_document(health: HealthRecord) -> dict[str, Any]:
     }
 
 
-def graph_driver(container_id: str, mounts: Sequence[Mount]) -> dict[str, Any]:
-    """Return ``GraphDriver``: the overlay's directories, as far as the snapshot has them."""
+def graph_driver(container_id: str, driver: str, mounts: Sequence[Mount]) -> dict[str, Any]:
+    """Return ``GraphDriver``: the directories of a driver that stacks any."""
+    if driver not in STACKING_DRIVERS:
+        return {"Name": driver, "Data": None}
     options = dict(
         option.split("=", 1) for mount in mounts for option in mount.options if "=" in option
     )
@@ -117,7 +119,7 @@ def graph_driver(container_id: str, mounts: Sequence[Mount]) -> dict[str, Any]:
         )
         if key in options
     }
-    return {"Name": STORAGE_DRIVER, "Data": {"ID": container_id, **data}}
+    return {"Name": driver, "Data": {"ID": container_id, **data}}
 
 
 def has_log_file(record: ContainerRecord) -> bool:

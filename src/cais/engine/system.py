@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cais.engine.clock import rfc3339
-from cais.engine.inspection import STORAGE_DRIVER
 from cais.spec.platform import host_platform
 from cais.spec.version import VERSION
 
@@ -25,8 +24,6 @@ MIN_API_VERSION = "1.24"
 _BUILD_TIME = "1970-01-01T00:00:00.000000000+00:00"
 
 _FIXED: dict[str, Any] = {
-    "Driver": STORAGE_DRIVER,
-    "DriverStatus": [["Backing Filesystem", "extfs"], ["Supports d_type", "true"]],
     "Plugins": {
         "Volume": ["local"],
         "Network": ["bridge", "host", "null"],
@@ -128,6 +125,8 @@ class System:
     def _features(self) -> dict[str, Any]:
         return {
             **_FIXED,
+            "Driver": self._core.snapshots.driver,
+            "DriverStatus": [list(line) for line in self._core.snapshots.status()] or None,
             "CgroupDriver": self._core.config.cgroup_driver,
             "CgroupVersion": str(self._host.hierarchy.version),
             "SecurityOptions": _security_options(self._host),

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from cais.images.records import format_time, parse_time_ns
-from cais.snapshots.snapshotter import SnapshotNotFoundError
+from cais.snapshots.snapshotter import STACKING_DRIVERS, SnapshotNotFoundError
 from cais.spec import strict_json
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def inspect(store: ImageStore, record: ImageRecord) -> dict[str, Any]:
         "Os": config.os,
         "OsVersion": config.os_version,
         "Size": record.size_bytes,
-        "GraphDriver": {"Data": _graph_data(store, record), "Name": "overlay2"},
+        "GraphDriver": {"Data": _graph_data(store, record), "Name": store.snapshotter.driver},
         "RootFS": {"Type": "layers", "Layers": list(record.diff_ids)},
         "Metadata": {"LastTagTime": format_time(record.tagged_ns)},
     }
@@ -102,7 +102,7 @@ def _steps(record: ImageRecord) -> list[dict[str, Any]]:
 
 
 def _graph_data(store: ImageStore, record: ImageRecord) -> dict[str, str] | None:
-    if record.chain_id is None:
+    if record.chain_id is None or store.snapshotter.driver not in STACKING_DRIVERS:
         return None
     try:
         layer = store.snapshotter.layer(record.chain_id)

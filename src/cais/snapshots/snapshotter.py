@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 SnapshotKey = NewType("SnapshotKey", str)
 
+STACKING_DRIVERS = frozenset({"overlay2", "fuse-overlayfs"})
+"""Those of whose directories ``docker inspect`` tells; for the others it has nothing to tell."""
+
 
 class SnapshotNotFoundError(NotFoundError):
     """No snapshot has this key or name."""
@@ -164,12 +167,18 @@ class Snapshotter(Protocol):
         Blocks: where a root is a whole tree, for a comparison with its layers.
         """
 
-    def commit(self, key: str, name: str) -> None:
+    def commit(self, key: str, name: str, *, parent: str | None = None) -> None:
         """Turn an active snapshot into the committed ``name``; its data is synced first.
+
+        Args:
+            key: of the active one.
+            name: to be known by.
+            parent: put it on this committed one; it was prepared on none, at a time when this
+                one was not there yet.
 
         Raises:
             SnapshotExistsError: the name is taken; the active snapshot stays.
-            SnapshotStateError: ``key`` is not active.
+            SnapshotStateError: ``key`` is not active, or has a parent that is to be another.
 
         Blocks: until everything written to the snapshot is on disk.
 

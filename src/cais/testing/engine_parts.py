@@ -279,8 +279,14 @@ class FakeImages:
 class FakeSnapshots:
     """Snapshots without directories."""
 
+    driver = "overlay2"
+
     def __init__(self) -> None:
         self.active: dict[str, str | None] = {}
+
+    def status(self) -> list[tuple[str, str]]:
+        """Return one line."""
+        return [("Backing Filesystem", "extfs")]
 
     def prepare(self, key: str, parent: str | None) -> tuple[Mount, ...]:
         """Remember it."""
