@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 
 from bench.report import machine, markdown, print_row
-from bench.rows import CACHE, measure_all
-from bench.subjects import debian_archive
+from bench.rows import measure_all
+from bench.subjects import CACHE, debian_archive
 
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 MARK = "CAIS_BENCH_NAMESPACES"

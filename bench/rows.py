@@ -4,11 +4,10 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from bench import oci_rows
+from bench import oci_rows, registry_rows
 from bench.measure import Row, in_turns, milliseconds
-from bench.subjects import Subject, both, debian_archive
+from bench.subjects import CACHE, Subject, both, debian_archive
 
-CACHE = Path(__file__).parents[1] / ".cache" / "bench"
 NETWORKS = ("none", "bridge", "host")
 BATCH = 10  # containers a measurement of many starts
 
@@ -28,6 +27,9 @@ def measure_all(*, quick: bool, only: str = "") -> Iterator[Row]:
             ):
                 if not (quick and function in (_many_rows, _archive_rows)):
                     yield from (row for row in function(ours, peer, times, only))
+            if not quick:
+                yield from registry_rows.measure(ours, peer, times // 2, only)
+                yield from registry_rows.measure_memory(ours, only)
         yield from oci_rows.measure(Path(name), times, only)
 
 

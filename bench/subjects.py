@@ -3,14 +3,17 @@
 import platform
 import shutil
 import subprocess
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from cais.client import Address, Client
 from cais.testing.archives import busybox_archive
 from cais.testing.daemon import TestDaemon
+
+CACHE = Path(__file__).parents[1] / ".cache" / "bench"
 
 # A container process shows what runs in it, not what the engine costs.
 PAYLOAD = "sleep"
@@ -31,6 +34,29 @@ class Subject(TestDaemon):
             if not command.startswith((PAYLOAD, "nsenter", "timeout", "zombie")):
                 total += _pss_kib(Path(root, str(pid), "smaps_rollup"))
         return total
+
+    @contextmanager
+    def watched_memory(self) -> Iterator[Callable[[], float]]:
+        """Give what returns the most memory (MiB, PSS) our processes had at once in the block."""
+        seen = [0]
+        ended = threading.Event()
+
+        def watch() -> None:
+            while not ended.wait(0.1):
+                seen.append(sum(_pss_kib(path) for path in self._own_processes()))
+
+        thread = threading.Thread(target=watch)
+        thread.start()
+        try:
+            yield lambda: max(seen) / 1024
+        finally:
+            ended.set()
+            thread.join()
+
+    def _own_processes(self) -> list[Path]:
+        root = f"/proc/{self._holder_pid}/root/proc"
+        ours = [pid for pid, command in self.processes().items() if "cais." in command]
+        return [Path(root, str(pid), "smaps_rollup") for pid in ours]
 
     def run_sleepers(self, count: int, workers: int = 4) -> list[str]:
         """Start containers that sleep, ``workers`` at a time, through the docker CLI."""

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import shutil
 import subprocess
-import time
 from typing import TYPE_CHECKING
 
 import pytest
 
 from cais.testing.archives import docker_archive, tar_of
+from cais.testing.docker_registry import DockerRegistry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,57 +17,13 @@ if TYPE_CHECKING:
 
     from cais.testing.daemon import TestDaemon
 
-PORT = 5055
-REGISTRY = f"localhost:{PORT}"
-
-
-@contextlib.contextmanager
-def running_registry(daemon: TestDaemon, directory: Path, *lines: str) -> Iterator[None]:
-    """Run Debian's registry beside the daemon."""
-    configuration = directory / "registry.yml"
-    configuration.write_text(
-        "\n".join(
-            (
-                "version: 0.1",
-                f"storage: {{filesystem: {{rootdirectory: {directory}/registry}}}}",
-                f"http: {{addr: '127.0.0.1:{PORT}'}}",
-                *lines,
-            )
-        )
-    )
-    program = shutil.which("docker-registry")
-    assert program
-    process = subprocess.Popen(
-        [*daemon.enter_namespaces, program, "serve", configuration],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        wait_for_registry(daemon)
-        yield
-    finally:
-        process.kill()
-        process.wait()
-
-
-def wait_for_registry(daemon: TestDaemon) -> None:
-    probe = ["bash", "-c", f"exec 3<>/dev/tcp/127.0.0.1/{PORT}"]
-    for _ in range(200):
-        if (
-            subprocess.run(
-                [*daemon.enter_namespaces, *probe], capture_output=True, check=False
-            ).returncode
-            == 0
-        ):
-            return
-        time.sleep(0.05)
-    raise AssertionError("the registry does not answer")
+REGISTRY = "localhost:5055"
 
 
 @pytest.fixture(scope="module")
 def registry(daemon: TestDaemon, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with running_registry(daemon, tmp_path_factory.mktemp("registry")):
-        yield REGISTRY
+    with DockerRegistry(daemon, tmp_path_factory.mktemp("registry")) as running:
+        yield running.name
 
 
 def make_image(daemon: TestDaemon, name: str, *contents: bytes) -> None:

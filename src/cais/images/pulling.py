@@ -173,7 +173,9 @@ class Pull:
         config_blob, config = self._config(manifest.config, lease)
         diff_ids = diff_ids_of(config, len(manifest.layers))
         with contextlib.closing(self._arrivals(manifest.layers, diff_ids, lease)) as arrivals:
-            layers = unpack_layers(self._store, lease, arrivals, self._report_unpacking)
+            layers = unpack_layers(
+                self._store, lease, arrivals, self._report_unpacking, self._report_unpacked
+            )
         stored = self._store.content.write(fetched.content, lease)
         return NewImage(ImageId(config_blob.digest), config, stored.digest, layers)
 
@@ -192,18 +194,16 @@ class Pull:
     ) -> Generator[PackedLayer]:
         """Yield the layers, lowest first, each as soon as its blob is stored."""
         with contextlib.ExitStack() as stack:
-            waits: list[tuple[Wait, Line]] = []
+            waits: list[Wait] = []
             for layer in layers:
                 digest = parse_digest(layer.digest)
                 line = Line(self._report, short(digest))
                 wait = self._downloads.join(digest, layer.size, self._source, lease, line)
                 line.say("Already exists" if wait.was_there else "Pulling fs layer")
-                waits.append((stack.enter_context(wait), line))
-            for (wait, line), layer, diff_id in zip(waits, layers, diff_ids, strict=True):
+                waits.append(stack.enter_context(wait))
+            for wait, layer, diff_id in zip(waits, layers, diff_ids, strict=True):
                 blob = self._arrived(wait, layer)
                 yield PackedLayer(diff_id, blob, self._media_type(blob.digest))
-                if not wait.was_there:
-                    line.say("Pull complete")
 
     def _arrived(self, wait: Wait, layer: Descriptor) -> Blob:
         """Return a layer's blob; the URLs of a foreign one are never asked, as by dockerd."""
@@ -228,6 +228,9 @@ class Pull:
     def _report_unpacking(self, layer: PackedLayer, current: int) -> None:
         line = Line(self._report, short(layer.blob.digest))
         line.count("Extracting", current, layer.blob.size_bytes)
+
+    def _report_unpacked(self, layer: PackedLayer) -> None:
+        Line(self._report, short(layer.blob.digest)).say("Pull complete")
 
 
 def label_of(reference: Reference) -> str:
