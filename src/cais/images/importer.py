@@ -81,7 +81,7 @@ def _take_layer(store: ImageStore, lease: Lease, source: Readable) -> StoredLaye
         with import_snapshot(store, lease, None) as key:
             target = store.snapshotter.layer(key)
             with ingest.open_written() as blob:
-                done = fill(store.unpacker, store.unpacker.borrow(), blob, target.path)
+                done = fill(store.unpacker.borrow(), blob, target.path)
             diff_id = DiffId(Digest(f"sha256:{done.sha256}"))
             chain = ChainId(diff_id)
             lease.add(chain)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import stat
 import uuid
 from typing import TYPE_CHECKING
 
@@ -17,8 +19,7 @@ if TYPE_CHECKING:
     from cais.content.leases import Lease
     from cais.images.store import ImageStore
     from cais.images.unpack import Unpacked
-    from cais.images.unpacker.pool import Unpacker
-    from cais.images.unpacker.worker_handle import Worker
+    from cais.images.unpacker.pool import Loan
     from cais.spec.digest import ChainId
 
 
@@ -36,8 +37,7 @@ def import_snapshot(store: ImageStore, lease: Lease, parent: ChainId | None) -> 
 
 
 def fill(
-    unpacker: Unpacker,
-    worker: Worker,
+    loan: Loan,
     archive: BinaryIO,
     root: str,
     open_lowers: Callable[[], Sequence[str]] | None = None,
@@ -45,14 +45,14 @@ def fill(
     is_verified: bool = False,
     report: Callable[[int], None] = lambda _: None,
 ) -> Unpacked:
-    """Unpack one layer into a directory and return the worker; it is dead if that failed.
+    """Unpack one layer into a directory and end the loan; the worker is dead if that failed.
 
     Arguments, and what is raised, as ``Worker.unpack``.
 
     Blocks: for as long as decompressing and writing takes.
     """
     try:
-        done = worker.unpack(
+        done = loan.worker.unpack(
             archive.fileno(),
             root,
             open_lowers,
@@ -61,15 +61,32 @@ def fill(
             report=report,
         )
     except BaseException:
-        unpacker.discard(worker)
+        loan.discard()
         raise
-    unpacker.give_back(worker)
+    loan.give_back()
     return done
 
 
-def commit_layer(store: ImageStore, key: str, chain: ChainId) -> None:
-    """Commit an unpacked layer; somebody else's commit of the same one is as good."""
+def inherit_root(root: str, below: str) -> None:
+    """Give a layer's root directory the owner and mode of the one below: the uppermost shows."""
+    facts = os.stat(below)
+    os.chown(root, facts.st_uid, facts.st_gid)
+    os.chmod(root, stat.S_IMODE(facts.st_mode))
+
+
+def commit_layer(
+    store: ImageStore, key: str, chain: ChainId, parent: ChainId | None = None
+) -> None:
+    """Commit an unpacked layer; somebody else's commit of the same one is as good.
+
+    Args:
+        store: where to.
+        key: of the snapshot.
+        chain: its name.
+        parent: what to put it on, if it was begun on nothing.
+
+    """
     try:
-        store.snapshotter.commit(key, chain)
+        store.snapshotter.commit(key, chain, parent=parent)
     except SnapshotExistsError:
         return

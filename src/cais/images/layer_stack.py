@@ -7,11 +7,12 @@ its archive leaves out) is kept waiting at that entry until they are there.
 
 from __future__ import annotations
 
+import functools
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, NamedTuple, Self
 
-from cais.images.layer_imports import commit_layer, fill, import_snapshot
+from cais.images.layer_imports import commit_layer, fill, import_snapshot, inherit_root
 from cais.images.records import StoredLayer
 from cais.snapshots.snapshotter import SnapshotNotFoundError
 from cais.spec.digest import DiffId, Digest, DigestMismatchError
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
     from cais.content.leases import Lease
     from cais.images.layers import PackedLayer
     from cais.images.store import ImageStore
-    from cais.images.unpacker.worker_handle import Worker
+    from cais.images.unpack import Unpacked
+    from cais.images.unpacker.pool import Loan
     from cais.spec.digest import ChainId
 
 _MOST_THREADS = 128
@@ -60,7 +62,7 @@ class LayerStack:
         self._report = report
         self._complete = complete
         self._parts: list[_Part] = []
-        self._workers: list[Worker] = []
+        self._loans: list[Loan] = []
         self._stack = ExitStack()
         self._threads = ThreadPoolExecutor(_MOST_THREADS, "layer")
 
@@ -71,20 +73,21 @@ class LayerStack:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         try:
             if kind is not None:
-                for worker in self._workers:
-                    worker.kill()
+                for loan in self._loans:
+                    loan.kill()
             self._threads.shutdown(cancel_futures=True)
         finally:
+            for loan in self._loans:
+                loan.discard()
             self._stack.close()
 
     def add(self, layer: PackedLayer, chain: ChainId) -> None:
         """Put a layer on top; it is unpacked unless it is there already.
 
-        Blocks: while all workers are at work, and where layers must come one after the other.
+        Blocks: while all workers are at work.
 
         Raises:
             DigestMismatchError: a plain layer is not what its diff id says.
-            CaisError: what befell a layer below.
 
         """
         self._lease.add(chain)
@@ -96,11 +99,9 @@ class LayerStack:
             future: Future[int] = Future()
             future.set_result(size)
         else:
-            if below is not None:
-                below.size.result()
-            worker = self._store.unpacker.borrow()
-            self._workers.append(worker)
-            future = self._threads.submit(self._bring, layer, chain, below, worker)
+            loan = self._store.unpacker.borrow()
+            self._loans.append(loan)
+            future = self._threads.submit(self._bring, layer, chain, below, loan)
         self._parts.append(_Part(layer, chain, future))
 
     def finish(self) -> tuple[StoredLayer, ...]:
@@ -117,32 +118,52 @@ class LayerStack:
             for layer, chain, size in self._parts
         )
 
-    def _bring(
-        self, layer: PackedLayer, chain: ChainId, below: _Part | None, worker: Worker
-    ) -> int:
-        parent = below.chain if below else None
-        with import_snapshot(self._store, self._lease, parent) as key:
-            target = self._store.snapshotter.layer(key)
-            is_plain = layer.media_type == OCI_LAYER
-
-            def open_lowers() -> Sequence[str]:
-                return target.lowers
-
-            with self._store.content.open_blob(layer.blob.digest) as blob:
-                done = fill(
-                    self._store.unpacker,
-                    worker,
-                    blob,
-                    target.path,
-                    open_lowers if target.lowers else None,
-                    is_verified=is_plain,
-                    report=lambda current: self._report(layer, current),
-                )
-            if not is_plain and (actual := _digest(done.sha256)) != layer.diff_id:
-                raise DigestMismatchError("layer", layer.diff_id, actual)
-            commit_layer(self._store, key, chain)
+    def _bring(self, layer: PackedLayer, chain: ChainId, below: _Part | None, loan: Loan) -> int:
+        """Have a layer there, in its thread: by this worker, or by another pull's."""
+        with self._store.unpacker.turn(chain):
+            size = self._known_size(chain)
+            if size is not None:
+                loan.give_back()
+            elif below is None or below.size.done():
+                parent = below.chain if below else None
+                with import_snapshot(self._store, self._lease, parent) as key:
+                    size = self._unpack(layer, key, below, loan).size_bytes
+                    commit_layer(self._store, key, chain)
+            else:
+                with import_snapshot(self._store, self._lease, None) as key:
+                    size = self._unpack_apart(layer, key, below, loan)
+                    commit_layer(self._store, key, chain, below.chain)
         self._complete(layer)
+        return size
+
+    def _unpack_apart(self, layer: PackedLayer, key: str, below: _Part, loan: Loan) -> int:
+        """Unpack while the layer below is not there; it is afterwards."""
+        done = self._unpack(layer, key, below, loan)
+        lowers = self._lowers(below)
+        if not done.has_root:
+            inherit_root(self._store.snapshotter.layer(key).path, lowers[0])
         return done.size_bytes
+
+    def _unpack(self, layer: PackedLayer, key: str, below: _Part | None, loan: Loan) -> Unpacked:
+        is_plain = layer.media_type == OCI_LAYER
+        with self._store.content.open_blob(layer.blob.digest) as blob:
+            done = fill(
+                loan,
+                blob,
+                self._store.snapshotter.layer(key).path,
+                functools.partial(self._lowers, below) if below else None,
+                is_verified=is_plain,
+                report=functools.partial(self._report, layer),
+            )
+        if not is_plain and (actual := _digest(done.sha256)) != layer.diff_id:
+            raise DigestMismatchError("layer", layer.diff_id, actual)
+        return done
+
+    def _lowers(self, below: _Part) -> Sequence[str]:
+        """Return the directories below a layer, nearest first, once they are there."""
+        below.size.result()
+        nearest = self._store.snapshotter.layer(below.chain)
+        return (nearest.path, *nearest.lowers)
 
     def _known_size(self, chain: ChainId) -> int | None:
         """Return the size of a layer that is unpacked already."""

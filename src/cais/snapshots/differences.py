@@ -131,14 +131,14 @@ class DifferenceSnapshotter(ABC):
         own, *lowers = map(self._difference, self._rows.lineage(row.number))
         return Layer(own, tuple(lowers))
 
-    def commit(self, key: str, name: str) -> None:
+    def commit(self, key: str, name: str, *, parent: str | None = None) -> None:
         """See ``Snapshotter.commit``."""
         row = self._rows.get(key)
         row.expect_active("only an active one commits")
         self._ensure_difference(row)
         self._refresh(row)
         sync_filesystem(self._fd)  # data before the row that vouches for it (SECURITY.md F-5)
-        self._rows.commit(row, name)
+        self._rows.commit(row, name, parent)
         self._discard(row)
 
     def remove(self, key: str) -> None:

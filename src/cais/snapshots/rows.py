@@ -59,6 +59,13 @@ _LINEAGE = """
 _ALL = """
     SELECT s.*, p.key AS parent_key FROM snapshots s LEFT JOIN snapshots p ON s.parent = p.number
 """
+_DEPTHS = """
+    WITH RECURSIVE depths(number, depth) AS (
+        SELECT number, 0 FROM snapshots WHERE parent IS NULL
+        UNION ALL
+        SELECT s.number, depth + 1 FROM snapshots s JOIN depths d ON s.parent = d.number)
+"""
+_BY_DEPTH = "JOIN depths d ON d.number = s.number ORDER BY d.depth, s.number"
 _DRIVER = "driver"
 
 
@@ -128,20 +135,24 @@ class Rows:
         return _row(rows[0])
 
     def walk(self) -> Iterator[Row]:
-        """Yield all in the order of their creation, which has parents first."""
-        yield from map(_row, self._database.rows(f"{_ALL} ORDER BY s.number"))
+        """Yield all, parents first, then in the order of their creation."""
+        yield from map(_row, self._database.rows(f"{_DEPTHS} {_ALL} {_BY_DEPTH}"))
 
     def lineage(self, number: int) -> list[int]:
         """Return the numbers of a snapshot and of all below it, the uppermost first."""
         return [row["number"] for row in self._database.rows(_LINEAGE, (number,))]
 
-    def commit(self, row: Row, name: str) -> None:
+    def commit(self, row: Row, name: str, parent: str | None = None) -> None:
         """Turn an active one into the committed ``name``; raises as ``Snapshotter.commit``."""
         with self._database.transaction() as connection:
+            below = row.parent if parent is None else self._committed(parent)
+            if row.parent not in (None, below):
+                raise SnapshotStateError(f"snapshot {row.key} has a parent, which is not {parent}")
             try:
                 changed = connection.execute(
-                    "UPDATE snapshots SET key = ?, kind = ? WHERE number = ? AND kind = ?",
-                    (name, Kind.COMMITTED.value, row.number, Kind.ACTIVE.value),
+                    "UPDATE snapshots SET key = ?, kind = ?, parent = ? "
+                    "WHERE number = ? AND kind = ?",
+                    (name, Kind.COMMITTED.value, below, row.number, Kind.ACTIVE.value),
                 )
             except sqlite3.IntegrityError as exc:
                 raise SnapshotExistsError(name) from exc

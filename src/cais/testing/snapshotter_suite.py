@@ -138,6 +138,23 @@ def layers_are_stacked_nearest_first(snapshotter: Snapshotter) -> None:
     assert snapshotter.stat("top").parent == "two"
 
 
+def one_made_alone_can_be_put_on_another(snapshotter: Snapshotter) -> None:
+    snapshotter.prepare("upper", None)
+    write(snapshotter, "upper", two="2")
+    with pytest.raises(SnapshotNotFoundError):
+        snapshotter.commit("upper", "two", parent="one")
+    committed(snapshotter, "one", None, one="1")
+    snapshotter.commit("upper", "two", parent="one")
+    assert snapshotter.stat("two").parent == "one"
+    snapshotter.prepare("top", "two")
+    assert [os.listdir(path) for path in snapshotter.layer("top").lowers] == [["two"], ["one"]]
+    assert [one.key for one in snapshotter.walk()] == ["one", "two", "top"]
+    with pytest.raises(SnapshotStateError):
+        snapshotter.commit("top", "name", parent="one")
+    with pytest.raises(SnapshotInUseError):
+        snapshotter.remove("one")
+
+
 def siblings_share_nothing_but_their_parent(snapshotter: Snapshotter) -> None:
     committed(snapshotter, "base", None, file="x")
     for key in ("a", "b"):
@@ -206,6 +223,7 @@ SNAPSHOTTER_CHECKS: tuple[Check, ...] = (
     parents_cannot_be_removed,
     a_removed_key_can_be_used_again,
     layers_are_stacked_nearest_first,
+    one_made_alone_can_be_put_on_another,
     siblings_share_nothing_but_their_parent,
     usage_counts_each_inode_once_and_parents_not,
     walk_has_parents_before_children,

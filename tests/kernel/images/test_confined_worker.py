@@ -79,13 +79,13 @@ def warden_pid(unpacker: Unpacker) -> int:
 def a_worker(unpacker: Unpacker) -> Iterator[tuple[Worker, int]]:
     """Give a worker that has proved to be alive, and its pid; it is ended afterwards."""
     with unpacker.open():
-        worker = unpacker.borrow()
+        loan = unpacker.borrow()
         try:
-            receive(worker._line)  # what does not confine it
+            receive(loan.worker._line)  # what does not confine it
             [pid] = children(warden_pid(unpacker))
-            yield worker, pid
+            yield loan.worker, pid
         finally:
-            unpacker.discard(worker)
+            loan.discard()
 
 
 def test_a_worker_has_namespaces_capabilities_and_descriptors_of_its_own() -> None:
@@ -208,9 +208,9 @@ def test_a_worker_that_dies_is_named_and_the_next_one_works(tmp_path: Path) -> N
                 os.kill(pid, signal.SIGKILL)
                 with pytest.raises(InternalError, match="worker was killed by SIGKILL"):
                     unpack(worker, tmp_path)
-            worker = unpacker.borrow()
-            assert unpack(worker, tmp_path).size_bytes == len(b"content")
-            unpacker.give_back(worker)
+            loan = unpacker.borrow()
+            assert unpack(loan.worker, tmp_path).size_bytes == len(b"content")
+            loan.give_back()
 
     isolated(body)
 
@@ -227,7 +227,9 @@ def test_a_worker_without_memory_says_so_or_crashes_alone(tmp_path: Path) -> Non
 
 def test_a_worker_that_stands_still_is_ended(tmp_path: Path) -> None:
     def body() -> None:
-        with a_worker(Unpacker(stall_s=0.5)) as (worker, pid):
+        with a_worker(Unpacker()) as (worker, pid):
+            worker._stall_s = 0.5
+            worker._line.settimeout(0.5)
             os.kill(pid, signal.SIGSTOP)
             with pytest.raises(DeadlineError, match=r"made no progress for 0\.5 s"):
                 unpack(worker, tmp_path)
@@ -247,9 +249,9 @@ def test_a_warden_that_dies_costs_one_operation(tmp_path: Path) -> None:
                 unpacker.borrow()
             os.waitid(os.P_PID, pid, os.WEXITED)  # its parent's end has killed it; ours now
         with unpacker.open():
-            worker = unpacker.borrow()
-            assert unpack(worker, tmp_path).size_bytes == len(b"content")
-            unpacker.give_back(worker)
+            loan = unpacker.borrow()
+            assert unpack(loan.worker, tmp_path).size_bytes == len(b"content")
+            loan.give_back()
 
     isolated(body)
 
@@ -290,10 +292,10 @@ from cais.images.unpack import Limits
 from cais.images.unpacker.pool import Unpacker
 unpacker = Unpacker()
 with unpacker.open(), open(sys.argv[1], "rb") as archive:
-    worker = unpacker.borrow()
-    done = worker.unpack(archive.fileno(), sys.argv[2], None, limits=Limits(), is_verified=False,
-                         report=lambda _: None)
-    unpacker.give_back(worker)
+    loan = unpacker.borrow()
+    done = loan.worker.unpack(archive.fileno(), sys.argv[2], None, limits=Limits(),
+                              is_verified=False, report=lambda _: None)
+    loan.give_back()
 print(done.size_bytes)
 """
     (tmp_path / "archive").write_bytes(LAYER)

@@ -22,7 +22,7 @@ from cais.images.unpacker.worker_handle import Worker
 from cais.linux import memfd
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +55,7 @@ class Unpacker:
         self._users = 0
         self._warden: _Warden | None = None
         self._idle: list[Worker] = []
+        self._turns: dict[str, tuple[threading.Lock, int]] = {}
 
     @contextlib.contextmanager
     def open(self) -> Iterator[None]:
@@ -76,8 +77,8 @@ class Unpacker:
                 ended = self._end() if not self._users else ([], None)
             _dismiss(*ended)
 
-    def borrow(self) -> Worker:
-        """Return a worker, between ``open``'s begin and end; ``give_back`` or ``discard`` it.
+    def borrow(self) -> Loan:
+        """Return a worker, between ``open``'s begin and end; the loan must be ended before it.
 
         Blocks: while as many are at work as may be. Whoever unpacks several layers that wait for
         one another borrows in their order: then the lowest one always has its worker.
@@ -86,30 +87,72 @@ class Unpacker:
         try:
             with self._lock:
                 assert self._warden is not None, "the unpacker is not open"
-                if self._idle:
-                    return self._idle.pop()
-                return self._warden.spawn(self._stall_s)
+                worker = self._idle.pop() if self._idle else self._warden.spawn(self._stall_s)
         except BaseException:
             self._permits.release()
             raise
+        return Loan(worker, self._take_back)
 
-    def give_back(self, worker: Worker) -> None:
-        """Return a worker that has done all it was told."""
-        with self._lock:
-            self._idle.append(worker)
+    def _take_back(self, worker: Worker | None) -> None:
+        if worker is not None:
+            with self._lock:
+                self._idle.append(worker)
         self._permits.release()
 
-    def discard(self, worker: Worker) -> None:
-        """End a worker that failed, or is not to be trusted; it is dead afterwards."""
+    @contextlib.contextmanager
+    def turn(self, name: str) -> Iterator[None]:
+        """Keep everybody else from what ``name`` stands for: pulls of one image bring it once."""
+        with self._lock:
+            lock, waiting = self._turns.get(name) or (threading.Lock(), 0)
+            self._turns[name] = (lock, waiting + 1)
         try:
-            worker.destroy()
+            with lock:
+                yield
         finally:
-            self._permits.release()
+            with self._lock:
+                waiting = self._turns[name][1] - 1
+                self._turns[name] = (lock, waiting)
+                if not waiting:
+                    del self._turns[name]
 
     def _end(self) -> tuple[list[Worker], _Warden | None]:
         ended = self._idle, self._warden
         self._idle, self._warden = [], None
         return ended
+
+
+class Loan:
+    """A worker that belongs to somebody until the loan is ended, one way or the other."""
+
+    def __init__(self, worker: Worker, take_back: Callable[[Worker | None], None]) -> None:
+        self.worker = worker
+        self._take_back = take_back
+        self._lock = threading.Lock()
+        self._is_over = False
+
+    def give_back(self) -> None:
+        """Return a worker that has done all it was told."""
+        if self._end():
+            self._take_back(self.worker)
+
+    def discard(self) -> None:
+        """End the worker, which is dead afterwards; nothing happens if the loan is over."""
+        if self._end():
+            try:
+                self.worker.destroy()
+            finally:
+                self._take_back(None)
+
+    def kill(self) -> None:
+        """Have whoever uses the worker fail; any thread. Nothing happens if the loan is over."""
+        with self._lock:
+            if not self._is_over:
+                self.worker.kill()
+
+    def _end(self) -> bool:
+        with self._lock:
+            was_over, self._is_over = self._is_over, True
+        return not was_over
 
 
 def _dismiss(workers: list[Worker], warden: _Warden | None) -> None:
