@@ -1,5 +1,6 @@
 """A registry of ours on loopback, and a client that can say anything."""
 
+import contextlib
 import http.client
 import json
 from collections.abc import Callable, Iterator
@@ -128,13 +129,10 @@ def repository(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def serve(tmp_path: Path) -> Iterator[Callable[..., Client]]:
     """Start registries with options of the test's own; they end with it."""
-    running: list[RunningRegistry] = []
+    with contextlib.ExitStack() as stack:
 
-    def start(root: Path = tmp_path / "root", **options: Any) -> Client:
-        registry = RunningRegistry(RegistryOptions(root, **options)).__enter__()
-        running.append(registry)
-        return Client(registry)
+        def start(root: Path = tmp_path / "root", **options: Any) -> Client:
+            registry = RunningRegistry(RegistryOptions(root, **options))
+            return Client(stack.enter_context(registry))
 
-    yield start
-    for registry in running:
-        registry.__exit__(None, None, None)
+        yield start

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _SHOWN = 200
 _is_range = re.compile(r"bytes=[ \t]*(\d{0,19})-(\d{0,19})[ \t]*").fullmatch
 _is_content_range = re.compile(r"(\d{1,18})-(\d{1,18})").fullmatch
-_is_number = re.compile(r"\d{1,18}").fullmatch
+_is_number = re.compile(r"\d{1,20}").fullmatch
 
 
 class ByteRange(NamedTuple):

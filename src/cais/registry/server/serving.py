@@ -41,7 +41,7 @@ from cais.registry.server.routes import Deed
 from cais.registry.server.shelf import LendingShelf, OwnShelf
 from cais.registry.server.storage import GRACE_S, Storage
 from cais.registry.server.uploading import UploadRoutes
-from cais.registry.server.uploads import Uploads
+from cais.registry.server.uploads import MAX_UPLOADS, Uploads
 
 if TYPE_CHECKING:
     import ssl
@@ -86,6 +86,8 @@ class RegistryOptions:
     grace_s: float = GRACE_S
     """How long a blob stays that no manifest needs."""
 
+    max_uploads: int = MAX_UPLOADS
+
     patience: Patience = PATIENCE
 
 
@@ -126,7 +128,7 @@ class RegistryServer:
         pool, checking = Pool(), Pool(_PASSWORD_THREADS)
         self._stack.callback(pool.close)
         self._stack.callback(checking.close)
-        uploads = Uploads(storage.content, pool)
+        uploads = Uploads(storage.content, pool, maximum=options.max_uploads)
         self._stack.callback(uploads.close)
         shelf = _shelf(options, storage, pool)
         application = Application(
@@ -154,7 +156,7 @@ class RunningRegistry:
 
     def __init__(self, options: RegistryOptions) -> None:
         self._options = options
-        self._thread = threading.Thread(target=self._run, name="registry-server")
+        self._thread = threading.Thread(target=self._run, name="registry-server", daemon=True)
         self._ready = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop = asyncio.Event()
@@ -170,8 +172,13 @@ class RunningRegistry:
         return self
 
     def __exit__(self, *_: object) -> None:
-        assert self._loop is not None
-        self._loop.call_soon_threadsafe(self._stop.set)
+        self.close()
+
+    def close(self) -> None:
+        """End it; idempotent."""
+        if self._loop is not None and self._thread.is_alive():
+            with contextlib.suppress(RuntimeError):  # it has just ended by itself
+                self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join()
 
     @property
