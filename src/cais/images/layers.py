@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from cais.errors import ExhaustedError
 from cais.images.layer_stack import LayerStack
+from cais.snapshots import rows
 from cais.spec.digest import DiffId, chain_ids, parse_digest
 from cais.spec.image import OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD, InvalidImageError
 
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
     from cais.images.store import ImageStore
     from cais.spec.image import ImageConfig
 
-MAX_LAYERS = 128
-"""Docker's own limit."""
+MAX_LAYERS = rows.MAX_LAYERS
+"""Of an image: as many as can be mounted. Docker's own limit is 128."""
 
 MEDIA_TYPES: dict[Compression, str] = {
     "": OCI_LAYER,

@@ -18,6 +18,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+import time
 import uuid
 from abc import abstractmethod
 from typing import TYPE_CHECKING
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
 
     from cais.snapshots.rows import Row
 
+_READING_S = 3600.0
+"""A difference that was written anew is kept for its readers that long."""
+
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -45,6 +49,7 @@ class TreeSnapshotter(DifferenceSnapshotter):
     def __init__(self, root: Path) -> None:
         """Open the store, as ``DifferenceSnapshotter``."""
         self._naming = threading.Lock()
+        self._retired: list[tuple[float, str]] = []  # when, and its name
         super().__init__(root)
 
     @abstractmethod
@@ -94,8 +99,23 @@ class TreeSnapshotter(DifferenceSnapshotter):
                 os.mkdir(complete, 0o700)
                 with _opened(complete) as fd:
                     changed.write(fd)
-                self._trash.take(self._fd, str(row.number))
+                self._retire(row.number)
                 self._publish(complete, self._difference(row.number))
+
+    def _retire(self, number: int) -> None:
+        """Put a difference aside: somebody may be reading what ``layer`` gave."""
+        aside = uuid.uuid4().hex
+        with self._naming, contextlib.suppress(FileNotFoundError):
+            os.rename(self._difference(number), f"{self._root}/{aside}")
+            self._retired.append((time.monotonic(), aside))
+            while self._retired[0][0] + _READING_S < time.monotonic():
+                self._trash.take(self._fd, self._retired.pop(0)[1])
+
+    def close(self) -> None:
+        """See ``Snapshotter.close``."""
+        while self._retired:
+            self._trash.take(self._fd, self._retired.pop()[1])
+        super().close()
 
     def _trim(self, row: Row) -> None:
         if not os.path.isdir(self._tree(row.number)):

@@ -40,7 +40,7 @@ def test_ten_thousand_layers(tmp_path: Path) -> None:
         diff_ids=[digest] * 10_000,
         entry={"Layers": [f"{digest}/layer.tar"] * 10_000},
     )
-    refuse(tmp_path, content, ExhaustedError, "max depth exceeded: 10000 layers, the limit is 128")
+    refuse(tmp_path, content, ExhaustedError, "max depth exceeded: 10000 layers, the limit is 500")
 
 
 def test_one_blob_a_hundred_times_is_kept_once(tmp_path: Path) -> None:

@@ -1,0 +1,127 @@
+"""The daemon with each storage driver, on a disk of its own, driven by the docker CLI."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from cais.testing.archives import busybox_archive, busybox_rootfs, docker_archive, tar_of
+from cais.testing.daemon import DaemonDiedError, TestDaemon
+
+DISK_BYTES = 1 << 30
+DISKS = {"overlay2": "ext4", "vfs": "xfs", "fuse-overlayfs": "ext4", "btrfs": "btrfs"}
+
+
+class DiskDaemon(TestDaemon):
+    """A daemon whose data root is a file system of its own, which no other namespace sees."""
+
+    def __init__(self, directory: Path, kind: str, *arguments: str) -> None:
+        maker = f"mkfs.{kind}"
+        if kind not in Path("/proc/filesystems").read_text().split() or not shutil.which(maker):
+            pytest.skip(f"this kernel or machine has no {kind}")
+        super().__init__(directory, *arguments)
+        self.disk = directory / "disk"
+        with self.disk.open("wb") as file:
+            file.truncate(DISK_BYTES)
+        subprocess.run([maker, "-q", self.disk], check=True, capture_output=True)
+        self._is_mounted = False
+
+    def start(self, timeout_s: float = 60) -> None:
+        if not self._is_mounted:
+            self.data_root.mkdir()
+            self.run_inside(["mount", "-o", "loop", str(self.disk), str(self.data_root)])
+            self._is_mounted = True
+        super().start(timeout_s)
+
+    def with_driver(self, name: str) -> None:
+        self.arguments = ("--storage-driver", name) if name else ()
+
+
+def left_behind(daemon: TestDaemon) -> dict[str, set[str]]:
+    """Return what containers could leave, and the programs that serve their roots."""
+    found = dict(daemon.snapshot())
+    names = {line.split()[1] for line in found.pop("processes")}
+    return found | {"servers": {name for name in names if "fuse" in name}}
+
+
+@pytest.mark.parametrize("driver", DISKS)
+def test_the_life_of_a_container(tmp_path: Path, driver: str) -> None:
+    if driver == "fuse-overlayfs" and shutil.which(driver) is None:
+        pytest.skip("fuse-overlayfs is not installed")
+    with DiskDaemon(tmp_path, DISKS[driver], "--storage-driver", driver) as daemon:
+        assert daemon.docker("info", "--format", "{{.Driver}}").stdout.strip() == driver
+        daemon.docker("load", stdin=busybox_archive())
+        before = left_behind(daemon)
+        write = "echo kept > /file; rm /etc/group; sleep 1000"
+        daemon.docker("run", "-d", "--name", "one", "busybox", "sh", "-c", write)
+        daemon.docker("exec", "one", "sh", "-c", "while ! [ -e /file ]; do usleep 1000; done")
+        daemon.kill()
+        daemon.start()
+        assert daemon.docker("exec", "one", "cat", "/file").stdout == "kept\n"
+        changed = daemon.docker("diff", "one").stdout.splitlines()
+        assert {"A /file", "D /etc/group"} <= set(changed)
+        daemon.docker("stop", "-t", "0", "one")
+        daemon.docker("start", "one")
+        assert daemon.docker("exec", "one", "cat", "/file").stdout == "kept\n"
+        daemon.docker("commit", "one", "derived")
+        shown = daemon.docker("run", "--rm", "derived", "sh", "-c", "cat /file; ls /etc").stdout
+        assert shown.startswith("kept\n")
+        assert "group" not in shown.split()
+        sizes = daemon.docker("ps", "-s", "--format", "{{.Size}}").stdout
+        assert sizes.startswith("5B (virtual")
+        graph = json.loads(daemon.docker("inspect", "-f", "{{json .GraphDriver}}", "one").stdout)
+        assert (graph["Name"], graph["Data"] is None) == (driver, driver in ("vfs", "btrfs"))
+        daemon.docker("rm", "-f", "one")
+        assert daemon.docker("run", "--rm", "busybox", "cat", "/etc/group").returncode == 0
+        end = time.monotonic() + 60  # what is removed goes in the background
+        while left_behind(daemon) != before and time.monotonic() < end:
+            time.sleep(0.05)
+        assert left_behind(daemon) == before
+
+
+def test_a_driver_that_cannot_be_had_is_named(tmp_path: Path) -> None:
+    with DiskDaemon(tmp_path, "ext4", "--storage-driver", "vfs") as daemon:
+        daemon.docker("load", stdin=busybox_archive())
+        daemon.docker("create", "--name", "one", "busybox")
+        daemon.stop()
+        for name, why in {
+            "zfs": "error initializing graphdriver: driver not supported: zfs",
+            "btrfs": "has containers of the storage driver 'vfs': remove them first",
+        }.items():
+            daemon.with_driver(name)
+            with pytest.raises(DaemonDiedError, match=why):
+                daemon.start()
+        daemon.with_driver("")
+        daemon.start()
+        assert daemon.docker("info", "--format", "{{.Driver}}").stdout == "vfs\n"
+        daemon.docker("rm", "one")
+        daemon.stop()
+        daemon.with_driver("btrfs")
+        why = r"prerequisites for driver not satisfied \(wrong filesystem\?\): btrfs"
+        with pytest.raises(DaemonDiedError, match=why):
+            daemon.start()
+        daemon.with_driver("overlay2")
+        daemon.start()
+        assert daemon.docker("run", "--rm", "busybox", "echo", "images stay").returncode == 0
+
+
+@pytest.mark.parametrize("driver", ["overlay2", "vfs"])
+def test_an_image_of_five_hundred_layers(tmp_path: Path, driver: str) -> None:
+    layers = [busybox_rootfs()]
+    layers += [tar_of({f"layer{number}": str(number).encode()}) for number in range(1, 500)]
+    with TestDaemon(tmp_path, "--storage-driver", driver) as daemon:
+        archive = docker_archive("deep:latest", layers, Cmd=["sh"])
+        daemon.docker("load", stdin=archive, timeout_s=300)
+        show = "ls -d /layer* | wc -l; cat /layer1 /layer499; echo own > /own; cat /own"
+        shown = daemon.docker("run", "--name", "one", "deep", "sh", "-c", show, timeout_s=120)
+        assert shown.stdout == "499\n1499own\n"
+        refused = daemon.docker("commit", "one", check=False, timeout_s=120)
+        assert "max depth exceeded" in refused.stderr
+        archive = docker_archive("deeper:latest", [*layers, tar_of({"more": b"x"})])
+        refused = daemon.docker("load", stdin=archive, check=False, timeout_s=300)
+        assert "max depth exceeded" in refused.stderr
