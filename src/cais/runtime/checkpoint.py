@@ -47,8 +47,7 @@ def dump(criu: str, record: Record, given: Arguments) -> None:
 
     """
     config = record.config()
-    if config["process"].get("terminal"):
-        raise UnsupportedError("a container with a terminal cannot be restored")
+    check(config)
     images = _image_directory(given)
     verb = "pre-dump" if given.has("pre-dump") else "dump"
     words = [
@@ -68,6 +67,14 @@ def dump(criu: str, record: Record, given: Arguments) -> None:
         file.write(json_text.encode(_streams(record.pid)))
     passed = [given.number("status-fd")] if given.has("status-fd") else []
     criu_program.run(criu, [*words, *_options(given, images, verb)], passed)
+
+
+def check(config: Config) -> None:
+    """Refuse what could not be restored. UnsupportedError: the text says what."""
+    if config["process"].get("terminal"):
+        raise UnsupportedError("a container with a terminal cannot be restored")
+    if config.get("linux", {}).get("intelRdt") is not None:
+        raise UnsupportedError("a container with intelRdt cannot be restored")
 
 
 def restore(criu: str, names: tuple[str, str, str], given: Arguments) -> int:

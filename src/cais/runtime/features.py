@@ -48,7 +48,7 @@ def document() -> dict[str, Any]:
             "seccomp": _seccomp() if version else {"enabled": False},
             "apparmor": {"enabled": True},
             "selinux": {"enabled": True},
-            "intelRdt": {"enabled": False},
+            "intelRdt": {"enabled": True},
             "mountExtensions": {"idmap": {"enabled": True}},
             "netDevices": {"enabled": True},
         },

@@ -22,7 +22,8 @@ _groups: dict[str, Cgroup] = {}  # of the containers begun here; others are read
 def group_of(container_id: str, bundle: str) -> Cgroup:
     """Return the control group of a container; read from its bundle if it was begun elsewhere."""
     if container_id not in _groups:
-        group = _find(container_id, bundles.load_config(bundle))
+        config = bundles.load_config(bundle)
+        group = _with_class(container_id, config, _find(container_id, config))
         if standing.is_rootless() and not group.exists():
             # Only here: root's containers have a group.
             from cais.runtime.no_group import NoGroup
@@ -42,7 +43,8 @@ def name_group(container_id: str, config: Config, *, by_systemd: bool = False) -
 
     Raises:
         InvalidArgumentError: it must be systemd's, and the document names a directory.
-        UnsupportedError: it must be systemd's, which is not running here.
+        UnsupportedError: it must be systemd's, which is not running here; or the document has
+            ``intelRdt``, which this host does not.
 
     """
     path = config.get("linux", {}).get("cgroupsPath") or ""
@@ -55,7 +57,17 @@ def name_group(container_id: str, config: Config, *, by_systemd: bool = False) -
     path = path or default(container_id)
     if cgroups.is_systemd_path(path) and not os.path.isdir("/run/systemd/system"):
         raise UnsupportedError("systemd cgroup flag passed, but systemd is not running here")
-    return cgroups.open_cgroup(cgroups.detect(), path)
+    return _with_class(container_id, config, cgroups.open_cgroup(cgroups.detect(), path))
+
+
+def _with_class(container_id: str, config: Config, group: Cgroup) -> Cgroup:
+    document = config.get("linux", {}).get("intelRdt")
+    if document is None:
+        return group
+    # Only here: few documents ask for it.
+    from cais.runtime import resctrl
+
+    return resctrl.with_class(container_id, document, group)
 
 
 def make_group(container_id: str, config: Config, *, by_systemd: bool = False) -> Cgroup:

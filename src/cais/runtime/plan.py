@@ -33,7 +33,6 @@ _PROPAGATION = {
     "slave": mount.MS_SLAVE,
     "unbindable": mount.MS_UNBINDABLE,
 }
-_RESCTRL = "/sys/fs/resctrl/schemata"  # there when the host has it mounted
 
 
 class ContainerPlan:
@@ -177,8 +176,6 @@ def _root(config: Config, extras: Mapping[str, Any], bundle: str, own: set[str])
     plan.path = os.path.join(bundle, config["root"]["path"])
     plan.read_only = config["root"].get("readonly", False)
     plan.mounts = [parse_mount(entry, bundle) for entry in config.get("mounts", ())]
-    if linux.get("intelRdt"):
-        _check_rdt()
     if linux.get("mountLabel"):
         _check_selinux()
         label(plan.mounts, linux["mountLabel"])
@@ -190,14 +187,6 @@ def _root(config: Config, extras: Mapping[str, Any], bundle: str, own: set[str])
     propagation = linux.get("rootfsPropagation", "rprivate")
     plan.propagation = (_PROPAGATION[propagation.removeprefix("r")], propagation[0] == "r")
     return plan
-
-
-def _check_rdt() -> None:
-    if not os.path.exists(_RESCTRL):
-        raise UnsupportedError(
-            "intelRdt is specified in config, but Intel RDT is not supported or enabled"
-        )
-    raise UnsupportedError("linux.intelRdt is not supported")
 
 
 def _net_devices(entries: Mapping[str, dict[str, str]], *, has_network: bool) -> Mapping[str, str]:

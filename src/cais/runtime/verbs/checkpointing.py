@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from cais.errors import ConflictError, InvalidArgumentError, UnsupportedError
+from cais.errors import ConflictError, InvalidArgumentError
 from cais.runtime import container, state
 from cais.runtime.arguments import NUMBER, SWITCH, TEXT
 from cais.runtime.bundles import load_config
@@ -74,6 +74,7 @@ def _restore(given: Arguments, context: Context) -> int:
     from cais.runtime import checkpoint, foreground
 
     front = None if given.has("detach") else foreground.Front()
+    checkpoint.check(load_config(bundle))
     directory = state.reserve(context.root, given.rest[0])
     try:
         state.keep_documents(directory, bundle)
@@ -97,8 +98,6 @@ def _bundle(given: Arguments) -> str:
     bundle = os.path.abspath(given.text("bundle", "."))
     if not os.path.exists(f"{bundle}/config.json"):
         raise InvalidArgumentError("JSON specification file config.json not found")
-    if load_config(bundle)["process"].get("terminal"):
-        raise UnsupportedError("a container with a terminal cannot be restored")
     return bundle
 
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from cais.runtime.arguments import Arguments, Flag
+    from cais.runtime.state import Record
     from cais.runtime.verbs.verb import Context
     from cais.spec.runtime import Resources
 
@@ -38,9 +39,9 @@ _UNSIGNED = {
 }
 _NUMBERS = {"blkio-weight": ("blockIO", "weight"), "pids-limit": ("pids", "limit")}
 _TEXTS = {"cpuset-cpus": ("cpu", "cpus"), "cpuset-mems": ("cpu", "mems")}
-_CACHE_FLAGS = {
-    "l3-cache-schema": "Intel RDT/CAT: l3 cache schema is not enabled",
-    "mem-bw-schema": "Intel RDT/MBA: memory bandwidth schema is not enabled",
+_CLASS_FLAGS = {
+    "l3-cache-schema": ("l3CacheSchema", "Intel RDT/CAT: l3 cache schema is not enabled"),
+    "mem-bw-schema": ("memBwSchema", "Intel RDT/MBA: memory bandwidth schema is not enabled"),
 }
 _UPDATE_FLAGS: tuple[Flag, ...] = (
     ("resources,r", TEXT, "file with an OCI resources document (- is standard input), used alone"),
@@ -58,8 +59,12 @@ _UPDATE_FLAGS: tuple[Flag, ...] = (
     ("memory-reservation", TEXT, "memory that is kept under pressure"),
     ("memory-swap", TEXT, "memory and swap together; -1: no limit"),
     ("pids-limit", NUMBER, "how many processes there may be; -1: no limit"),
-    ("l3-cache-schema", TEXT, "Intel RDT cache allocation: refused"),
-    ("mem-bw-schema", TEXT, "Intel RDT memory bandwidth: refused"),
+    (
+        "l3-cache-schema",
+        TEXT,
+        "share of the cache, L3:<id>=<mask>;..., of a container with intelRdt",
+    ),
+    ("mem-bw-schema", TEXT, "share of memory bandwidth, MB:<id>=<share>;..., likewise"),
 )
 
 
@@ -82,13 +87,25 @@ def _resume(given: Arguments, context: Context) -> int:
 def _update(given: Arguments, context: Context) -> int:
     record = state.load(context.root, given.rest[0])
     wanted = resources(given)
-    for flag, text in _CACHE_FLAGS.items():
-        if given.text(flag):
-            raise UnsupportedError(text)
+    if any(given.text(flag) for flag in _CLASS_FLAGS):
+        _change_class(given, record)
     if not record.is_alive():
         raise ConflictError("container not running")
     container.update(record.id, record.directory, wanted)
     return 0
+
+
+def _change_class(given: Arguments, record: Record) -> None:
+    # Only here: few containers have a class of service.
+    from cais.runtime import resctrl
+
+    service_class = resctrl.class_of(record.group())
+    asked = {member: given.text(flag) for flag, (member, _) in _CLASS_FLAGS.items()}
+    if service_class is None:
+        raise UnsupportedError(
+            next(text for member, text in _CLASS_FLAGS.values() if asked[member])
+        )
+    service_class.change(resctrl.schema_lines(asked))
 
 
 def resources(given: Arguments) -> Resources:
