@@ -9,7 +9,7 @@ import errno
 import os
 
 from cais.errors import UnsupportedError
-from cais.linux import mount
+from cais.linux import credentials, mount
 from cais.linux.syscalls import KernelError
 from cais.runtime import bind_sources
 from cais.runtime.mount_errors import explained
@@ -18,6 +18,7 @@ from cais.runtime.mounts import MountPlan, overlay_layers, split_layers
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from contextlib import AbstractContextManager
 
     from cais.runtime.root_plan import RootPlan
 
@@ -74,7 +75,8 @@ def _new_layer(plan: RootPlan, layer: MountPlan) -> int:
             opened.append(base_fd)
         options = _below(layer, f"/proc/self/fd/{base_fd}") if base_fd >= 0 else layer.options
         short = [(key, _short(value, opened)) for key, value in overlay_layers(options)]
-        return mount.new_mount(layer.kind, short, layer.set, layer.source)
+        with _as_owner(base_fd):
+            return mount.new_mount(layer.kind, short, layer.set, layer.source)
     except KernelError as error:
         if error.errno != errno.EINVAL or layer.kind != "overlay":
             raise
@@ -104,7 +106,8 @@ def _new_layer_by_path(plan: RootPlan, layer: MountPlan) -> int:
         os.chdir(target if base_fd >= 0 else _base(layer))
         try:
             options = _option_text(_below(layer, ""))
-            mount.mount_over(layer.kind, layer.source or layer.kind, target, options)
+            with _as_owner(base_fd):
+                mount.mount_over(layer.kind, layer.source or layer.kind, target, options)
             try:
                 tree_fd = mount.clone_tree(target)
             finally:
@@ -137,6 +140,27 @@ def _open_mapped_base(layer: MountPlan) -> int:
         os.close(base_fd)
         raise
     return base_fd
+
+
+def _as_owner(base_fd: int) -> AbstractContextManager[None]:
+    """Mount as who owns the layers: an overlay writes its own files as its mounter.
+
+    The host's root has no id on an ID-mapped mount, and could make nothing there.
+    """
+    if base_fd < 0:
+        return _AsWeAre()
+    owner = os.fstat(base_fd)
+    return credentials.acting_as(owner.st_uid, owner.st_gid)
+
+
+class _AsWeAre:
+    __slots__ = ()
+
+    def __enter__(self) -> None:
+        return
+
+    def __exit__(self, *_: object) -> None:
+        return
 
 
 def _directories(layer: MountPlan) -> list[str]:
