@@ -27,7 +27,7 @@ import zstandard
 from cais.errors import DeadlineError, ExhaustedError, InternalError, InvalidArgumentError
 from cais.images import archive
 from cais.images.unpack import Limits, Unpacked
-from cais.images.unpacker import confinement, worker_handle
+from cais.images.unpacker import confinement, detached
 from cais.images.unpacker.messages import receive, send
 from cais.images.unpacker.pool import Unpacker
 from cais.images.unpacker.worker_handle import Worker
@@ -181,8 +181,8 @@ def test_nothing_can_be_reached_from_inside(tmp_path: Path) -> None:
         archive_fd = file_of(LAYER, tmp_path)
         with ExitStack() as stack:
             stack.callback(os.close, archive_fd)
-            read_only_fd = worker_handle._open_read_only(archive_fd, stack)
-            root_fd = worker_handle._open_tree(os.fspath(root), worker_handle._HARMLESS, stack)
+            read_only_fd = detached.open_read_only(archive_fd, stack)
+            root_fd = detached.open_tree(os.fspath(root), detached.HARMLESS, stack)
             send(ours, {}, [read_only_fd, root_fd])
         told, _ = receive(ours)
         ours.close()
@@ -383,7 +383,7 @@ def test_one_that_lies_is_not_believed() -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         worker = Worker(ours, socket.socket(), 60)
         send(theirs, lie)
-        with pytest.raises(InternalError, match="does not keep to the protocol"), ExitStack() as s:
-            worker._converse(None, lambda _: None, s)
+        with pytest.raises(InternalError, match="does not keep to the protocol"):
+            worker._converse(None, lambda _: None)
         for end in (worker, theirs):
             end.leave() if isinstance(end, Worker) else end.close()

@@ -51,7 +51,7 @@ _LIMITS = {
     "RLIMIT_FSIZE": 1 << 40,
     "RLIMIT_MEMLOCK": 0,
     "RLIMIT_MSGQUEUE": 0,
-    "RLIMIT_NOFILE": 512,
+    "RLIMIT_NOFILE": 1024,
 }
 _CALLS = {
     "files": "openat openat2 close close_range dup fcntl fcntl64 lseek _llseek read readv pread64 "

@@ -5,7 +5,7 @@
       {"limits": [...], "is_verified", "has_lowers"} ─────▶        + archive, directory to fill
       ◀───────────────────────────── {"read": bytes}               now and then: it is alive
       ◀───────────────────────────── {"lowers": true}              at most once
-      {} ─────────────────────────────────────────────────▶        + directories, nearest first
+      {"more": bool} ─────────────────────────────────────▶        + directories, nearest first
       ◀───────── {"sha256", "size_bytes", "has_root"}              the layer is there; or
       ◀───────────────────── {"error": {"kind", "message"}}        it is not, and the worker ends
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 PACKET_LIMIT_BYTES = 16384
 TEXT_LIMIT = 4096
 DESCRIPTOR_LIMIT = 200
-"""A packet carries 253; an image has at most 128 layers."""
+"""Of one packet, which can carry 253."""
 
 SPAWN = b"worker"
 

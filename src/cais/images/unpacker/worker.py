@@ -54,7 +54,13 @@ def _unpack(job: dict[str, Any], fds: Sequence[int], line: socket.socket) -> dic
 
     def open_lowers() -> Sequence[int]:
         send(line, {"lowers": True})
-        return receive(line, DESCRIPTOR_LIMIT)[1]
+        lowers: list[int] = []
+        has_more = True
+        while has_more:
+            answer, fds = receive(line, DESCRIPTOR_LIMIT)
+            lowers += fds
+            has_more = answer["more"]
+        return lowers
 
     try:
         with LayerTree(root_fd, open_lowers if job["has_lowers"] else None) as tree:

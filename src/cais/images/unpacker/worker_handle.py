@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import signal
 import socket
 from typing import TYPE_CHECKING, Any
@@ -12,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from cais import errors
 from cais.errors import DeadlineError, InternalError
 from cais.images.unpack import Unpacked
-from cais.images.unpacker.messages import LineClosedError, receive, send
-from cais.linux import mount
+from cais.images.unpacker.detached import HARMLESS, READ_ONLY, open_read_only, open_tree, warn
+from cais.images.unpacker.messages import DESCRIPTOR_LIMIT, LineClosedError, receive, send
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -22,13 +21,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-_HARMLESS = mount.MOUNT_ATTR_NOSUID | mount.MOUNT_ATTR_NODEV | mount.MOUNT_ATTR_NOEXEC
-_READ_ONLY = _HARMLESS | mount.MOUNT_ATTR_RDONLY | mount.MOUNT_ATTR_NOATIME
 _ENDING_S = 30.0
 """How long a killed process may take: one in the middle of a disk's write cannot die before."""
-
-_told_refusals: set[str] = set()
 
 
 class Worker:
@@ -71,17 +65,14 @@ class Worker:
         """
         with contextlib.ExitStack() as stack:
             try:
-                fds = [
-                    _open_read_only(archive, stack),
-                    _open_tree(root, _HARMLESS, stack),
-                ]
-                has_lowers = open_lowers is not None
-                send(
-                    self._line,
-                    {"limits": [*limits], "is_verified": is_verified, "has_lowers": has_lowers},
-                    fds,
-                )
-                return self._converse(open_lowers, report, stack)
+                fds = [open_read_only(archive, stack), open_tree(root, HARMLESS, stack)]
+                job = {
+                    "limits": [*limits],
+                    "is_verified": is_verified,
+                    "has_lowers": open_lowers is not None,
+                }
+                send(self._line, job, fds)
+                return self._converse(open_lowers, report)
             except LineClosedError as exc:
                 raise InternalError(f"the unpacking worker {self._epitaph()}") from exc
             except TimeoutError as exc:
@@ -112,21 +103,27 @@ class Worker:
         self,
         open_lowers: Callable[[], Sequence[str]] | None,
         report: Callable[[int], None],
-        stack: contextlib.ExitStack,
     ) -> Unpacked:
         while True:
             message, _ = receive(self._line)
             if "read" in message:
                 report(_number(message["read"]))
             elif "lowers" in message and open_lowers is not None:
-                send(self._line, {}, [_open_tree(p, _READ_ONLY, stack) for p in open_lowers()])
+                self._send_lowers(open_lowers())
                 open_lowers = None
             elif "refused" in message:
-                _warn(message["refused"])
+                warn(_texts(message["refused"]))
             elif "error" in message:
                 raise _failure(message["error"])
             else:
                 return _unpacked(message)
+
+    def _send_lowers(self, paths: Sequence[str]) -> None:
+        for first in range(0, len(paths), DESCRIPTOR_LIMIT):
+            end = first + DESCRIPTOR_LIMIT
+            with contextlib.ExitStack() as stack:
+                fds = [open_tree(path, READ_ONLY, stack) for path in paths[first:end]]
+                send(self._line, {"more": end < len(paths)}, fds)
 
     def _epitaph(self) -> str:
         """Return how the worker ended; "" when it has not."""
@@ -135,47 +132,10 @@ class Worker:
             word, _, detail = self._reins.recv(4096).decode(errors="replace").partition(" ")
         except OSError:
             return ""
-        if word == "killed" and detail.isdecimal():
-            return f"was killed by {signal.Signals(int(detail)).name}"
+        if word == "killed":
+            names = {str(number.value): number.name for number in signal.Signals}
+            return f"was killed by {names.get(detail, detail)}"
         return f"{word} {detail}".strip() if word else "is gone, with its warden"
-
-
-def _open_tree(path: str, attributes: int, stack: contextlib.ExitStack) -> int:
-    """Open a directory as the root of a mount of its own, or as it is where that is refused."""
-    try:
-        mount_fd = mount.clone_tree(path)
-        stack.callback(os.close, mount_fd)
-        mount.set_attributes(mount_fd, set_bits=attributes)
-        fd = os.open(".", _DIRECTORY, dir_fd=mount_fd)
-    except OSError as exc:
-        _warn([f"a mount of its own for each directory ({os.strerror(exc.errno or 0)})"])
-        fd = os.open(path, _DIRECTORY)
-    stack.callback(os.close, fd)
-    return fd
-
-
-def _open_read_only(archive: int, stack: contextlib.ExitStack) -> int:
-    """Open a file anew through a read-only mount: not even its mode can be changed by that."""
-    try:
-        mount_fd = mount.clone_tree("", dir_fd=archive)
-        stack.callback(os.close, mount_fd)
-        mount.set_attributes(mount_fd, set_bits=_READ_ONLY)
-        fd = os.open(f"/proc/self/fd/{mount_fd}", os.O_RDONLY | os.O_CLOEXEC)
-    except OSError as exc:
-        _warn([f"a read-only mount for the archive ({os.strerror(exc.errno or 0)})"])
-        return archive
-    stack.callback(os.close, fd)
-    return fd
-
-
-def _warn(measures: object) -> None:
-    """Log, once, what does not confine workers on this host."""
-    if not isinstance(measures, list):
-        raise InternalError("the unpacking worker does not keep to the protocol")
-    new = {str(one) for one in measures} - _told_refusals
-    if new:
-        _told_refusals.update(new)
-        log.warning("layers are unpacked without: %s", "; ".join(sorted(new)))
 
 
 def _failure(described: object) -> errors.CaisError:
@@ -191,6 +151,12 @@ def _unpacked(message: dict[str, Any]) -> Unpacked:
     if not isinstance(sha256, str) or not isinstance(has_root, bool):
         raise InternalError("the unpacking worker does not keep to the protocol")
     return Unpacked(sha256, _number(size), has_root)
+
+
+def _texts(value: object) -> list[str]:
+    if not isinstance(value, list):
+        raise InternalError("the unpacking worker does not keep to the protocol")
+    return [str(one) for one in value]
 
 
 def _number(value: object) -> int:
