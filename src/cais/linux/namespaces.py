@@ -38,6 +38,7 @@ KINDS = {
     "mount": (CLONE_NEWNS, "mnt"),
 }
 _KEYCTL_JOIN_SESSION_KEYRING = 1
+_NS_GET_USERNS = 0xB701
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
 
 _setns = system_call("setns", Long, Long)
@@ -75,6 +76,21 @@ def is_of(pid: str, kind: str, path: str) -> bool:
     except OSError:  # joining it will say why
         return False
     return os.path.samestat(there, here)
+
+
+def is_of_another_user(name: str) -> bool:
+    """Say whether a user namespace outside owns the caller's namespace ``name``, such as ``pid``.
+
+    Then the caller, root or not, has no privilege over it: it can make no file system of it.
+    """
+    fd = os.open(f"/proc/self/ns/{name}", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.close(fcntl.ioctl(fd, _NS_GET_USERNS))
+    except PermissionError:
+        return True
+    finally:
+        os.close(fd)
+    return False
 
 
 def is_in_initial_user() -> bool:

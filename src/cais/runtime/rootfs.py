@@ -20,7 +20,7 @@ import errno
 import os
 
 from cais.errors import InvalidArgumentError
-from cais.linux import mount, paths
+from cais.linux import mount, namespaces, paths
 from cais.linux.syscalls import KernelError
 from cais.runtime import (
     bind_sources,
@@ -184,12 +184,23 @@ def _new_mount(entry: MountPlan) -> int:
     try:
         return mount.new_mount(entry.kind, options, attributes, entry.source)
     except KernelError as error:
-        if error.errno != errno.EPERM or entry.kind != "sysfs":
+        if error.errno != errno.EPERM:
             raise
+        if entry.kind != "sysfs":
+            raise _denied(entry, error) from None
     # The network namespace belongs to another user namespace: show the host's, read-only.
     tree_fd = mount.clone_tree("/sys", recursive=True)
     mount.set_attributes(tree_fd, set_bits=mount.MOUNT_ATTR_RDONLY, recursive=True)
     return tree_fd
+
+
+def _denied(entry: MountPlan, error: KernelError) -> KernelError:
+    """Return the error with its reason, where it is whose the namespace is that it would show."""
+    shown = {"proc": "pid", "mqueue": "ipc"}.get(entry.kind)
+    if shown is None or not namespaces.is_of_another_user(shown):
+        return error
+    reason = f"its {shown} namespace belongs to another user namespace"
+    return KernelError(errno.EPERM, error.step, reason)
 
 
 def _make_dev(plan: RootPlan, root_fd: int) -> None:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from neighbours import BASE, holder
+from peers import BOTH, Peer
 
 from cais.errors import InvalidArgumentError
 from cais.runtime import foreign_proc
@@ -16,7 +19,18 @@ from cais.runtime.launch import LaunchError
 from cais.testing.bundles import Bundle, Capture, end
 from cais.testing.isolation import isolated
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 READ = "for n in user mnt pid net uts ipc cgroup time; do readlink /proc/self/ns/$n; done"
+
+
+@pytest.fixture
+def open_path() -> Iterator[Path]:
+    """Give a directory that the root of a user namespace may walk to."""
+    with tempfile.TemporaryDirectory() as name:
+        os.chmod(name, 0o755)
+        yield Path(name)
 
 
 def with_namespaces(bundle: Bundle, *new: str, **paths: object) -> None:
@@ -214,6 +228,33 @@ def test_a_missing_namespace_is_named(tmp_path: Path) -> None:
         with_namespaces(bundle, "mount", "uts", user="/nowhere")
         with pytest.raises(LaunchError, match="user namespace /nowhere: No such file"):
             bundle.run("true")
+
+    isolated(body)
+
+
+@pytest.mark.parametrize("name", BOTH)
+@pytest.mark.parametrize(
+    ("kind", "filesystem", "flag"), [("pid", "proc", "--pid"), ("ipc", "mqueue", "--ipc")]
+)
+def test_what_belongs_to_another_user_cannot_be_shown(
+    open_path: Path, name: str, kind: str, filesystem: str, flag: str
+) -> None:
+    """A new user namespace has no privilege over one that was there before it; ours says so."""
+
+    def body() -> None:
+        bundle = Bundle(open_path)
+        subprocess.run(["chown", "-hR", f"{BASE}:{BASE}", bundle.rootfs], check=True)
+        ids = [{"containerID": 0, "hostID": BASE, "size": 65536}]
+        bundle.linux.update(uidMappings=ids, gidMappings=ids)
+        others = [each for each in ("mount", "pid", "uts", "ipc", "network") if each != kind]
+        with holder(flag) as pid:
+            with_namespaces(bundle, "user", *others, **{kind: f"/proc/{pid}/ns/{kind}"})
+            bundle.save()
+            said = Peer(name, bundle, open_path)("run", f"{name}-{os.getpid()}", ok=False).stderr
+        assert f'error mounting "{filesystem}" to rootfs at' in said.replace("\\", "")
+        assert "operation not permitted" in said
+        if name == "cais":
+            assert f"(its {kind} namespace belongs to another user namespace)" in said
 
     isolated(body)
 
