@@ -39,6 +39,10 @@ _FILE_BYTES = 512 * 1024
 """Of a file at a time, each with its own deadline."""
 
 
+_LISTS = frozenset({"accept", "if-none-match"})
+"""Fields that may be repeated, and mean then what one with commas does (RFC 9110 section 5.3)."""
+
+
 class Head(NamedTuple):
     """A request's head as it came."""
 
@@ -367,9 +371,12 @@ class RequestBody:
 def _head(event: h11.Request) -> Head:
     headers: dict[str, str] = {}
     framing: set[bytes] = set()
-    for name, value in event.headers:
-        headers.setdefault(name.decode("latin-1"), value.decode("latin-1"))
-        framing.add(name)
+    for raw_name, raw_value in event.headers:
+        name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
+        if name in _LISTS and name in headers:
+            headers[name] += f", {value}"
+        headers.setdefault(name, value)
+        framing.add(raw_name)
     if {b"content-length", b"transfer-encoding"} <= framing:
         raise h11.RemoteProtocolError("both Content-Length and Transfer-Encoding")
     return Head(event.method.decode("latin-1"), event.target.decode("latin-1"), headers)

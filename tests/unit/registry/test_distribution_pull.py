@@ -1,5 +1,7 @@
 """OCI distribution-spec 1.1, "Pull": manifests, blobs, ranges, whether something exists."""
 
+import contextlib
+import http.client
 import json
 from typing import Any
 
@@ -61,6 +63,18 @@ def test_a_tag_s_manifest_is_of_an_accepted_type(
     path = f"/v2/{repository}/manifests"
     assert client.ask("GET", f"{path}/v1", Accept=accept).status == status
     assert client.ask("GET", f"{path}/{digest}", Accept=accept).status == 200
+
+
+def test_accept_may_be_repeated(client: Any, repository: str) -> None:
+    """As skopeo and podman do."""
+    client.push_image(repository, "v1")
+    connection = http.client.HTTPConnection(client.registry.address, timeout=60)
+    with contextlib.closing(connection):
+        connection.putrequest("GET", f"/v2/{repository}/manifests/v1")
+        for kind in (DOCKER_MANIFEST, OCI_MANIFEST):
+            connection.putheader("Accept", kind)
+        connection.endheaders()
+        assert connection.getresponse().status == 200
 
 
 @METHODS
