@@ -8,8 +8,8 @@ DOCKERS: dict[str, frozenset[str]] = {
     "": frozenset(
         (
             *("build", "builder", "buildx", "checkpoint", "commit", "compose", "config", "context"),
-            *("cp", "diff", "export", "login", "logout", "manifest", "node", "plugin", "port"),
-            *("search", "secret", "service", "stack", "stats", "swarm", "trust"),
+            *("cp", "diff", "export", "manifest", "node", "plugin", "port"),
+            *("secret", "service", "stack", "stats", "swarm", "trust"),
         )
     ),
     "container": frozenset(("commit", "cp", "diff", "export", "port", "stats")),

@@ -56,6 +56,7 @@ IMAGE = {
     "tag": "images:tag",
 }
 SYSTEM = {
+    "check": "check",
     "df": "disk_use:df",
     "events": "events",
     "info": "system:info",
@@ -88,7 +89,10 @@ COMMANDS = {
     **{name: place for name, place in CONTAINER.items() if name not in _NOT_ON_TOP},
     "ps": "ps",
     "images": "images",
+    "login": "login",
+    "logout": "login:logout",
     "rmi": "images:rmi",
+    "search": "search",
     **{name: IMAGE[name] for name in _BOTH},
     "inspect": "inspect",
     **{name: SYSTEM[name] for name in ("events", "info")},

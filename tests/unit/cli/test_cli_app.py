@@ -36,7 +36,7 @@ def test_every_command_exists_and_helps(
     [
         (["nosuch"], 1, "unknown command: cais nosuch"),
         (["network", "nosuch"], 1, "unknown command: cais network nosuch"),
-        (["search", "x"], 1, "'docker search' is not supported by cais yet"),
+        (["trust", "x"], 1, "'docker trust' is not supported by cais yet"),
         (["build", "."], 1, "'docker build' is not supported by cais yet"),
         (["plugin", "ls"], 1, "'docker plugin' is not supported by cais yet"),
         (["network", "create", "x"], 1, "'docker network create' is not supported by cais yet"),
