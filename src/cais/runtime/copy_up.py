@@ -12,6 +12,8 @@ import errno
 import os
 import stat
 
+from cais.linux import paths
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from os import DirEntry
@@ -19,12 +21,15 @@ if TYPE_CHECKING:
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _CHUNK_BYTES = 1 << 20
+_INSIDE = paths.RESOLVE_BENEATH | paths.RESOLVE_NO_SYMLINKS
+_PIECE = 1000  # characters: at most 4000 of the 4096 bytes of a path
 
 
 def copy_tree(source_fd: int, target_fd: int) -> None:
     """Copy what is in one directory into another: contents, owners, modes, times, attributes.
 
     Sockets are left out: nobody listens behind a copy. Mounts below are copied as what they show.
+    However deep the tree is, four descriptors are open at once.
 
     Args:
         source_fd: a directory; O_PATH will do. Borrowed.
@@ -34,29 +39,65 @@ def copy_tree(source_fd: int, target_fd: int) -> None:
         OSError: the copy does not fit, or is not allowed; what was copied so far stays.
 
     """
-    from_fd = os.open(".", _OPEN | os.O_DIRECTORY, dir_fd=source_fd)
-    try:
-        into_fd = os.open(".", _OPEN | os.O_DIRECTORY, dir_fd=target_fd)
-        try:
-            _copy_entries(from_fd, into_fd)
-        finally:
-            os.close(into_fd)
-    finally:
-        os.close(from_fd)
+    found = ["."]
+    for place in found:  # it grows meanwhile
+        with _Directory(source_fd, place) as from_fd, _Directory(target_fd, place) as into_fd:
+            found += [f"{place}/{name}" for name in _copy_entries(from_fd, into_fd)]
+    for place in reversed(found[1:]):  # from below: a copy changes the times of what it is in
+        with _Directory(source_fd, place) as from_fd, _Directory(target_fd, place) as into_fd:
+            _copy_metadata(from_fd, into_fd)
 
 
-def _copy_entries(from_fd: int, into_fd: int) -> None:
+class _Directory:
+    """A directory below another, open for a while; no link leads to it, whoever changes the tree.
+
+    Its path may be longer than the kernel takes: it is opened in pieces.
+    """
+
+    __slots__ = ("_base_fd", "_fd", "_path")
+
+    def __init__(self, base_fd: int, path: str) -> None:
+        self._base_fd = base_fd
+        self._path = path
+        self._fd = -1
+
+    def __enter__(self) -> int:
+        self._fd = self._base_fd
+        path = self._path
+        while path:
+            end = len(path) if len(path) <= _PIECE else path.rindex("/", 0, _PIECE)
+            piece, path = path[:end], path[end:].lstrip("/")
+            flags = os.O_RDONLY | os.O_DIRECTORY
+            fd = paths.open_at(self._fd, piece, flags, resolve=_INSIDE)
+            self._close()
+            self._fd = fd
+        return self._fd
+
+    def __exit__(self, *_: object) -> None:
+        self._close()
+
+    def _close(self) -> None:
+        if self._fd != self._base_fd:
+            os.close(self._fd)
+
+
+def _copy_entries(from_fd: int, into_fd: int) -> list[str]:
+    """Copy what is no directory, and make those that are; return their names."""
+    directories = []
     with os.scandir(from_fd) as entries:
         for entry in entries:
-            _copy_entry(entry, from_fd, into_fd)
+            if entry.is_dir(follow_symlinks=False):
+                os.mkdir(entry.name, 0o700, dir_fd=into_fd)
+                directories.append(entry.name)
+            else:
+                _copy_entry(entry, from_fd, into_fd)
+    return directories
 
 
 def _copy_entry(entry: DirEntry[str], from_fd: int, into_fd: int) -> None:
     name, status = entry.name, entry.stat(follow_symlinks=False)
     kind = stat.S_IFMT(status.st_mode)
-    if kind == stat.S_IFDIR:
-        _copy_directory(name, from_fd, into_fd)
-    elif kind == stat.S_IFREG:
+    if kind == stat.S_IFREG:
         _copy_file(name, from_fd, into_fd)
     elif kind == stat.S_IFLNK:
         os.symlink(os.readlink(name, dir_fd=from_fd), name, dir_fd=into_fd)
@@ -65,20 +106,6 @@ def _copy_entry(entry: DirEntry[str], from_fd: int, into_fd: int) -> None:
         os.mknod(name, status.st_mode, status.st_rdev, dir_fd=into_fd)
         _own(name, status, into_fd)
         os.chmod(name, stat.S_IMODE(status.st_mode), dir_fd=into_fd)
-
-
-def _copy_directory(name: str, from_fd: int, into_fd: int) -> None:
-    child_fd = os.open(name, _OPEN | os.O_DIRECTORY, dir_fd=from_fd)
-    try:
-        os.mkdir(name, 0o700, dir_fd=into_fd)
-        copy_fd = os.open(name, _OPEN | os.O_DIRECTORY, dir_fd=into_fd)
-        try:
-            _copy_entries(child_fd, copy_fd)
-            _copy_metadata(child_fd, copy_fd)
-        finally:
-            os.close(copy_fd)
-    finally:
-        os.close(child_fd)
 
 
 def _copy_file(name: str, from_fd: int, into_fd: int) -> None:

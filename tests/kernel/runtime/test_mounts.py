@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
+import signal
 import subprocess
+import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -14,6 +17,9 @@ from cais.errors import InvalidArgumentError, UnsupportedError
 from cais.runtime.launch import LaunchError
 from cais.testing.bundles import Bundle, Capture, Result, end
 from cais.testing.isolation import isolated
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 RUNTIMES = [
     "ours",
@@ -221,6 +227,53 @@ def test_tmpcopyup_of_plain_files(tmp_path: Path, runtime: str) -> None:
         )
         assert result.stdout.split() == ["kept", "tmpfs"]
         assert sorted(os.listdir(bundle.rootfs / "data")) == ["d", "link"]
+
+    isolated(body)
+
+
+DEEP = ["data", *["é" * 9] * 400]
+
+
+def deepest(root: Path, *, make: bool) -> int:
+    """Return the directory at the end of DEEP below ``root``, open."""
+    fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
+    for name in DEEP:
+        if make:
+            os.mkdir(name, 0o710, dir_fd=fd)
+        parent_fd, fd = fd, os.open(name, os.O_RDONLY | os.O_DIRECTORY, dir_fd=fd)
+        os.close(parent_fd)
+    return fd
+
+
+@pytest.fixture
+def deep_path() -> Iterator[Path]:
+    """Give a directory that goes however deep it has become: Python's rmtree cannot."""
+    path = tempfile.mkdtemp()
+    yield Path(path)
+    subprocess.run(["rm", "-rf", path], check=True)
+
+
+def test_tmpcopyup_of_a_tree_deeper_than_a_path(deep_path: Path) -> None:
+    """Neither the stack nor the descriptors of whoever copies it may end it."""
+
+    def body() -> None:
+        bundle = Bundle(deep_path)
+        fd = deepest(bundle.rootfs, make=True)
+        os.close(os.open("end", os.O_CREAT | os.O_WRONLY, dir_fd=fd))
+        os.utime(fd, (1, 1))
+        os.close(fd)
+        add(bundle, "/data", "tmpfs", "tmpfs", options="tmpcopyup")
+        resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+        with Capture() as capture:
+            init = bundle.start("sleep", "60", stdio=capture.stdio)
+            fd = deepest(Path(f"/proc/{init.pid}/root"), make=False)
+            assert os.listdir(fd) == ["end"]
+            status = os.fstat(fd)
+            assert (status.st_mode & 0o7777, status.st_mtime) == (0o710, 1)
+            os.close(fd)
+            os.kill(init.pid, signal.SIGKILL)
+            end(init)
+        bundle.destroy()
 
     isolated(body)
 
