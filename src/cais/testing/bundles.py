@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from cais.runtime import container as runtime
 from cais.runtime.launch import Stdio
+from cais.testing.isolation import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -186,7 +187,7 @@ class Capture:
 def wait(launch: Launch, timeout_s: float = 20) -> Running:
     """Wait until the program runs."""
     while (running := launch.advance()) is None:
-        if not select.select([launch], [], [], timeout_s)[0]:
+        if not select.select([launch], [], [], timeout_s * PATIENCE)[0]:
             launch.abort()
             raise TimeoutError("the child made no progress")
     return running

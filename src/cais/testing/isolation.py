@@ -19,6 +19,8 @@ CLONE_NEWNS, CLONE_NEWNET = 0x00020000, 0x40000000
 MS_REC, MS_PRIVATE = 0x4000, 0x40000
 PR_SET_CHILD_SUBREAPER = 36
 CGROUP_ROOT = Path("/sys/fs/cgroup")
+PATIENCE = float(os.environ.get("CAIS_TEST_PATIENCE", "1"))
+"""How much slower than others this machine is: an emulated one says so."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -37,7 +39,7 @@ def isolated(
     Args:
         body: called with no argument; must not return with mounts, descriptors or children left.
         net: also a network namespace of its own, with nothing but a down ``lo``.
-        timeout_s: after this the child and all below it are killed and the test fails.
+        timeout_s: after this, and ``PATIENCE`` times as long, the child and all below it are killed and the test fails.
         leftovers: compare mounts, descriptors and children before and after.
 
     Raises:
@@ -52,7 +54,7 @@ def isolated(
         _child(body, write_fd, net=net, leftovers=leftovers)
     os.close(write_fd)
     with open(read_fd, "rb", buffering=0) as report:
-        failure = _end_of(pid, timeout_s) + _reported(report)
+        failure = _end_of(pid, timeout_s * PATIENCE) + _reported(report)
     if failure:
         raise IsolatedBodyError(failure)
 

@@ -8,7 +8,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from cais.testing.bundles import Bundle
-from cais.testing.isolation import isolated
+from cais.testing.isolation import PATIENCE, isolated
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,7 +34,7 @@ class Runtime:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=30 * PATIENCE,
             check=False,
         )
         assert code is None or done.returncode == code, done.stderr
@@ -52,7 +52,7 @@ class Runtime:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            timeout=30,
+            timeout=30 * PATIENCE,
             check=True,
         )
         return int(self.pid_file.read_text())
