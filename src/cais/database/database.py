@@ -117,7 +117,7 @@ class Database(Reader):
 
     def _loss(self, mirror: Mirror) -> str | None:
         """Say why the mirror has to make this database good; None: it need not."""
-        if loss := _loss_of(self._path):
+        if loss := loss_of(self._path):
             return loss
         reader = Reader.open(self._path)
         try:
@@ -178,14 +178,15 @@ def has_database(path: Path) -> bool:
 def _check_pair(path: Path) -> None:
     """Refuse what neither file can make good, before anything is changed. DataLossError."""
     copy = mirror_path(path)
-    if not _is_empty(copy) and (damage := damage_of(copy)) and (loss := _loss_of(path)):
+    if not _is_empty(copy) and (damage := damage_of(copy)) and (loss := loss_of(path)):
         raise DataLossError(
             f"database {path} {loss}, and its copy {copy.name} is damaged ({damage}): nothing was "
             "changed; see 'cais system check'"
         )
 
 
-def _loss_of(path: Path) -> str | None:
+def loss_of(path: Path) -> str | None:
+    """Say what is wrong with a file that should be a database; None: it is sound."""
     if _is_empty(path):
         return "is gone"
     damage = damage_of(path)

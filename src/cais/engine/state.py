@@ -87,8 +87,7 @@ class State:
         """
         loaded = Loaded()
         try:
-            if path.exists() and path.stat().st_size == 0:
-                raise DataLossError("the file is empty")  # noqa: TRY301 - same remedy
+            _refuse_lost(path)
             database = Database(path, _MIGRATIONS)
             _read(database, loaded)
         except (DataLossError, sqlite3.DatabaseError) as exc:
@@ -207,11 +206,20 @@ def _quarantine(container_id: object, document: object, reason: str) -> list[Sta
     ]
 
 
+def _refuse_lost(path: Path) -> None:
+    """DataLossError if there was a database, which is told from the copies of its records."""
+    if path.exists():
+        if path.stat().st_size == 0:
+            raise DataLossError("the file is empty")
+    elif path.with_name("copies.db").exists():
+        raise DataLossError("the file is gone")
+
+
 def _rebuild(path: Path, loaded: Loaded) -> Database:
     """Set the damaged file aside and start a new one with the rows that can still be read."""
     aside = set_aside(path)
     database = Database(path, _MIGRATIONS)
-    rescued = {record.id: record for record in _salvage(aside)}
+    rescued = {record.id: record for record in _salvage(aside)} if aside.exists() else {}
     loaded.containers = list(rescued.values())
     _commit(database, [(_PUT, (one.id, one.name, pack_record(one))) for one in rescued.values()])
     return database

@@ -31,6 +31,11 @@ class ImageRow:
     layers: tuple[StoredLayer, ...]
     names: tuple[Name, ...]
 
+    @property
+    def title(self) -> str:
+        """What to call it: a name if it has one."""
+        return str(self.names[0]) if self.names else self.id
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class Name:
