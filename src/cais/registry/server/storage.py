@@ -16,6 +16,7 @@ import time
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from cais.content.blobs import BlobNotFoundError
+from cais.errors import DataLossError
 from cais.registry.server.documents import read_manifest
 from cais.registry.server.errors import RefusalError, blob_unknown, manifest_unknown
 from cais.registry.server.fields import is_digest
@@ -125,7 +126,7 @@ class Storage:
 
         Raises:
             RefusalError: MANIFEST_UNKNOWN.
-            DigestMismatchError: damaged on disk.
+            DataLossError: damaged on disk.
 
         """
         row = self.find_manifest(repository, reference)
@@ -135,6 +136,8 @@ class Storage:
             content = self.content.read(row.digest, LIMIT_BYTES)
         except BlobNotFoundError as exc:
             raise manifest_unknown(reference) from exc
+        except DigestMismatchError as exc:
+            raise DataLossError(str(exc)) from exc
         return HeldManifest(content, row.media_type, row.digest)
 
     def find_manifest(self, repository: str, reference: str) -> ManifestRow | None:
