@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cais.api import unsupported
+from cais.api.archives import ArchiveRoutes
 from cais.api.checkpoints import CheckpointRoutes
 from cais.api.commits import CommitRoutes
 from cais.api.containers import ContainerRoutes
@@ -33,6 +34,7 @@ def make_router(engine: Engine, *, experimental: bool = False) -> Router:
         LifecycleRoutes(engine.lifecycle, experimental=experimental),
         CheckpointRoutes(engine.checkpoints, experimental=experimental),
         CommitRoutes(engine.commits, engine.changes),
+        ArchiveRoutes(engine.archives),
         StreamRoutes(engine.streams),
         ExecRoutes(engine.execs),
         registries,

@@ -4,10 +4,38 @@ from __future__ import annotations
 
 import asyncio
 import queue
+from typing import TYPE_CHECKING, TypeVar
 
 from cais.errors import InvalidArgumentError
 
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from cais.engine.tasks import Threads
+
+T = TypeVar("T")
 _QUEUED_BLOCKS = 8
+
+
+async def read_in_pool(
+    threads: Threads, source: AsyncIterator[bytes], work: Callable[[BlockReader], T]
+) -> T:
+    """Run ``work`` in the pool on the bytes of ``source``; back when it has ended."""
+    reader = BlockReader()
+    working = asyncio.ensure_future(threads.run(work, reader))
+    working.add_done_callback(lambda _: reader.close())
+    try:
+        async for block in source:
+            if block:
+                await reader.put(block)
+            if working.done():
+                break
+        await reader.put(b"")
+        return await asyncio.shield(working)
+    except BaseException:
+        reader.abort()
+        await asyncio.gather(working, return_exceptions=True)
+        raise
 
 
 class BlockReader:

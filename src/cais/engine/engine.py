@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from cais.content.store import ContentStore
+from cais.engine.archives import Archives
 from cais.engine.bundle import BundleWriter
 from cais.engine.changes import Changes
 from cais.engine.checkpoints import Checkpoints
@@ -88,6 +89,7 @@ class Engine:
         self.lifecycle = Lifecycle(core, launcher, killer, remover, self.checkpoints)
         self.commits = Commits(core, self.lifecycle)
         self.changes = Changes(core)
+        self.archives = Archives(core)
         self.streams = Streams(core)
         self.images = Images(core)
         self.transfers = Transfers(core)

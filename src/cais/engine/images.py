@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Any
 
-from cais.engine.block_reader import BlockReader
+from cais.engine.block_reader import BlockReader, read_in_pool
 from cais.engine.image_selection import ListSelection, PruneSelection
 from cais.engine.messages import Messages
 from cais.errors import ConflictError, NotFoundError
@@ -17,7 +17,7 @@ from cais.images.store import ImageUse
 
 if TYPE_CHECKING:
     import builtins
-    from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 
     from cais.engine.core import Core
     from cais.images.footprint import Footprint, Part
@@ -118,7 +118,7 @@ class Images:
                 ):
                     loop.call_soon_threadsafe(self._announce_load, image.id, image.names)
 
-        loading = asyncio.ensure_future(self._feed(source, work))
+        loading = asyncio.ensure_future(read_in_pool(self._core.threads, source, work))
         try:
             async for message in messages:
                 yield message
@@ -163,7 +163,7 @@ class Images:
                 platform=platform,
             )
 
-        image_id: str = await self._feed(source, work)
+        image_id = await read_in_pool(self._core.threads, source, work)
         self._announce("import", image_id, image_id)
         return image_id
 
@@ -171,24 +171,6 @@ class Images:
         if platform is not None:
             record = await self._core.threads.run(self._store.resolve, ref)
             check_platform(record, ref, platform)
-
-    async def _feed(self, source: AsyncIterator[bytes], work: Callable[[BlockReader], Any]) -> Any:  # noqa: ANN401 - the work's own result
-        """Run ``work`` in the pool on the bytes of ``source``; back when it has ended."""
-        reader = BlockReader()
-        working = asyncio.ensure_future(self._core.threads.run(work, reader))
-        working.add_done_callback(lambda _: reader.close())
-        try:
-            async for block in source:
-                if block:
-                    await reader.put(block)
-                if working.done():
-                    break
-            await reader.put(b"")
-            return await asyncio.shield(working)
-        except BaseException:
-            reader.abort()
-            await asyncio.gather(working, return_exceptions=True)
-            raise
 
     def _containers_by_image(self) -> dict[str, list[str]]:
         found: dict[str, list[str]] = {}

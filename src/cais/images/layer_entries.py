@@ -80,21 +80,12 @@ class EntryMaker:
             parent_fd = self._clear(parent, name)
             fd = os.open(name, _CREATE, entry.mode & 0o777, dir_fd=parent_fd)
         try:
-            self._write(entry, fd)
+            self._reader.copy_file(fd, entry)
             set_attributes(fd, entry)
             os.utime(fd, ns=(entry.mtime_ns, entry.mtime_ns))
         finally:
             os.close(fd)
         self.size_bytes += entry.size
-
-    def _write(self, entry: Entry, fd: int) -> None:
-        if entry.sparse is None:
-            self._reader.copy_to(fd, entry.size)
-            return
-        for offset, length in entry.sparse:
-            os.lseek(fd, offset, os.SEEK_SET)
-            self._reader.copy_to(fd, length)
-        os.ftruncate(fd, entry.size)
 
     def _directory(self, entry: Entry, parent: str, name: str) -> None:
         parent_fd = self._tree.directory(parent)

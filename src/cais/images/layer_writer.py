@@ -37,7 +37,7 @@ from cais.images.tar_writer import END, padding
 from cais.images.whiteouts import WHITEOUT, WHITEOUT_OPAQUE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from cais.snapshots import merged
     from cais.snapshots.merged import MergedTree
@@ -71,7 +71,7 @@ def pack_changes(
 
     """
     comparison = ExactComparison(now, before, is_laid_over=is_laid_over)
-    packer = _Packer(now)
+    packer = _Packer(now, _plain)
     is_empty = True
     if comparison.is_root_changed() and (before is not None or now.children(now.root())):
         yield from packer.member(now.root())
@@ -79,10 +79,10 @@ def pack_changes(
     for change in comparison:
         is_empty = False
         if change.kind is Kind.DELETED:
-            directory, _, name = _name(change.entry).rpartition("/")
+            directory, _, name = _plain(change.entry.path).rpartition("/")
             yield _whiteout(directory, WHITEOUT + name)
         elif change.kind is Kind.EMPTIED:
-            yield _whiteout(_name(change.entry), WHITEOUT_OPAQUE)
+            yield _whiteout(_plain(change.entry.path), WHITEOUT_OPAQUE)
         else:
             _check_name(change.entry)
             yield from packer.member(change.entry)
@@ -90,32 +90,54 @@ def pack_changes(
         yield END
 
 
-def pack_tree(tree: MergedTree, top: merged.Entry | None = None) -> Iterator[bytes]:
-    """Write everything below ``top`` (the root), which itself is left out, and the end marker.
+def pack_tree(
+    tree: MergedTree,
+    shown: str = "",
+    is_closed: Callable[[merged.Entry], bool] = lambda _: False,
+) -> Iterator[bytes]:
+    """Write all of a tree, and the end marker.
+
+    Args:
+        tree: to be written.
+        shown: the name of the root in the archive; empty: the root itself is left out.
+        is_closed: says of a directory whether what is in it is left out.
 
     Raises:
         InvalidArgumentError: a name no archive can hold.
         OSError: the disk failed.
 
     """
-    packer = _Packer(tree)
-    stack = [iter(tree.children(top or tree.root()))]
+    top = shown.rstrip("/")
+    packer = _Packer(tree, (lambda path: top + path[1:] or shown) if shown else _plain)
+    if shown:
+        yield from packer.member(tree.root())
+    root = tree.root()
+    stack = [] if is_closed(root) else [iter(tree.children(root))]
     while stack:
         entry = next(stack[-1], None)
         if entry is None:
             stack.pop()
             continue
         yield from packer.member(entry)
-        if entry.is_directory:
+        if entry.is_directory and not is_closed(entry):
             stack.append(iter(_children(tree, entry)))
+    yield END
+
+
+def pack_file(directory: MergedTree, name: str) -> Iterator[bytes]:
+    """Write one entry of a directory, alone, and the end marker."""
+    entry = directory.lookup(directory.root(), name)
+    if entry is not None:
+        yield from _Packer(directory, _plain).member(entry)
     yield END
 
 
 class _Packer:
     """Writes members; remembers which files it has written under another name."""
 
-    def __init__(self, tree: MergedTree) -> None:
+    def __init__(self, tree: MergedTree, name_of: Callable[[str], str]) -> None:
         self._tree = tree
+        self._name_of = name_of
         self._linked: dict[tuple[int, int], str] = {}
 
     def member(self, found: merged.Entry) -> Iterator[bytes]:
@@ -127,7 +149,7 @@ class _Packer:
                 return
             raise
         try:
-            yield from self._describe(fd, _name(found))
+            yield from self._describe(fd, self._name_of(found.path))
         finally:
             os.close(fd)
 
@@ -212,14 +234,15 @@ def _children(tree: MergedTree, directory: merged.Entry) -> list[merged.Entry]:
         raise
 
 
-def _name(found: merged.Entry) -> str:
-    return found.path.removeprefix("./")
+def _plain(path: str) -> str:
+    return path.removeprefix("./")
 
 
 def _check_name(found: merged.Entry) -> None:
     if found.name.startswith(WHITEOUT):
         raise InvalidArgumentError(
-            f"{_name(found)[:200]!r}: a layer cannot hold a file whose name begins with {WHITEOUT}"
+            f"{_plain(found.path)[:200]!r}: a layer cannot hold a file whose name begins with "
+            f"{WHITEOUT}"
         )
 
 

@@ -43,6 +43,8 @@ _TRAILING_LIMIT_BYTES = 64 * 1024 * 1024
 _META_LIMIT = 16
 _CHUNK = 1024 * 1024
 _ZEROS = bytes(BLOCK)
+_HOLE_BYTES = 64 * 1024
+_HOLE = memoryview(bytes(_HOLE_BYTES))
 _XATTR = "SCHILY.xattr."
 
 
@@ -98,6 +100,31 @@ class TarReader:
         chunk = self._some(min(size, self._data_left))
         self._data_left -= len(chunk)
         return chunk
+
+    def copy_file(self, fd: int, entry: Entry) -> None:
+        """Write all of the member's data into a new file.
+
+        Where a large file holds nothing but zeros a hole is left: archives of images have no
+        sparse files, and what was one shall not fill the disk.
+        """
+        if entry.sparse is not None:
+            for offset, length in entry.sparse:
+                os.lseek(fd, offset, os.SEEK_SET)
+                self.copy_to(fd, length)
+        elif entry.size < _HOLE_BYTES:
+            self.copy_to(fd, entry.size)
+            return
+        else:
+            self._copy_without_holes(fd)
+        os.ftruncate(fd, entry.size)
+
+    def _copy_without_holes(self, fd: int) -> None:
+        while chunk := self.read(_HOLE_BYTES):
+            if chunk[0] == chunk[-1] == 0 and chunk == _HOLE[: len(chunk)]:
+                os.lseek(fd, len(chunk), os.SEEK_CUR)
+                continue
+            while chunk:
+                chunk = chunk[os.write(fd, chunk) :]
 
     def copy_to(self, fd: int, size: int) -> None:
         """Write the next ``size`` bytes of the member's data at the file's offset."""

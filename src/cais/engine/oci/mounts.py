@@ -85,7 +85,7 @@ def build_mounts(
         UnsupportedError: a directory inside a volume.
 
     """
-    asked = [_from_point(point) for point in points]
+    asked = [point_mount(point) for point in points]
     taken = {mount["destination"] for mount in asked}
     asked += _files(files, taken, writable=not host_config.readonly_rootfs)
     asked += _shared_memory(host_config, shm_path, taken)
@@ -143,7 +143,8 @@ def merge_tmpfs_options(options: Iterable[str]) -> list[str]:
     return kept
 
 
-def _from_point(point: MountPoint) -> Document:
+def point_mount(point: MountPoint) -> Document:
+    """Return a mount that was asked for, as the OCI document has it; raises as ``build_mounts``."""
     if point.subpath:
         raise UnsupportedError(f"volume-subpath is not supported: {point.subpath[:128]}")
     if point.type == "tmpfs":
