@@ -6,7 +6,7 @@
     (per run)       the sources and the command to run
 
 A key is the digest of everything that went in, so a changed list builds anew and what is there is
-never refreshed. The guest's distribution is the host's because the host's .venv must run in it.
+never refreshed; of each kind the few that were used last are kept. The guest's distribution is the host's because the host's .venv must run in it.
 
 Needs: root, mmdebstrap, mke2fs (e2fsprogs).
 """
@@ -37,6 +37,7 @@ PACKAGES = (
     *("libffi8", "liblzma5", "libbz2-1.0", "zlib1g", "libssl3t64"),
 )
 SPARE_KIB = 6 << 20  # for what the tests write
+KEPT = 3  # of each kind: a branch or two, and a Python or two
 WITHOUT = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*")
 # Packages of .venv that no test in the guest imports, and large.
 HOST_ONLY = ("mypy*", "ruff*", "pip", "pip-*", "codespell*", "grimp*")
@@ -82,6 +83,7 @@ def system() -> System:
         with _being_made(directory) as unfinished:
             unfinished.mkdir()
             _install(unfinished, distribution["VERSION_CODENAME"], packages)
+    keep_newest(directory, "system-*")
     return System(directory)
 
 
@@ -106,7 +108,19 @@ def tools() -> Path:
                 shutil.copytree(place, staging + place, symlinks=True, ignore=ignore)
             Path(staging, "places").write_text("".join(f"{place}\n" for place in places))
             make_disk(staging, unfinished)
+    keep_newest(disk, "tools-*")
     return disk
+
+
+def keep_newest(used: Path, pattern: str, count: int = KEPT) -> None:
+    """Note that ``used`` is used now, and delete what is like it but for the ``count`` newest."""
+    os.utime(used)
+    alike = sorted(used.parent.glob(pattern), key=lambda path: path.stat().st_mtime, reverse=True)
+    for path in alike[count:]:
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 def make_disk(source: str, disk: Path, spare_kib: int = 0) -> None:

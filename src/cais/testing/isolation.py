@@ -39,7 +39,8 @@ def isolated(
     Args:
         body: called with no argument; must not return with mounts, descriptors or children left.
         net: also a network namespace of its own, with nothing but a down ``lo``.
-        timeout_s: after this, and ``PATIENCE`` times as long, the child and all below it are killed and the test fails.
+        timeout_s: after this (times ``PATIENCE``) the child and all below it are killed and the
+            test fails.
         leftovers: compare mounts, descriptors and children before and after.
 
     Raises:
