@@ -6,7 +6,8 @@
     (per run)       the sources and the command to run
 
 A key is the digest of everything that went in, so a changed list builds anew and what is there is
-never refreshed; of each kind the few that were used last are kept. The guest's distribution is the host's because the host's .venv must run in it.
+never refreshed; of each kind the few that were used last are kept. The guest's distribution is the
+host's because the host's .venv must run in it.
 
 Needs: root, mmdebstrap, mke2fs (e2fsprogs).
 """
