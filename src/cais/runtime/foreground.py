@@ -21,13 +21,18 @@ _FORWARDED = (
     *("SIGHUP", "SIGINT", "SIGQUIT", "SIGTERM", "SIGUSR1", "SIGUSR2", "SIGCONT", "SIGALRM"),
     *("SIGPIPE", "SIGTSTP"),
 )
+_SIGCHLD = process.SIGCHLD
 _CHUNK_BYTES = 32768
 
 
 class Front:
     """The foreground of one process: enter before it runs, so that no signal is lost."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, adopts: bool = False) -> None:
+        """Begin; with ``adopts`` the orphans of the container are reaped here (a subreaper)."""
+        if adopts:
+            process.set_child_subreaper()
+            signals.signal(_SIGCHLD, lambda *_: None)
         self._read_fd, write_fd = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._write_fd = write_fd
         signals.set_wakeup_fd(write_fd, warn_on_full_buffer=False)
@@ -74,6 +79,9 @@ class Front:
 
     def _pass_signals(self, running: Running) -> None:
         for number in os.read(self._read_fd, 512):
+            if number == _SIGCHLD:
+                _reap_all_but(running.pid)
+                continue
             if number == signals.SIGWINCH:
                 if running.terminal_fd is not None:
                     _copy_size(running.terminal_fd)
@@ -82,6 +90,18 @@ class Front:
                 signals.pidfd_send_signal(running.pidfd, number)
             except ProcessLookupError:
                 return
+
+
+def _reap_all_but(pid: int) -> None:
+    """Reap what has ended; the process that is served is reaped when its end is seen."""
+    while True:
+        try:
+            ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            return
+        if ended is None or ended.si_pid == pid:
+            return
+        os.waitpid(ended.si_pid, 0)
 
 
 def _make_raw() -> Callable[[], None]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import json
 import os
 import re
@@ -13,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from command_kit import Runtime, with_runtime
+from probes import write_probe
 
 from cais.linux.cgroups import detect
 
@@ -272,5 +275,66 @@ def test_what_ps_prints(tmp_path: Path) -> None:
         assert len(lines) == 1
         assert re.search(rf"^\S+ +{pid} .*sleep 60$", lines[0])
         end(runtime, pid)
+
+    with_runtime(tmp_path, body)
+
+
+KEYCTL = {"x86_64": 250, "aarch64": 219}.get(os.uname().machine, -1)
+GET_ID, JOIN, SET_PERMISSIONS, SESSION, ALL = 0, 1, 5, -3, 0x3F3F0000
+
+
+def session_keyring() -> int:
+    return int(ctypes.CDLL(None).syscall(KEYCTL, GET_ID, SESSION, 0))
+
+
+@pytest.mark.parametrize("flags", [(), ("--no-new-keyring",)], ids=["own", "callers"])
+@pytest.mark.parametrize("way", ["run", "create"])
+def test_the_session_keyring(tmp_path: Path, way: str, flags: tuple[str, ...]) -> None:
+    """A keyring that the caller made is the container's with --no-new-keyring, and only then."""
+
+    def body(runtime: Runtime) -> None:
+        assert ctypes.CDLL(None).syscall(KEYCTL, JOIN, b"given") > 0
+        mine = session_keyring()
+        # Only who possesses a keyring may change its permissions.
+        write_probe(runtime.bundle.rootfs / "bin/sees", KEYCTL, SET_PERMISSIONS, mine, ALL)
+        runtime.bundle.process["args"] = ["sh", "-c", "/bin/sees; echo $? >/seen"]
+        runtime.bundle.save()
+        if way == "run":
+            runtime("run", "-b", str(runtime.bundle.path), *flags, runtime.id)
+        else:
+            pid = runtime.create(*flags)
+            runtime("start", runtime.id)
+            os.waitpid(pid, 0)
+            runtime("delete", runtime.id)
+        seen = int((runtime.bundle.rootfs / "seen").read_text())
+        assert seen == (0 if flags else errno.EACCES)
+
+    with_runtime(tmp_path, body)
+
+
+ORPHAN = """\
+until read -r _ _ _ now _ </proc/self/stat && [ "$now" != "$1" ]; do sleep 0.02; done
+echo "$now" >/found; mv /found /parent
+"""
+
+
+@pytest.mark.parametrize("flags", [(), ("--no-subreaper",)], ids=["adopts", "leaves"])
+def test_who_gets_the_orphans(tmp_path: Path, flags: tuple[str, ...]) -> None:
+    """In the host's pid namespace an orphan goes to the runtime, or to the subreaper above it."""
+
+    def body(runtime: Runtime) -> None:
+        linux = runtime.bundle.linux
+        linux["namespaces"] = [each for each in linux["namespaces"] if each["type"] != "pid"]
+        (runtime.bundle.rootfs / "orphan").write_text(ORPHAN)
+        script = "sh -c 'sh /orphan $$ &'; until [ -e /parent ]; do sleep 0.02; done"
+        runtime.bundle.process["args"] = ["sh", "-c", script]
+        runtime.bundle.save()
+        command = runtime.command("run", "-b", str(runtime.bundle.path), *flags, runtime.id)
+        running = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+        assert running.wait(60) == 0
+        parent = int((runtime.bundle.rootfs / "parent").read_text())
+        assert parent == (os.getpid() if flags else running.pid)
+        if flags:
+            os.waitpid(-1, 0)
 
     with_runtime(tmp_path, body)

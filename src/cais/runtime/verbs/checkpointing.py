@@ -73,7 +73,9 @@ def _restore(given: Arguments, context: Context) -> int:
     # Only here: it runs a program.
     from cais.runtime import checkpoint, foreground
 
-    front = None if given.has("detach") else foreground.Front()
+    front = None
+    if not given.has("detach"):
+        front = foreground.Front(adopts=not given.has("no-subreaper"))
     checkpoint.check(load_config(bundle))
     directory = state.reserve(context.root, given.rest[0])
     try:

@@ -48,7 +48,7 @@ def _run(given: Arguments, context: Context) -> int:
     # Only here: a detached start needs nothing of it.
     from cais.runtime import foreground
 
-    front = foreground.Front()
+    front = foreground.Front(adopts=not given.has("no-subreaper"))
     record, running = _create_container(given, context, is_held=False, detached=False)
     code = front.stay(running)
     if not given.has("keep"):
