@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 from python_inside import lend, needs_x86_64
-from stopped_calls import run_stopped
 
 from cais.runtime import container as runtime
 from cais.runtime import foreign_proc
 from cais.runtime.launch import Launch, LaunchError, Running
 from cais.testing.bundles import Bundle, Capture, end, wait
 from cais.testing.isolation import isolated
+from cais.testing.stopped_calls import run_stopped
 
 if TYPE_CHECKING:
     from pathlib import Path

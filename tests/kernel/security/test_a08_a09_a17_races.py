@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from host_sentinel import attack, outcome
-from stopped_calls import exchange, run_stopped
 
 from cais.runtime.launch import LaunchError, Stdio
 from cais.testing.bundles import Bundle, Capture, end
+from cais.testing.stopped_calls import exchange, run_stopped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -23,11 +23,40 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 _NUMBERS = {  # asm/unistd.h
-    "x86_64": {"seccomp": 317, "openat": 257, "mkdirat": 258},
-    "aarch64": {"seccomp": 277, "openat": 56, "mkdirat": 34},
+    "x86_64": {
+        "seccomp": 317,
+        "openat": 257,
+        "mkdirat": 258,
+        "pwrite64": 18,
+        "fsync": 74,
+        "fdatasync": 75,
+        "syncfs": 306,
+        "rename": 82,
+        "renameat": 264,
+        "unlink": 87,
+        "unlinkat": 263,
+        "mkdir": 83,
+    },
+    "aarch64": {
+        "seccomp": 277,
+        "openat": 56,
+        "mkdirat": 34,
+        "pwrite64": 68,
+        "fsync": 82,
+        "fdatasync": 83,
+        "syncfs": 267,
+        "renameat": 38,
+        "unlinkat": 35,
+    },
 }
 _SAME = {"openat2": 437, "move_mount": 429, "fsopen": 430}
 NAMES = ("openat", "openat2", "mkdirat", "move_mount")
+DISK_NAMES = (
+    *("pwrite64", "fsync", "fdatasync", "syncfs", "rename", "renameat", "unlink", "unlinkat"),
+    *("mkdir", "mkdirat"),
+)
+"""What changes a data root, but for the contents of files."""
+
 _SET_MODE_FILTER, _NEW_LISTENER = 1, 8
 _LOAD, _JUMP_EQUAL, _RETURN = 0x20, 0x15, 0x06
 _NOTIFY, _ALLOW = 0x7FC00000, 0x7FFF0000
@@ -86,7 +115,7 @@ def _runner(body: Callable[[], str], line: socket.socket, names: Sequence[str]) 
 def _install(names: Sequence[str]) -> int:
     """Put the filter on; return what its reports are read from."""
     known = {**_SAME, **_NUMBERS[platform.machine()]}
-    numbers = [known[name] for name in names]
+    numbers = [known[name] for name in names if name in known]
     count = len(numbers)
     code = [(_LOAD, 0, 0, 0)]
     code += [(_JUMP_EQUAL, count - i, 0, number) for i, number in enumerate(numbers)]
