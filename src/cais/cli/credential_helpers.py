@@ -22,7 +22,7 @@ class Helper:
     """One helper. InvalidArgumentError: a name that could lead elsewhere than to a helper."""
 
     def __init__(self, name: str) -> None:
-        if not isinstance(name, str) or not _NAME.fullmatch(name):
+        if not _NAME.fullmatch(str(name)):
             raise InvalidArgumentError(f"invalid credential helper name {str(name)[:64]!r}")
         self._program = f"docker-credential-{name}"
 

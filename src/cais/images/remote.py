@@ -16,7 +16,7 @@ from cais.images.pulling import Pull, label_of
 from cais.images.pushing import push
 from cais.registry.access import Registries
 from cais.registry.discovery import tags
-from cais.registry.errors import RegistryError
+from cais.registry.errors import PasswordNeededError, RegistryError
 from cais.registry.search import check_limit, chooser, split_term
 from cais.registry.settings import HUB, load_settings
 from cais.spec.reference import Reference, parse_tag
@@ -222,6 +222,8 @@ def domain_of(server: str) -> str:
 
 def _refused(wanted: Reference, error: RegistryError) -> Exception:
     """Return a refusal in the words of ``docker pull``."""
+    if isinstance(error, PasswordNeededError):
+        return error
     repository = wanted.familiar_repository
     if error.status == 401 or _DENIED.intersection(error.codes):
         text = f"pull access denied for {repository}, repository does not exist or may require"

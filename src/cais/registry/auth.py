@@ -107,8 +107,7 @@ class Authenticator:
 
     def learn(self, header: str, scope: str) -> bool:
         """Take note of a ``WWW-Authenticate``; whether the request is worth another attempt."""
-        known = {challenge.scheme: challenge for challenge in parse_challenges(header)}
-        found = known.get("bearer") or known.get("basic")
+        found = _best(header)
         if found is None or (found.scheme == "basic" and not self._credentials.password):
             return False
         with self._lock:
@@ -116,6 +115,11 @@ class Authenticator:
             self._challenge = found
             self._tokens.pop(scope, None)
         return is_news
+
+    def lacks_password(self, header: str) -> bool:
+        """Whether a ``WWW-Authenticate`` wants a password, and there is none."""
+        found = _best(header)
+        return found is not None and found.scheme == "basic" and not self._credentials.password
 
     def _basic(self) -> str | None:
         username, password = self._credentials.username, self._credentials.password
@@ -173,6 +177,11 @@ class Authenticator:
         basic = self._basic()
         headers = {"Authorization": basic} if basic else {}
         return Request("GET", realm._replace(target=f"{realm.target}{mark}{text}"), headers)
+
+
+def _best(header: str) -> Challenge | None:
+    known = {challenge.scheme: challenge for challenge in parse_challenges(header)}
+    return known.get("bearer") or known.get("basic")
 
 
 def parse_challenges(header: str) -> list[Challenge]:

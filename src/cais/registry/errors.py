@@ -73,6 +73,16 @@ class RegistryFaultError(RegistryError, InternalError):
     """Any other refusal."""
 
 
+class PasswordNeededError(RegistryFaultError):
+    """The registry wants a password, and there is none.
+
+    Text and class are Docker's: an error that says "unauthorized" would have its CLI ask for one.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(401, (), "no basic auth credentials")
+
+
 _KINDS: dict[int, type[RegistryError]] = {
     401: LoginNeededError,
     403: DeniedByRegistryError,

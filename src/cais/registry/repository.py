@@ -15,7 +15,12 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 from urllib.parse import quote, urlencode
 
 from cais.registry.answers import Request, raise_error
-from cais.registry.errors import ProtocolError, UnknownToRegistryError, error_of
+from cais.registry.errors import (
+    PasswordNeededError,
+    ProtocolError,
+    UnknownToRegistryError,
+    error_of,
+)
 from cais.registry.origin import Url
 from cais.spec.digest import Digest, DigestMismatchError, digest_of
 from cais.spec.image import (
@@ -207,6 +212,9 @@ class Repository:
             if self._auth.learn(challenge, scope):
                 answer.close()
                 answer = self._attempt(request, scope)
+            elif self._auth.lacks_password(challenge):
+                answer.close()
+                raise PasswordNeededError
         if answer.status >= 400:
             with answer:
                 if request.method == "HEAD":

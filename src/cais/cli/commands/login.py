@@ -39,10 +39,10 @@ def login(
     """Authenticate to a registry."""
     server = server_of(arguments[0] if arguments else HUB)
     config = DockerConfig(os.environ)
-    if password is not None:
-        print(_INSECURE, file=sys.stderr)
     if password_stdin:
         password = _read_password(username, password)
+    elif password is not None:
+        print(_INSECURE, file=sys.stderr)
     username = username or config.get(server).get("username") or _ask("Username")
     password = password or _ask("Password", hide_input=True)
     auth = {"username": username, "password": password, "serveraddress": server}
@@ -66,9 +66,11 @@ def logout(session: Session, /, arguments: tuple[str, ...]) -> None:
 
 def _read_password(username: str | None, password: str | None) -> str:
     if password is not None:
-        raise InvalidArgumentError("--password and --password-stdin are mutually exclusive")
+        raise InvalidArgumentError(
+            "conflicting options: cannot specify both --password and --password-stdin"
+        )
     if not username:
-        raise InvalidArgumentError("Must provide --username with --password-stdin")
+        raise InvalidArgumentError("the --password-stdin option requires --username to be set")
     return sys.stdin.read().rstrip("\r\n")
 
 
