@@ -197,3 +197,16 @@ def test_what_was_exported_can_be_imported(
     daemon.docker("import", "-m", "from tar", "-c", "CMD sh", path, committed)
     assert daemon.docker("run", "--rm", committed, "cat", "/new/f").stdout == "hi\n"
     assert inspect(daemon, committed)["Comment"] == "from tar"
+
+
+def test_our_own_commands(daemon: TestDaemon, changed: str, committed: str, tmp_path: Path) -> None:
+    assert daemon.cais("diff", changed).stdout == DIFF
+    made = daemon.cais("commit", "-m", "why", "-c", "ENV B=2", changed, committed).stdout.strip()
+    document = inspect(daemon, committed)
+    assert (document["Id"], document["Comment"]) == (made, "why")
+    assert "B=2" in document["Config"]["Env"]
+    daemon.cais("export", "-o", str(tmp_path / "ours"), changed)
+    daemon.docker("export", "-o", str(tmp_path / "dockers"), changed)
+    assert (tmp_path / "ours").read_bytes() == (tmp_path / "dockers").read_bytes()
+    refused = daemon.cais("commit", "nosuch", check=False)
+    assert (refused.returncode, "No such container: nosuch" in refused.stderr) == (1, True)

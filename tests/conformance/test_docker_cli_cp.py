@@ -198,24 +198,51 @@ def test_kinds_that_may_not_be_replaced(daemon: TestDaemon, container: str) -> N
     assert not request(daemon, "HEAD", container, "/d/k/dir")[1]["mode"] >> 31
 
 
-def test_the_command(daemon: TestDaemon, container: str, tmp_path: Path) -> None:
-    source = tmp_path / "source"
+@pytest.mark.parametrize("client", ["docker", "cais"])
+def test_the_command(daemon: TestDaemon, container: str, client: str, tmp_path: Path) -> None:
+    run = daemon.docker if client == "docker" else daemon.cais
+    source, out = tmp_path / "source", tmp_path / "out"
     source.mkdir()
     (source / "a").write_text("A")
     (source / "deep").mkdir()
-    daemon.docker("cp", str(source / "a"), f"{container}:/d/renamed")
-    daemon.docker("cp", str(source), f"{container}:/d/")
-    daemon.docker("cp", f"{source}/.", f"{container}:/d/fresh")
-    daemon.docker("cp", f"{container}:/d", str(tmp_path / "out"))
-    out = tmp_path / "out"
-    for name in ("renamed", "source/a", "fresh/a"):
+    (source / "link").symlink_to("a")
+    top = f"/cp-{client}"
+    assert request(daemon, "PUT", container, "/", tar_of({top[1:]: None}))[0] == 200
+    run("cp", str(source / "a"), f"{container}:{top}/renamed")
+    run("cp", str(source), f"{container}:{top}/")
+    run("cp", "-q", f"{source}/.", f"{container}:{top}/fresh")
+    run("cp", "-L", str(source / "link"), f"{container}:{top}/")
+    run("cp", f"{container}:{top}", str(out))
+    for name in ("renamed", "source/a", "fresh/a", "link"):
         assert (out / name).read_text() == "A"
+    assert (out / "source/link").is_symlink()
     assert (out / "fresh/deep").is_dir()
+    run("cp", f"{container}:{top}/source/.", str(out))
+    assert (out / "a").read_text() == "A"
+    run("cp", f"{container}:/d/f", str(out))
     assert (out / "f").stat().st_mode & 0o7777 == 0o4755
-    daemon.docker("cp", "-L", f"{container}:/ld/f", str(tmp_path / "followed"))
+    run("cp", "-L", f"{container}:/ld/f", str(tmp_path / "followed"))
     assert (tmp_path / "followed").read_text() == "1\n"
-    missing = daemon.docker("cp", f"{container}:/nosuch", str(tmp_path), check=False)
-    assert f"Could not find the file /nosuch in container {container}" in missing.stderr
+
+
+@pytest.mark.parametrize("client", ["docker", "cais"])
+def test_commands_that_fail(
+    daemon: TestDaemon, container: str, client: str, tmp_path: Path
+) -> None:
+    run = daemon.docker if client == "docker" else daemon.cais
+    (tmp_path / "file").write_text("x")
+    for arguments, said in (
+        ((f"{container}:/nosuch", str(tmp_path)), f"the file /nosuch in container {container}"),
+        ((str(tmp_path / "file"), f"{container}:/nosuch/x"), f"/nosuch in container {container}"),
+        ((str(tmp_path), f"{container}:/d/f"), "cannot copy directory"),
+        ((str(tmp_path / "file"), f"{container}:/nosuch/"), "no such directory"),
+        ((str(tmp_path / "file"), str(tmp_path)), "must specify at least one container source"),
+        ((f"{container}:/d", "other:/d"), "copying between containers is not supported"),
+        (("-", f"{container}:/d/f"), "must be a directory"),
+    ):
+        result = run("cp", *arguments, check=False)
+        assert result.returncode == 1
+        assert said in result.stderr
 
 
 @pytest.mark.parametrize("user", ["1000:1001", "nobody"])

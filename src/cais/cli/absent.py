@@ -7,12 +7,12 @@ from cais.errors import UnsupportedError
 DOCKERS: dict[str, frozenset[str]] = {
     "": frozenset(
         (
-            *("build", "builder", "buildx", "checkpoint", "commit", "compose", "config", "context"),
-            *("cp", "diff", "export", "manifest", "node", "plugin", "port"),
+            *("build", "builder", "buildx", "checkpoint", "compose", "config", "context"),
+            *("manifest", "node", "plugin", "port"),
             *("secret", "service", "stack", "stats", "swarm", "trust"),
         )
     ),
-    "container": frozenset(("commit", "cp", "diff", "export", "port", "stats")),
+    "container": frozenset(("port", "stats")),
     "image": frozenset(("build",)),
     "network": frozenset(("connect", "create", "disconnect", "rm")),
     "system": frozenset(("dial-stdio",)),

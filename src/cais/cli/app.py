@@ -22,8 +22,12 @@ _PLACE = "cais.cli.commands."
 # Command name to "module" or "module:attribute" under cais.cli.commands.
 CONTAINER = {
     "attach": "attach",
+    "commit": "commit",
+    "cp": "cp",
     "create": "run:create",
+    "diff": "commit:diff",
     "exec": "exec:exec_",
+    "export": "commit:export",
     "inspect": "inspect:inspect_container",
     "kill": "lifecycle:kill",
     "logs": "logs",

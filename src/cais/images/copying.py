@@ -65,11 +65,13 @@ class CopyOptions:
     Attributes:
         keeps_kinds: refuse to put a directory where something else is, and the other way round.
         owner: whose everything becomes; None: as the archive says.
+        rename: the first component of names in the archive, and what takes its place.
 
     """
 
     keeps_kinds: bool = False
     owner: tuple[int, int] | None = None
+    rename: tuple[str, str] | None = None
 
 
 def copy_into(source: Readable, root_fd: int, path: str, options: CopyOptions) -> None:
@@ -136,6 +138,8 @@ class _Copy:
                 raise CopyError(f"unhandled tar header type {entry.kind}")
 
     def _split(self, name: str) -> tuple[str, str]:
+        if self._options.rename is not None:
+            name = _renamed(name, *self._options.rename)
         try:
             return split_name(name)
         except InvalidLayerError as exc:
@@ -215,6 +219,14 @@ class _Copy:
             _set_time(fd, entry.mtime_ns)
         finally:
             os.close(fd)
+
+
+def _renamed(name: str, old: str, new: str) -> str:
+    """Replace the start of a name; ``/`` and ``.`` are starts of their own kind."""
+    start, slash, rest = name.partition("/")
+    if old == "/":
+        return f"{new}/{name.lstrip('/')}"
+    return f"{new}{slash}{rest}" if start == old else name
 
 
 @contextlib.contextmanager

@@ -124,11 +124,11 @@ def pack_tree(
     yield END
 
 
-def pack_file(directory: MergedTree, name: str) -> Iterator[bytes]:
-    """Write one entry of a directory, alone, and the end marker."""
+def pack_file(directory: MergedTree, name: str, shown: str = "") -> Iterator[bytes]:
+    """Write one entry of a directory, alone and perhaps by another name, and the end marker."""
     entry = directory.lookup(directory.root(), name)
     if entry is not None:
-        yield from _Packer(directory, _plain).member(entry)
+        yield from _Packer(directory, lambda _: shown or name).member(entry)
     yield END
 
 

@@ -113,7 +113,11 @@ def save(
         "names": list(arguments),
         "platform": encode_platform(platform) if platform else None,
     }
-    pieces = session.client.get("/images/get", query).pieces()
+    write_archive(session.client.get("/images/get", query).pieces(), path, "Saving")
+
+
+def write_archive(pieces: Iterable[bytes], path: str | None, title: str) -> None:
+    """Write to a file, which is there only when it is complete; None: to standard output."""
     if path is None:
         for piece in pieces:
             sys.stdout.buffer.write(piece)
@@ -121,7 +125,7 @@ def save(
     partial = f"{path}.partial-{os.getpid()}"
     try:
         with open(partial, "xb") as file:
-            file.writelines(counted(pieces, "Saving"))
+            file.writelines(counted(pieces, title))
         os.replace(partial, path)
     except BaseException:
         if os.path.exists(partial):
