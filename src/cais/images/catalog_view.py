@@ -77,6 +77,22 @@ class CatalogView:
         )
         return [(row["tag"], row["image_id"]) for row in rows]
 
+    def repositories(self) -> list[str]:
+        """Return every repository that an image has a name in, sorted."""
+        rows = self._reader.rows(
+            "SELECT repository FROM names UNION SELECT repository FROM digests ORDER BY repository"
+        )
+        return [row["repository"] for row in rows]
+
+    def images_of(self, repository: str) -> list[ImageRow]:
+        """Return the images that have a name in a repository."""
+        rows = self._reader.rows(
+            "SELECT * FROM images WHERE id IN (SELECT image_id FROM names WHERE repository = ? "
+            "UNION SELECT image_id FROM digests WHERE repository = ?) ORDER BY id",
+            (repository, repository),
+        )
+        return [self._row(row) for row in rows]
+
     def find_prefix(self, text: str) -> ImageId | None:
         """Return the one image whose id starts so, with or without ``sha256:``."""
         prefix = text.removeprefix("sha256:")

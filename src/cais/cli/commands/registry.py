@@ -16,6 +16,8 @@ from cais.errors import InvalidArgumentError
 if TYPE_CHECKING:
     from cais.cli.session import Session
     from cais.registry.server.serving import RegistryOptions
+    from cais.registry.server.shelf import Lender
+    from cais.registry.server.upstream import Upstream
 
 DEFAULT_ADDRESS = "127.0.0.1:5000"
 
@@ -25,6 +27,9 @@ DEFAULT_ADDRESS = "127.0.0.1:5000"
 @click.option("--htpasswd", help="File of users, with bcrypt hashes (htpasswd -B).")
 @click.option("--no-delete", is_flag=True, help="Refuse to delete.")
 @click.option("--no-images", is_flag=True, help="Do not offer the images of the engine.")
+@click.option("--proxy", help="Be a pull-through cache of this registry: https://HOST[:PORT].")
+@click.option("--proxy-password-file", help="File with the password for the proxied registry.")
+@click.option("--proxy-username", help="Who we are to the proxied registry.")
 @click.option("--read-only", is_flag=True, help="Refuse to push and to delete.")
 @click.option("--tls-cert", help="The server's certificate, PEM.")
 @click.option("--tls-key", help="The certificate's key, PEM.")
@@ -33,6 +38,9 @@ def serve(session: Session, /, **flags: Any) -> None:  # noqa: ANN401 - click's 
 
     What is pushed is kept in registry/ of the data root (cais --data-root DIR registry serve).
     The images of an engine with that data root can be pulled, too; no bytes are stored twice.
+
+    With --proxy it is a cache instead: what the other registry has is fetched when it is asked
+    for, and kept in registry-cache-HOST/ of the data root. Deleting there makes room.
     """
     options = _options(session, **flags)
     try:
@@ -51,6 +59,7 @@ def _options(
     read_only: bool,
     tls_cert: str | None,
     tls_key: str | None,
+    **proxy: str | None,
 ) -> RegistryOptions:
     from cais.registry.server.serving import RegistryOptions
 
@@ -59,9 +68,11 @@ def _options(
         raise InvalidArgumentError("--tls-cert and --tls-key belong together")
     data_root = Path(session.roots.data)
     has_engine = (data_root / "images.db").exists()
-    del no_images
+    upstream = _upstream(**proxy)
+    lends = has_engine and upstream is None and not no_images
+    name = f"registry-cache-{upstream.domain}" if upstream else "registry"
     return RegistryOptions(
-        root=data_root / "registry",
+        root=data_root / name,
         host=host,
         port=port,
         may_write=not read_only,
@@ -70,7 +81,36 @@ def _options(
         certificate=_path(tls_cert),
         key=_path(tls_key),
         neighbour=data_root / "content" if has_engine else None,
+        lender=_lender(data_root) if lends else None,
+        upstream=upstream,
     )
+
+
+def _upstream(
+    *, proxy: str | None, proxy_username: str | None, proxy_password_file: str | None
+) -> Upstream | None:
+    if proxy is None:
+        if proxy_username or proxy_password_file:
+            raise InvalidArgumentError("--proxy is missing, which says whose user that is")
+        return None
+    from cais.registry.credentials import Credentials
+    from cais.registry.server.upstream import Upstream
+
+    if bool(proxy_username) != bool(proxy_password_file):
+        raise InvalidArgumentError("--proxy-username and --proxy-password-file belong together")
+    password = ""
+    if proxy_password_file:
+        try:
+            password = Path(proxy_password_file).read_text().rstrip("\n")
+        except OSError as exc:
+            raise InvalidArgumentError(f"{proxy_password_file}: {exc.strerror}") from exc
+    return Upstream(proxy, Credentials(proxy_username or "", password))
+
+
+def _lender(data_root: Path) -> Lender:
+    from cais.images.lending import LentImages
+
+    return LentImages(data_root)
 
 
 def parse_address(text: str) -> tuple[str, int]:

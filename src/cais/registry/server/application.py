@@ -67,8 +67,7 @@ class Application:
 
     def _permit(self, deed: Deed) -> None:
         if deed not in self._deeds:
-            is_delete = deed is Deed.DELETE and Deed.WRITE in self._deeds
-            message = "deleting is disabled in this registry" if is_delete else "read-only registry"
+            message = "deleting is disabled" if deed is Deed.DELETE else "the registry is read-only"
             raise RefusalError("UNSUPPORTED", message)
 
     async def _authenticate(self, head: Head) -> None:

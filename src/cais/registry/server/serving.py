@@ -35,6 +35,7 @@ from cais.registry.server.blobs import BlobRoutes
 from cais.registry.server.catalog import Catalog
 from cais.registry.server.listings import ListingRoutes
 from cais.registry.server.manifests import ManifestRoutes
+from cais.registry.server.mirror import MirrorShelf
 from cais.registry.server.passwords import Passwords
 from cais.registry.server.pool import Pool
 from cais.registry.server.routes import Deed
@@ -50,12 +51,14 @@ if TYPE_CHECKING:
 
     from cais.registry.server.routes import Route
     from cais.registry.server.shelf import Lender, Shelf
+    from cais.registry.server.upstream import Upstream
 
 log = logging.getLogger(__name__)
 
 PATIENCE = Patience(idle_s=300.0, stall_s=60.0)
 _BACKLOG = 1024
 _PASSWORD_THREADS = 2
+_UPSTREAM_THREADS = 24
 _TIDY_S = 60.0
 _COLLECT_EVERY = 60
 """Times ``_TIDY_S``."""
@@ -82,6 +85,9 @@ class RegistryOptions:
 
     lender: Lender | None = None
     """What can be pulled although it was never pushed."""
+
+    upstream: Upstream | None = None
+    """The registry this one is a pull-through cache of; nothing can be pushed then."""
 
     grace_s: float = GRACE_S
     """How long a blob stays that no manifest needs."""
@@ -130,7 +136,7 @@ class RegistryServer:
         self._stack.callback(checking.close)
         uploads = Uploads(storage.content, pool, maximum=options.max_uploads)
         self._stack.callback(uploads.close)
-        shelf = _shelf(options, storage, pool)
+        shelf = self._shelf(storage, pool)
         application = Application(
             _routes(shelf, storage, uploads, pool), passwords, checking, _deeds(options)
         )
@@ -139,6 +145,18 @@ class RegistryServer:
         self._listen(server, context)
         tidying = asyncio.create_task(_tidy(storage, uploads, pool))
         self._stack.push_async_callback(_cancel, tidying)
+
+    def _shelf(self, storage: Storage, pool: Pool) -> Shelf:
+        options = self._options
+        if options.upstream is not None:
+            asking = Pool(_UPSTREAM_THREADS)
+            self._stack.callback(asking.close)
+            mirror = MirrorShelf(storage, options.upstream, pool, asking)
+            self._stack.push_async_callback(mirror.close)
+            return mirror
+        if options.lender is not None:
+            return LendingShelf(storage, options.lender, pool)
+        return OwnShelf(storage, pool)
 
     def _listen(self, server: Server, context: ssl.SSLContext | None) -> None:
         options = self._options
@@ -220,15 +238,12 @@ def _routes(shelf: Shelf, storage: Storage, uploads: Uploads, pool: Pool) -> Ite
 
 
 def _deeds(options: RegistryOptions) -> frozenset[Deed]:
-    if not options.may_write:
-        return frozenset({Deed.READ})
-    return frozenset(Deed) - (frozenset() if options.may_delete else {Deed.DELETE})
-
-
-def _shelf(options: RegistryOptions, storage: Storage, pool: Pool) -> Shelf:
-    if options.lender is not None:
-        return LendingShelf(storage, options.lender, pool)
-    return OwnShelf(storage, pool)
+    deeds = {Deed.READ}
+    if options.may_write and options.upstream is None:
+        deeds.add(Deed.WRITE)
+    if options.may_write and options.may_delete:
+        deeds.add(Deed.DELETE)
+    return frozenset(deeds)
 
 
 def _open_storage(options: RegistryOptions) -> Storage:

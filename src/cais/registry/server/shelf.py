@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 class ArrivingBlob(Protocol):
     """A blob that is being downloaded."""
 
-    size_bytes: int
+    @property
+    def size_bytes(self) -> int:
+        """The whole blob's size."""
+        ...
 
     def pieces(self) -> AsyncIterator[bytes]:
         """Yield it as it comes; the last piece once it was verified."""
