@@ -381,3 +381,15 @@ def test_containers_outlive_a_killed_shim(containers: Containers) -> None:
     assert containers.docker("exec", "box", "echo", "hello") == "hello"
     containers.docker("rm", "-f", "box")
     eventually(lambda: not daemon.cgroups())
+
+
+def test_cve_2020_8557_the_engine_s_files_fill_up(containers: Containers) -> None:
+    """Row A31: what a container writes to /etc/hosts is in memory, bounded, and gone with it."""
+    containers.start("--name", "filler", "busybox", "sleep", "600")
+    fill = "dd if=/dev/zero bs=64k count=40 of=/etc/hosts 2>&1 | grep -o 'No space'; wc -c <$0"
+    reason, size = containers.docker("exec", "filler", "sh", "-c", fill, "/etc/hosts").split()[-2:]
+    assert reason == "space"
+    assert 900_000 < int(size) <= 1 << 20
+    containers.docker("restart", "-t", "0", "filler")
+    assert "localhost" in containers.docker("exec", "filler", "cat", "/etc/hosts")
+    assert containers.docker("exec", "filler", "hostname", "-i")
