@@ -13,7 +13,7 @@ from cais.api.begun_streams import begin_stream
 from cais.api.progress import lines
 from cais.api.router import Route
 from cais.api.versions import reshape_image, reshape_image_summary
-from cais.errors import InvalidArgumentError, UnsupportedError
+from cais.errors import InvalidArgumentError
 from cais.http.messages import Response, Stream, json_response
 from cais.spec.platform import decode_platform
 
@@ -71,6 +71,18 @@ class ImageBackend(Protocol):
         platform: str = "",
     ) -> str:
         """Make an image of one root file system archive; return its id."""
+
+    def import_url(
+        self,
+        url: str,
+        *,
+        repository: str = "",
+        tag: str = "",
+        message: str = "",
+        changes: Sequence[str] = (),
+        platform: str = "",
+    ) -> AsyncIterator[dict[str, Any]]:
+        """Make an image of an archive that the daemon fetches; yields progress messages."""
 
     async def list(
         self,
@@ -176,19 +188,15 @@ class ImageRoutes:
         """Pull an image, or import a root file system."""
         if request.query.text("fromImage"):
             return await self._pull(request)
-        source = request.query.text("fromSrc")
-        if source != "-":
-            raise UnsupportedError(
-                "POST /images/create: import from a URL is not supported by this version of cais"
-            )
-        image_id = await self._images.import_(
-            aiter(request.body),
-            repository=request.query.text("repo"),
-            tag=request.query.text("tag"),
-            message=request.query.text("message"),
-            changes=request.query.texts("changes"),
-            platform=request.query.text("platform"),
-        )
+        query, source = request.query, request.query.text("fromSrc")
+        wanted: dict[str, Any] = {
+            **{name: query.text(name) for name in ("tag", "message", "platform")},
+            "repository": query.text("repo"),
+            "changes": query.texts("changes"),
+        }
+        if source and source != "-":
+            return Stream(lines(self._images.import_url(source, **wanted)))
+        image_id = await self._images.import_(aiter(request.body), **wanted)
         return json_response({"status": image_id})
 
 

@@ -13,7 +13,9 @@ from cais.errors import ConflictError, NotFoundError
 from cais.images import archive, describe, importer
 from cais.images.footprint import DiskFootprint, content_footprint
 from cais.images.records import check_platform
+from cais.images.remote_archives import complete_url, open_remote
 from cais.images.store import ImageUse
+from cais.registry.cancel import Cancel
 
 if TYPE_CHECKING:
     import builtins
@@ -166,6 +168,48 @@ class Images:
         image_id = await read_in_pool(self._core.threads, source, work)
         self._announce("import", image_id, image_id)
         return image_id
+
+    async def import_url(
+        self,
+        url: str,
+        *,
+        repository: str = "",
+        tag: str = "",
+        message: str = "",
+        changes: Sequence[str] = (),
+        platform: str = "",
+    ) -> AsyncIterator[dict[str, Any]]:
+        """Make an image of an archive that the daemon fetches; yields Docker's messages."""
+        messages, cancel = Messages(), Cancel()
+
+        def report(current: int, total: int) -> None:
+            detail = {"current": current, "total": total}
+            messages.report({"status": "Importing", "progressDetail": detail})
+
+        def work() -> str:
+            with messages, open_remote(url, cancel, report) as source:
+                return importer.import_rootfs(
+                    source,
+                    self._store,
+                    repository=repository,
+                    tag=tag,
+                    message=message,
+                    changes=changes,
+                    platform=platform,
+                    origin=url,
+                )
+
+        yield {"status": f"Downloading from {complete_url(url)}"}
+        importing = asyncio.ensure_future(self._core.threads.run(work))
+        try:
+            async for said in messages:
+                yield said
+            image_id = await importing
+        finally:
+            cancel.set()
+            await asyncio.gather(importing, return_exceptions=True)
+        self._announce("import", image_id, image_id)
+        yield {"status": image_id}
 
     async def _require(self, ref: str, platform: Platform | None) -> None:
         if platform is not None:

@@ -38,6 +38,7 @@ def import_rootfs(
     message: str = "",
     changes: Sequence[str] = (),
     platform: str = "",
+    origin: str = "-",
     created_ns: int | None = None,
 ) -> ImageId:
     """Make an image of one layer; compressed archives are recognised. All of it or nothing.
@@ -45,10 +46,11 @@ def import_rootfs(
     Args:
         source: read to its end.
         repository: may be empty: the image gets no name then.
-        message: the comment of its history; "Imported from -" when empty.
+        message: the comment of its history; "Imported from" its ``origin`` when empty.
         changes: Dockerfile instructions (CMD, ENTRYPOINT, ENV, EXPOSE, HEALTHCHECK, LABEL, ONBUILD,
             STOPSIGNAL, USER, VOLUME, WORKDIR).
         platform: ``os[/arch[/variant]]``; this machine's when empty.
+        origin: where the archive is from, ``-`` or a URL.
         created_ns: now when None.
 
     Raises:
@@ -67,7 +69,9 @@ def import_rootfs(
     try:
         with store.content.leases.open() as lease:
             layer = _take_layer(store, lease, source)
-            config = _configuration(container, wanted, created, message, layer)
+            config = _configuration(
+                container, wanted, created, message or f"Imported from {origin}", layer
+            )
             return _register(store, lease, config, layer, names)
     except BaseException:
         store.collect()  # the lease is gone: nothing of the attempt is needed
@@ -124,9 +128,8 @@ class _Recorder:
 
 
 def _configuration(
-    container: ContainerConfig, platform: Platform, created: str, message: str, layer: StoredLayer
+    container: ContainerConfig, platform: Platform, created: str, comment: str, layer: StoredLayer
 ) -> ImageConfig:
-    comment = message or "Imported from -"
     return ImageConfig(
         architecture=platform.architecture,
         os=platform.os,

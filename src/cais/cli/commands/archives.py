@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -47,7 +47,7 @@ def load(
         print_progress(answer.documents())
 
 
-@command("import", "file|- [REPOSITORY[:TAG]]", minimum=1, maximum=2)
+@command("import", "file|URL|- [REPOSITORY[:TAG]]", minimum=1, maximum=2)
 @click.option("-c", "--change", multiple=True, help="Apply Dockerfile instruction to the image")
 @click.option("-m", "--message", help="Set commit message for imported image")
 @click.option("--platform", help="Set platform if server is multi-platform capable")
@@ -61,30 +61,34 @@ def import_(
 ) -> None:
     """Import the contents from a tarball to create a filesystem image."""
     source, reference = arguments[0], arguments[1] if len(arguments) > 1 else None
+    wanted: dict[str, Any] = {"changes": change, "message": message, "platform": platform}
     if "://" in source:
-        raise InvalidArgumentError("importing from a URL is not supported: give a file or -")
+        print(import_image(session, None, reference, source=source, **wanted))
+        return
     with _open(None if source == "-" else source) as archive:
         pieces = counted(read_pieces(archive), "Importing", _size_of(archive))
-        print(
-            import_image(
-                session, pieces, reference, changes=change, message=message, platform=platform
-            )
-        )
+        print(import_image(session, pieces, reference, **wanted))
 
 
 def import_image(
     session: Session,
-    pieces: Iterable[bytes],
+    pieces: Iterable[bytes] | None,
     reference: str | None,
     *,
     changes: Iterable[str] = (),
     message: str | None = None,
     platform: str | None = None,
+    source: str = "-",
 ) -> str:
-    """Make an image of a root filesystem's tar archive, and return its id."""
+    """Make an image of a root filesystem's tar archive, and return its id.
+
+    Args:
+        pieces: the archive; None: the daemon fetches it from the URL ``source``.
+
+    """
     repository, tag = split_tag(reference) if reference else (None, None)
     query = {
-        "fromSrc": "-",
+        "fromSrc": source,
         "repo": repository,
         "tag": tag,
         "message": message,
