@@ -1,4 +1,4 @@
-"""A10, A11: nothing stands in for /proc, /sys or the root, or hides a part of them."""
+"""A6, A10, A11: nothing stands in for /proc, /sys or the root, or hides a part of them."""
 
 from __future__ import annotations
 
@@ -49,6 +49,25 @@ def test_cve_2019_16884_no_volume_over_proc_or_the_root(
         )
         with pytest.raises((LaunchError, InvalidArgumentError)):
             bundle.run("true")
+
+    attack(tmp_path, sentinel, body)
+
+
+def test_cve_2025_52881_parameters_go_to_the_new_proc_alone(tmp_path: Path, sentinel: Path) -> None:
+    """What the image has below /proc, and a bind over a file of it, redirects no write."""
+
+    def body(bundle: Bundle) -> None:
+        fake = bundle.rootfs / "proc/sys/kernel"
+        fake.mkdir(parents=True)
+        (fake / "msgmax").symlink_to(sentinel / "file")
+        (fake / "shmmax").symlink_to(sentinel / "ptmx")
+        bundle.config["mounts"].append(
+            {"destination": "/proc/uptime", "type": "bind", "source": "/proc/uptime"}
+        )
+        bundle.linux["sysctl"] = {"kernel.msgmax": "4321", "kernel.shmmax": "8765"}
+        shown = bundle.shell("cat /proc/sys/kernel/msgmax /proc/sys/kernel/shmmax").stdout
+        assert shown.split() == ["4321", "8765"]
+        assert sorted(fake.iterdir()) == [fake / "msgmax", fake / "shmmax"]
 
     attack(tmp_path, sentinel, body)
 

@@ -77,7 +77,7 @@ def test_cve_2022_0532_parameters_of_the_host_s_namespaces(
     assert host_parameters() == before
 
 
-def test_parameters_of_the_container_s_own_are_set(daemon: TestDaemon) -> None:
+def test_cve_2025_52881_parameters_of_the_container_s_own_are_set(daemon: TestDaemon) -> None:
     before = host_parameters()
     wanted = {"net.ipv4.ip_forward": "1", "kernel.msgmax": "4321", "fs.mqueue.msg_max": "7"}
     script = "cd /proc/sys; cat net/ipv4/ip_forward kernel/msgmax fs/mqueue/msg_max"
