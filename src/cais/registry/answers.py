@@ -112,6 +112,7 @@ class Answer:
         if self._response.isclosed():
             self._give_back()
         else:
+            self._response.close()  # it may be all that holds the socket
             self._give_up()
 
 

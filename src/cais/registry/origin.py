@@ -78,8 +78,16 @@ class Url(NamedTuple):
         return f"{self.origin}{self.target}"
 
     def join(self, reference: str) -> Url:
-        """Resolve a ``Location`` or a ``next`` link against this one."""
-        return parse_url(urljoin(str(self), reference))
+        """Resolve a ``Location`` or a ``next`` link against this one.
+
+        Raises:
+            InvalidUrlError: as ``parse_url``; or it leads from https to http.
+
+        """
+        target = parse_url(urljoin(str(self), reference))
+        if self.origin.scheme == "https" and target.origin.scheme == "http":
+            raise InvalidUrlError(f"{self}: refused to be led from https to http")
+        return target
 
 
 def parse_url(text: str) -> Url:

@@ -30,7 +30,6 @@ from cais.registry.errors import (
     ProtocolError,
     RegistryUnreachableError,
 )
-from cais.registry.origin import InvalidUrlError
 from cais.registry.proxies import NO_PROXIES
 
 if TYPE_CHECKING:
@@ -126,8 +125,6 @@ class Transport:
             with answer:
                 target = answer.url.join(answer.headers.get("location", ""))
                 answer.read(ERROR_LIMIT_BYTES)
-            if first.scheme == "https" and target.origin.scheme == "http":
-                raise InvalidUrlError(f"{request.url}: refused a redirect from https to http")
             headers = request.headers
             if target.origin != first:
                 headers = {k: v for k, v in headers.items() if k.lower() not in _SECRET}

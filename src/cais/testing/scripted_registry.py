@@ -52,9 +52,9 @@ def serving(script: Script) -> Iterator[Server]:
 
 @contextlib.contextmanager
 def answering(
-    script: Callable[[Asked], Reply], context: ssl.SSLContext | None = None
+    script: Callable[[Asked], Reply], context: ssl.SSLContext | None = None, port: int = 0
 ) -> Iterator[Server]:
-    """Answer each request with ``script(asked)``, by TLS with ``context``."""
+    """Answer each request with ``script(asked)``, by TLS with ``context``; port 0: any."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -102,7 +102,7 @@ def answering(
         def handle_error(self, *_: object) -> None:
             return  # clients break off: that is what is tested
 
-    with Listener(("127.0.0.1", 0), Handler) as listener:
+    with Listener(("127.0.0.1", port), Handler) as listener:
         if context is not None:
             listener.socket = context.wrap_socket(
                 listener.socket, server_side=True, do_handshake_on_connect=False
