@@ -40,7 +40,9 @@ _LIBRARY_SIGNALS = (32, 33)  # SIGCANCEL, SIGSETXID: sigaction(3) refuses them
 _DEFAULT_ACTION = bytes(32)  # struct sigaction of the kernel: SIG_DFL, no flags, an empty mask
 
 
-class _CloneArgs(ctypes.Structure):  # struct clone_args, version 2
+class CloneArgs(ctypes.Structure):
+    """The kernel's struct clone_args, version 2."""
+
     _fields_ = [
         (name, ctypes.c_uint64)
         for name in (
@@ -60,7 +62,7 @@ class _CloneArgs(ctypes.Structure):  # struct clone_args, version 2
 
 
 _clone = system_call("clone", ULong, Pointer, Pointer, Pointer, ULong)
-_clone3 = system_call("clone3", Pointer, Long)
+clone3 = system_call("clone3", Pointer, Long)
 _prctl = system_call("prctl", Long, ULong, ULong, ULong, ULong)
 _close_range = system_call("close_range", ULong, ULong, ULong)
 _execve = system_call("execve", Bytes, Pointer, Pointer)
@@ -86,13 +88,13 @@ def clone(flags: int, *, cgroup_fd: int = -1) -> tuple[int, int]:
 
     """
     pidfd = ctypes.c_int(-1)
-    args = _CloneArgs(flags=flags | CLONE_PIDFD | CLONE_CLEAR_SIGHAND)
+    args = CloneArgs(flags=flags | CLONE_PIDFD | CLONE_CLEAR_SIGHAND)
     args.pidfd = ctypes.addressof(pidfd)
     args.exit_signal = SIGCHLD
     if cgroup_fd >= 0:
         args.flags |= CLONE_INTO_CGROUP
         args.cgroup = cgroup_fd
-    pid = _clone3(ctypes.addressof(args), ctypes.sizeof(args))
+    pid = clone3(ctypes.addressof(args), ctypes.sizeof(args))
     return pid, (pidfd.value if pid else -1)
 
 

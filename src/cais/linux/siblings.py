@@ -23,7 +23,12 @@ _clone = system_call("clone", ULong, Pointer, Pointer, Pointer, ULong)
 _mmap = system_call("mmap", Pointer, ULong, Long, Long, Long, Long)
 _munmap = system_call("munmap", Pointer, ULong)
 _madvise = system_call("madvise", Pointer, ULong, Long)
-_PAGE_BYTES = 4096  # the kernel rounds up where its pages are larger
+PAGE_BYTES = 4096  # the kernel rounds up where its pages are larger
+
+
+def withhold(page_address: int) -> None:
+    """Give a page to no process that the caller clones from now on."""
+    _madvise(page_address, PAGE_BYTES, _MADV_DONTFORK)
 
 
 class Birth:
@@ -35,7 +40,12 @@ class Birth:
     __slots__ = ("_address",)
 
     def __init__(self) -> None:
-        self._address = _mmap(None, _PAGE_BYTES, _PROT_READ_WRITE, _MAP_SHARED_ANONYMOUS, -1, 0)
+        self._address = _mmap(None, PAGE_BYTES, _PROT_READ_WRITE, _MAP_SHARED_ANONYMOUS, -1, 0)
+
+    @property
+    def address(self) -> int:
+        """Where the pid is; 0: nowhere any more."""
+        return self._address
 
     @property
     def pid(self) -> int:
@@ -47,7 +57,7 @@ class Birth:
 
         A filter loaded after this call needs to allow nothing but clone for ``clone_sibling``.
         """
-        _madvise(self._address, _PAGE_BYTES, _MADV_DONTFORK)
+        withhold(self._address)
         self._number.value = 0  # in memory from now on: the kernel's writing cannot fail
 
     def clone_sibling(self, flags: int = 0) -> int:
@@ -67,7 +77,7 @@ class Birth:
         """Give the memory back; idempotent."""
         address, self._address = self._address, 0
         if address:
-            _munmap(address, _PAGE_BYTES)
+            _munmap(address, PAGE_BYTES)
 
     @property
     def _number(self) -> ctypes.c_int:

@@ -39,6 +39,7 @@ _COMMON = {
 _OLDER = {
     "x86_64": {
         "clone": 56,
+        "ptrace": 101,
         "mmap": 9,
         "munmap": 11,
         "madvise": 28,
@@ -64,6 +65,7 @@ _OLDER = {
     },
     "aarch64": {
         "clone": 220,
+        "ptrace": 117,
         "mmap": 222,
         "munmap": 215,
         "madvise": 233,

@@ -32,11 +32,14 @@ from cais.spec import json_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any
 
 __all__ = ["CHILD_FD", "Channel", "ChannelError", "adopt", "open_channel"]
 
 PACKET_LIMIT_BYTES = 65536
+GIFT_LIMIT_BYTES = 131072  # a packet must fit in a socket's buffer with what the kernel adds
+_GIFT_LIMIT_FDS = 128  # the kernel passes 253
 TEXT_LIMIT = 8192  # of an error message: a path can be 4 KiB, a packet holds it twice
 CHILD_FD = 3  # where the child keeps its end
 _CREDENTIALS = struct.Struct("iII")  # struct ucred: pid, uid, gid
@@ -79,6 +82,25 @@ class Channel:
             raise ChannelError(f"message of {len(data)} bytes is over {PACKET_LIMIT_BYTES}")
         rights = [(SOL_SOCKET, SCM_RIGHTS, _FD.pack(fd))] if fd >= 0 else []
         self._socket.sendmsg([data], rights, MSG_NOSIGNAL)
+
+    def give(self, data: bytes, fds: Sequence[int]) -> None:
+        """Send bytes and descriptors (borrowed) to a child that waits in ``take``.
+
+        Raises:
+            ValueError: more than fits in a packet.
+            OSError: it has ended.
+
+        """
+        if len(data) > GIFT_LIMIT_BYTES or len(fds) > _GIFT_LIMIT_FDS:
+            raise ValueError(f"{len(data)} bytes and {len(fds)} descriptors are over a packet")
+        rights = [(SOL_SOCKET, SCM_RIGHTS, struct.pack(f"{len(fds)}i", *fds))] if fds else []
+        self._socket.sendmsg([data], rights, MSG_NOSIGNAL)
+
+    def take(self) -> tuple[bytes, list[int]]:
+        """Wait for what the parent gives; nothing: it is gone. The descriptors are owned."""
+        space = CMSG_SPACE(_GIFT_LIMIT_FDS * _FD.size)
+        data, ancillary, _, _ = self._socket.recvmsg(GIFT_LIMIT_BYTES, space, MSG_CMSG_CLOEXEC)
+        return data, [fd for _, _, content in ancillary for (fd,) in _FD.iter_unpack(content)]
 
     def say(self, message: dict[str, Any]) -> None:
         """Send one message with write(2), which the strictest system-call filter still allows."""
@@ -129,6 +151,12 @@ def open_channel() -> tuple[Channel, Channel]:
     """Return two connected ends, both close-on-exec: the parent's and the child's."""
     one, other = socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0)
     one.setsockopt(SOL_SOCKET, SO_PASSCRED, 1)
+    return Channel(one), Channel(other)
+
+
+def open_gift_line() -> tuple[Channel, Channel]:
+    """Return the same without ``sender``: what knows it gets an abstract name as it sends."""
+    one, other = socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0)
     return Channel(one), Channel(other)
 
 

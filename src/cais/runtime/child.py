@@ -53,6 +53,7 @@ class Inheritance:
         "has_own_keyring",
         "hold_fd",
         "init_fd",
+        "is_studied",
         "maps_by_user",
         "namespace_fds",
         "own_program",
@@ -82,6 +83,7 @@ class Inheritance:
         self.hold_fd = -1
         self.verdict_fd = -1
         self.init_fd = -1
+        self.is_studied = False  # the parent wants to see which pages it has, see ``nursery``
         self.root_place_fd = -1  # opened by the child, see ``_open_root_place``
 
     def descriptors(self) -> list[int]:
@@ -167,6 +169,9 @@ def _execute(plan: ContainerPlan, line: Channel, given: Inheritance) -> None:
     settle.drop_privileges(user_program, identity, kept, line)
     if given.pid_namespace_fd >= 0:
         continue_inside(user_program, line, given)
+    if given.is_studied:
+        line.say({"pages": True})
+        line.wait_for_word()
     line.say_ready()
     if given.hold_fd >= 0:
         _wait_for_start(given.hold_fd)

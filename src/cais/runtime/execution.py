@@ -8,7 +8,7 @@ from cais.errors import ConflictError, InvalidArgumentError
 from cais.linux import namespaces, process
 from cais.linux.siblings import Birth
 from cais.linux.signals import pidfd_send_signal
-from cais.runtime import channel, child, groups, joiner, process_plan
+from cais.runtime import channel, child, groups, joiner, process_plan, spares
 from cais.runtime.forerunner import Forerunner
 from cais.runtime.launch import Launch, LaunchError
 
@@ -80,13 +80,39 @@ def _launch(
     agent: Agent | None,
 ) -> Launch:
     process.set_dumpable(dumpable=False)
-    ours, theirs = channel.open_channel()
-    given.birth = Birth()
     owned: list[int] = []
     try:
-        errands = _errands(wanted, ours, agent)
         runs_before = wanted.tuning is not None and wanted.tuning.has_initial_cpus
         cgroup_fd = groups.open_entry(group, given, owned, by_clone=not runs_before)
+        launch = _use_spare(wanted, given, target) if cgroup_fd < 0 and agent is None else None
+        return launch or _clone(wanted, given, target, cgroup_fd, agent)
+    finally:  # what the child inherits is open only meanwhile
+        for fd in owned:
+            os.close(fd)
+
+
+def _use_spare(wanted: ProcessPlan, given: Inheritance, target: tuple[int, int]) -> Launch | None:
+    """Have a process cloned ahead be stage one; None: no, the caller shall clone."""
+    spare = spares.take() if wanted.tuning is None else None
+    if spare is None:
+        return None
+    try:
+        return spare.execute(wanted, given, target)
+    except (OSError, ValueError):  # it ended just now; or what the document asks is not carried
+        return None
+
+
+def _clone(
+    wanted: ProcessPlan,
+    given: Inheritance,
+    target: tuple[int, int],
+    cgroup_fd: int,
+    agent: Agent | None,
+) -> Launch:
+    ours, theirs = channel.open_channel()
+    given.birth = Birth()
+    try:
+        errands = _errands(wanted, ours, agent)
         ignored = process.ignored_signals()
         pid, pidfd = process.clone(0, cgroup_fd=cgroup_fd)
         if pid == 0:
@@ -98,8 +124,6 @@ def _launch(
         raise
     finally:
         theirs.close()
-        for fd in owned:
-            os.close(fd)
     return Launch(ours, None, forerunner, warnings=wanted.warnings, errands=errands)
 
 

@@ -56,6 +56,14 @@ class Forerunner:
         """Return the descriptor that is readable when there is a message, or it has ended."""
         return self._either.fileno()
 
+    def is_heard(self, sender: int) -> bool:
+        """Say whether a message of the process ``sender`` is to be believed."""
+        return sender == self.pid
+
+    def make_way(self, line: Channel) -> None:
+        """Let the process it has told of go on."""
+        line.send({"go": True})
+
     def has_ended_silently(self) -> bool:
         """Say whether it has ended and all that it said has been received."""
         states = dict(self._either.poll(0))

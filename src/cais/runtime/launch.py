@@ -219,12 +219,12 @@ class Launch:
         elif fd >= 0:
             os.close(fd)
             raise LaunchError("the child sent a descriptor nobody asked for")
-        elif type(message.get("process")) is int and self.pidfd < 0:
+        elif self._forerunner and type(message.get("process")) is int and self.pid is None:
             # Our own child, not yet reaped: the number cannot have been given to another.
             self.pid, self.pidfd = message["process"], os.pidfd_open(message["process"])
             if self._errands is not None:
                 self._errands.process_known(self.pid)
-            self._channel.send({"go": True})
+            self._forerunner.make_way(self._channel)
         elif isinstance(message.get("warning"), str):
             self._warnings.append(message["warning"])
         elif message.get("ready") is True:
@@ -239,10 +239,9 @@ class Launch:
         return self._errands.take(message, self.pid, asking.pidfd if asking else self.pidfd)
 
     def _is_from_child(self) -> bool:
-        expected = self.pid
-        if expected is None and self._forerunner is not None:
-            expected = self._forerunner.pid
-        return expected is None or self._channel.sender == expected
+        if self.pid is not None:
+            return self._channel.sender == self.pid
+        return self._forerunner is None or self._forerunner.is_heard(self._channel.sender)
 
     def _is_deserted(self) -> bool:
         """Say whether nobody will say more, though a process nobody knows may hold the line."""

@@ -56,7 +56,6 @@ _IGNORED = frozenset(
         *("iversion", "noiversion"),
     }
 )
-_PRIVATE = [(mount.MS_PRIVATE, True)]
 _LABELLED = frozenset({"tmpfs", "devpts", "mqueue", "ramfs"})  # what SELinux labels by an option
 _OTHERS = (
     *("bind", "rbind", "remount", "idmap", "ridmap", "tmpcopyup"),
@@ -88,6 +87,7 @@ class MountPlan:
     """
 
     __slots__ = (
+        "asks_propagation",
         "clear",
         "content",
         "copies_up",
@@ -114,7 +114,8 @@ class MountPlan:
         self.destination = destination
         self.options: list[tuple[str, str | None]] = []
         self.set = self.clear = self.deep_set = self.deep_clear = 0
-        self.propagation = _PRIVATE
+        self.propagation = [(mount.MS_PRIVATE, True)]
+        self.asks_propagation = False  # an option says something about it
         self.recursive = False
         self.copies_up = False
         self.idmap = self.idmap_deep = False
@@ -128,11 +129,6 @@ class MountPlan:
     def has_mode(self) -> bool:
         """Whether an option says which mode its top directory has."""
         return any(key == "mode" for key, _ in self.options)
-
-    @property
-    def asks_propagation(self) -> bool:
-        """Whether an option says something about propagation."""
-        return self.propagation is not _PRIVATE
 
     def describe(self) -> str:
         """Return how Docker names this mount in an error."""
@@ -246,6 +242,7 @@ def _apply(plan: MountPlan, option: str) -> None:
         deep = option not in _PROPAGATION
         wanted = (_PROPAGATION[name if deep else option], deep)
         plan.propagation = [*plan.propagation, wanted] if plan.asks_propagation else [wanted]
+        plan.asks_propagation = True
     elif option not in _IGNORED:
         key, equals, value = option.partition("=")
         plan.options.append((key, value if equals else None))

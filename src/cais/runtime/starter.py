@@ -19,6 +19,7 @@ from cais.runtime import (
     root_layers,
     rootfs,
     settle,
+    spares,
     standing,
 )
 from cais.runtime.child import Inheritance
@@ -115,12 +116,60 @@ def _launch(container: ContainerPlan, group: Cgroup, given: Inheritance) -> Laun
     # user, who could not write the maps of its user namespace then.
     given.maps_by_user = container.has_user_namespace and standing.is_ordinary_user()
     process.set_dumpable(dumpable=standing.is_ordinary_user())
+    _make_root_place(container)
+    owned: list[int] = []
+    try:
+        cgroup_fd = groups.open_entry(group, given, owned)
+        visited = _open_inheritance(container, given, owned)
+        launch = _use_spare(container, group, given, cgroup_fd)
+        return launch or _clone(container, group, given, cgroup_fd, visited)
+    finally:  # what the child inherits is open only meanwhile
+        for fd in owned:
+            os.close(fd)
+
+
+def _use_spare(
+    container: ContainerPlan, group: Cgroup, given: Inheritance, cgroup_fd: int
+) -> Launch | None:
+    """Have a process cloned ahead become the container's; None: no, the caller shall clone."""
+    spare = spares.take() if _is_usual(container, given) else None
+    if spare is None:
+        return None
+    try:
+        return spare.start(container, given, cgroup_fd, group.remove)
+    except (OSError, ValueError):  # it ended just now; or what the document asks is not carried
+        return None
+
+
+def _is_usual(container: ContainerPlan, given: Inheritance) -> bool:
+    """Say whether the parent has nothing to do for the container's process but to clone it."""
+    is_special = (
+        container.in_user_namespace
+        or "pid" in container.join
+        or container.new & namespaces.CLONE_NEWTIME  # refused to who shares memory
+    )
+    asked = (container.hooks, container.agent, container.net_devices, container.process.tuning)
+    return not (is_special or any(asked) or given.trees)
+
+
+def _clone(
+    container: ContainerPlan,
+    group: Cgroup,
+    given: Inheritance,
+    cgroup_fd: int,
+    visited: list[tuple[int, int, str]],
+) -> Launch:
     ours, theirs = channel.open_channel()
     try:
         errands = _errands(container, ours)
         if container.user_path or "pid" in container.join:
             given.birth = _birth()
-        made = _clone(container, group, given, theirs)
+        ignored = process.ignored_signals()
+        with _Visit(visited):
+            new = isolation.flags_at_birth(container)
+            made = process.clone(new, cgroup_fd=cgroup_fd)
+            if made[0] == 0:
+                child.run(container, theirs, given, ignored)
         forerunner = _forerunner(container, given, made, ours)
     except BaseException:
         ours.close()
@@ -166,26 +215,6 @@ def _birth() -> Birth:
     return Birth()
 
 
-def _clone(
-    container: ContainerPlan, group: Cgroup, given: Inheritance, line: Channel
-) -> tuple[int, int]:
-    """Make the child; return its (pid, pidfd). What it inherits is open only meanwhile."""
-    owned: list[int] = []
-    try:
-        cgroup_fd = groups.open_entry(group, given, owned)
-        visited = _open_inheritance(container, given, owned)
-        ignored = process.ignored_signals()
-        with _Visit(visited):
-            new = isolation.flags_at_birth(container)
-            pid, pidfd = process.clone(new, cgroup_fd=cgroup_fd)
-            if pid == 0:
-                child.run(container, line, given, ignored)
-        return pid, pidfd
-    finally:
-        for fd in owned:
-            os.close(fd)
-
-
 def _open_inheritance(
     container: ContainerPlan, given: Inheritance, owned: list[int]
 ) -> list[tuple[int, int, str]]:
@@ -210,6 +239,12 @@ def _open_identity_maps(container: ContainerPlan) -> list[int]:
     return id_mapped_mounts.open_namespaces(container)
 
 
+def _make_root_place(container: ContainerPlan) -> None:
+    """Make the directory that hooks will see the root at: of cais.json it is not there."""
+    if container.hooks is not None and container.hooks.are_for_creation:
+        os.makedirs(container.root.path, 0o700, exist_ok=True)
+
+
 def _errands(container: ContainerPlan, line: Channel) -> Errands | None:
     """Return what is to be done for the child on its way; None in nearly every case."""
     is_joined = "pid" in container.join and container.process.tuning is not None
@@ -219,8 +254,6 @@ def _errands(container: ContainerPlan, line: Channel) -> Errands | None:
     # Only here: few documents ask for any of it.
     from cais.runtime.errands import Errands
 
-    if container.hooks is not None and container.hooks.are_for_creation:
-        os.makedirs(container.root.path, 0o700, exist_ok=True)  # of cais.json it is not there
     hooks, agent, devices = asked
     return Errands(line, hooks, agent, container.process.tuning, devices)
 

@@ -75,6 +75,7 @@ class Containers:
         self._waiting = Waiting()
         self._exits = Exits(tell)
         self.changes = Changes(self._register)
+        self.on_launch: Callable[[], None] = lambda: None  # a start or an exec is under way
 
     @property
     def is_empty(self) -> bool:
@@ -230,6 +231,7 @@ class Containers:
             process.streams.finish()
             raise
         self._waiting.join(key, process.streams)
+        self.on_launch()
 
     def _watch_memory(self, container: Container) -> None:
         def killed() -> None:

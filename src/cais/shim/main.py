@@ -21,6 +21,7 @@ from cais.shim.loop import Loop
 from cais.shim.netns import Home
 from cais.shim.protocol import LOCK_NAME
 from cais.shim.server import Server
+from cais.shim.spare_keeper import SpareKeeper
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -102,10 +103,15 @@ class Shim:
             os.write(ready_fd, launcher.READY)
             os.close(ready_fd)
         preload.load()
+        self._spares = SpareKeeper(self._loop, self._journal.report)
+        if with_runtime is runtime:
+            self._containers.on_launch = self._spares.wake
+            self._spares.open()
 
     def run(self) -> None:
         """Serve until the engine or a signal says so."""
         self._loop.run()
+        self._spares.close()
         os.unlink(self._socket_path)
 
     def _build(self, options: Options, with_runtime: Runtime) -> None:

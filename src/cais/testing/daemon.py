@@ -43,6 +43,7 @@ class TestDaemon:
     """
 
     __test__ = False  # pytest: not a class of tests
+    counts_spares = False  # in ``processes``
 
     def __init__(self, directory: Path, *arguments: str) -> None:
         self.directory = directory
@@ -197,7 +198,10 @@ class TestDaemon:
         return int(Path(task).read_text().split()[0])
 
     def processes(self) -> dict[int, str]:
-        """Return pid (inside) to command line of everything but the holder and zombies."""
+        """Return pid (inside) to command line of everything but the holder and the shim's spares.
+
+        Spares come and go after starts.
+        """
         proc = Path(f"/proc/{self._holder_pid}/root/proc")
         found = {}
         for entry in proc.iterdir():
@@ -205,7 +209,10 @@ class TestDaemon:
                 try:
                     line = (entry / "cmdline").read_bytes()
                     state = (entry / "stat").read_text().rpartition(")")[2].split()[0]
+                    is_spare = (entry / "comm").read_text() == "cais-spare\n"
                 except (FileNotFoundError, ProcessLookupError):
+                    continue
+                if is_spare and not self.counts_spares:
                     continue
                 name = "zombie" if state == "Z" else _text(line.replace(b"\0", b" ")).strip()
                 found[int(entry.name)] = name

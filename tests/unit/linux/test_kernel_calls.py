@@ -19,7 +19,7 @@ from cais.linux.syscalls import KernelError
 
 def test_structures_have_the_kernels_sizes() -> None:
     sizes = {
-        process._CloneArgs: 88,
+        process.CloneArgs: 88,
         mount._MountAttr: 32,
         paths._OpenHow: 24,
         credentials._Header: 8,

@@ -1,0 +1,120 @@
+"""What a process cloned ahead does until it becomes a container's, or an exec's.
+
+It waits for one packet. Nothing of any container has been in its memory, it has no descriptor but
+the line it waits at, the null devices and the log of its parent, no import system and no
+collector, and is not dumpable; it ends with the line and with its parent. The nursery is such a
+process too, whose packets make it clone another, a sibling:
+
+    parent ──(breed, page list) + its line──────────▶ nursery ── clone ──▶ spare
+           ◀──{"waiting": true}────────────────────────────────────────── spare, its memory copied
+           ──(start, plan) + the launch's line, descriptors────▶ spare, seized: its successor
+           ──(exec, plan) + the launch's line, descriptors─────▶ spare: stage one of the exec
+
+The nursery's own memory never changes, so what every spare will write to is the same pages.
+"""
+
+from __future__ import annotations
+
+import os
+
+from cais.linux import pages, process
+from cais.linux.signals import SIGKILL
+from cais.linux.succession import BirthPlace, succeed
+from cais.runtime import child, isolation, joiner, packing, settle
+from cais.runtime.channel import adopt
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any, NoReturn
+
+    from cais.linux.pages import Ranges
+    from cais.runtime.channel import Channel
+    from cais.runtime.packing import Packed
+    from cais.runtime.plan import ContainerPlan
+    from cais.runtime.process_plan import ProcessPlan
+
+
+WAITING = {"waiting": True}
+NAME = b"cais-spare"  # what ps shows
+
+
+def serve(line: Channel, parent_pid: int, ignored: Sequence[int]) -> NoReturn:
+    """Be the nursery, then in its clones the spares; returns in none of them."""
+    try:
+        child.isolate([line.fileno()])
+        settle.reset_signals(ignored)
+        process.set_name(NAME)
+        _end_with(parent_pid)
+        while True:
+            data, fds = line.take()
+            if not data:
+                os._exit(0)
+            _obey(line, parent_pid, packing.decode(data), fds)
+    except BaseException as error:  # noqa: BLE001 - must not return into the parent's frames
+        child.report(line, error)
+    os._exit(1)
+
+
+def _obey(line: Channel, parent_pid: int, words: list[Any], fds: list[int]) -> None:
+    verb, *rest = words
+    if verb == "breed":
+        _breed(line, parent_pid, fds[0], *rest)
+        return
+    launch_line = adopt(fds.pop(0))
+    try:
+        if verb == "start":
+            _start(launch_line, fds, *rest)
+        else:
+            _execute(launch_line, fds, *rest)
+    except BaseException as error:  # noqa: BLE001 - as above
+        child.report(launch_line, error)
+    os._exit(1)
+
+
+def _breed(line: Channel, parent_pid: int, line_fd: int, address: int, own_pages: Ranges) -> None:
+    """Clone a sibling that waits at ``line_fd``, which it has under the number of ``line``."""
+    birth = BirthPlace(address)
+    if birth.clone_sibling():
+        os.close(line_fd)
+        return
+    os.dup2(line_fd, line.fileno(), inheritable=False)
+    process.close_all_but([0, 1, 2, line.fileno()])
+    _end_with(parent_pid)
+    pages.make_own(own_pages)
+    line.say(WAITING)
+
+
+def _end_with(parent_pid: int) -> None:
+    process.set_parent_death_signal(SIGKILL)
+    if os.getppid() != parent_pid:  # it ended before that
+        os._exit(0)
+
+
+def _start(
+    line: Channel,
+    fds: list[int],
+    shape: tuple[int, bool, bool],
+    facts: tuple[Any, ...],
+    plan: Packed,
+) -> NoReturn:
+    address, has_cgroup, is_studied = shape
+    container: ContainerPlan = packing.unpack(plan)
+    cgroup_fd = fds.pop() if has_cgroup else -1
+    given = packing.unpack_given(facts, fds)
+    given.is_studied = is_studied
+    birth = BirthPlace(address)
+    succeed(isolation.flags_at_birth(container), birth, cgroup_fd=cgroup_fd)
+    line.say({"process": birth.pid})
+    child.run(container, line, given, ())
+
+
+def _execute(
+    line: Channel, fds: list[int], shape: tuple[int, int], facts: tuple[Any, ...], plan: Packed
+) -> NoReturn:
+    address, flags = shape
+    wanted: ProcessPlan = packing.unpack(plan)
+    init_pidfd = fds.pop()
+    given = packing.unpack_given(facts, fds)
+    given.birth = BirthPlace(address)
+    joiner.run(wanted, line, given, (init_pidfd, flags), ())

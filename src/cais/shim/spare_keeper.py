@@ -1,0 +1,85 @@
+"""Keep a process ready for the next start or exec (``cais.runtime.nursery``).
+
+It is ordered a moment after the last one was used, when the start that used it is over.
+"""
+
+from __future__ import annotations
+
+from cais.errors import CaisError
+from cais.linux import credentials
+from cais.runtime import nursery, spares
+from cais.shim.loop import READ
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cais.runtime.nursery import Coming, Nursery
+    from cais.shim.loop import Loop
+
+_WAIT_S = 0.01
+
+
+class SpareKeeper:
+    """Owner of the nursery and of what comes from it. Without one, starts clone for themselves."""
+
+    def __init__(self, loop: Loop, report: Callable[[BaseException], None]) -> None:
+        """``report`` is told why there will be no spares any more."""
+        self._loop = loop
+        self._report = report
+        self._nursery: Nursery | None = None
+        self._coming: Coming | None = None
+        self._is_scheduled = False
+
+    def open(self) -> None:
+        """Clone the nursery, and have the first spare made; nothing where it could not be used."""
+        if not credentials.permitted() & credentials.BITS["CAP_SYS_PTRACE"]:
+            return
+        try:
+            self._nursery = nursery.Nursery()
+        except OSError as exc:
+            self._report(exc)
+        self.wake()
+
+    def wake(self) -> None:
+        """See to it that there is one, in a moment."""
+        if self._nursery is not None and not self._is_scheduled and self._coming is None:
+            self._is_scheduled = True
+            self._loop.call_later(_WAIT_S, self._order)
+
+    def close(self) -> None:
+        """End and reap the nursery, and every spare that is not used."""
+        if self._coming is not None:
+            self._loop.unwatch(self._coming.fileno())
+            self._coming.wait()
+            self._admit(self._coming)
+        while (spare := spares.take()) is not None:
+            spare.close()
+        if self._nursery is not None:
+            self._nursery.close()
+            self._nursery = None
+
+    def _order(self) -> None:
+        self._is_scheduled = False
+        if self._nursery is None or spares.count():
+            return
+        try:
+            coming = self._coming = self._nursery.order()
+        except OSError as exc:
+            self._give_up(exc)
+        else:
+            self._loop.watch(coming.fileno(), READ, lambda _events: self._admit(coming))
+
+    def _admit(self, coming: Coming) -> None:
+        self._loop.unwatch(coming.fileno())
+        self._coming = None
+        try:
+            spares.add(coming.admit())
+        except (OSError, CaisError) as exc:
+            self._give_up(exc)
+
+    def _give_up(self, reason: BaseException) -> None:
+        self._report(reason)
+        if self._nursery is not None:
+            self._nursery.close()
+            self._nursery = None

@@ -1,0 +1,339 @@
+"""Kernel tests of processes cloned ahead: what becomes of one is what any other start makes.
+
+A start that takes a spare is compared with one that clones; a spare itself holds nothing, ends
+with its owner, and is left alone by documents it does not fit.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import signal
+import subprocess
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from cais.linux import cgroups, process
+from cais.runtime import channel, spares
+from cais.runtime import container as runtime
+from cais.runtime import nursery as made
+from cais.runtime.launch import LaunchError
+from cais.runtime.nursery import Nursery, Spare
+from cais.testing.bundles import Bundle, Capture, Result, end, read_terminal
+from cais.testing.isolation import cgroups_named, children, is_alive, isolated
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from cais.runtime.launch import Launch
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+
+TELL = (
+    "id; pwd; umask; env; hostname; ulimit -a; cat /proc/self/cgroup /proc/self/oom_score_adj;"
+    "grep -E 'Cap|Seccomp:|NoNewPrivs|SigB|SigI|SigC|Groups|PPid' /proc/$$/status;"
+    "ls /proc/$$/fd; ls -ln /dev; ls -a / /sys/fs/cgroup;"
+    "sed 's/^[0-9]* [0-9]* [0-9:]* //' /proc/self/mountinfo; ip addr show lo; cat /etc/hosts;"
+)
+TELL_FIRST = TELL + "ps; cut -d' ' -f1,6,7,8 /proc/1/stat; wc -l </proc/keys"
+
+
+@contextmanager
+def nursery() -> Iterator[Nursery]:
+    """A nursery of the calling process; no spare of it is left."""
+    made = Nursery()
+    try:
+        yield made
+    finally:
+        while (left := spares.take()) is not None:
+            left.close()
+        made.close()
+
+
+def forbid_clones(patch: pytest.MonkeyPatch) -> None:
+    """Have what is begun from now on take a spare or fail."""
+
+    def clone(*_: object, **_also: object) -> tuple[int, int]:
+        raise AssertionError("no spare was taken")
+
+    patch.setattr(process, "clone", clone)
+
+
+def add_spare(of: Nursery) -> Spare:
+    coming = of.order()
+    coming.wait()
+    spare = coming.admit()
+    spares.add(spare)
+    return spare
+
+
+def assert_alike(result: Result, expected: Result) -> None:
+    texts = [(each.stdout + each.stderr).splitlines() for each in (expected, result)]
+    assert not list(difflib.unified_diff(*texts, n=0, lineterm=""))
+    assert (result.code, result.warnings) == (expected.code, expected.warnings)
+
+
+def changed(bundle: Bundle) -> Bundle:
+    """Give a document something of all that a plan can hold."""
+    bundle.process["env"] += ["NAME=value", "EMPTY="]
+    bundle.process["user"] = {"uid": 12, "gid": 34, "additionalGids": [56], "umask": 0o27}
+    bundle.process["rlimits"] = [{"type": "RLIMIT_NOFILE", "soft": 77, "hard": 88}]
+    bundle.process["oomScoreAdj"] = 123
+    bundle.linux["sysctl"] = {"net.ipv4.ip_forward": "1"}
+    bundle.linux["resources"] = {"pids": {"limit": 20}}
+    bundle.linux["namespaces"].append({"type": "cgroup"})
+    hosts = bundle.path / "hosts"
+    hosts.write_text("127.0.0.1 here\n")
+    bundle.config["mounts"] += [
+        {"destination": "/etc/hosts", "source": str(hosts), "options": ["bind", "rprivate", "ro"]},
+        {"destination": "/there", "source": str(bundle.path), "options": ["rbind", "rslave"]},
+    ]
+    bundle.extras = {"files": ["/etc/hosts"], "init": True, "user": "nobody:wheel"}
+    return bundle
+
+
+def test_a_container_finds_what_it_finds_after_a_clone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def body() -> None:
+        for number, change in enumerate((lambda bundle: bundle, changed)):
+            bundle = change(Bundle(tmp_path / str(number)))
+            expected = bundle.shell(TELL_FIRST)
+            with nursery() as keeper, monkeypatch.context() as patch:
+                forbid_clones(patch)
+                for _ in range(3):  # the first shows which pages the others have ahead
+                    spare = add_spare(keeper)
+                    result = bundle.shell(TELL_FIRST)
+                    assert_alike(result, expected)
+                    assert not is_alive(spare.pid)
+                    assert not cgroups_named(bundle.id)
+
+    isolated(body)
+
+
+@pytest.mark.skipif(cgroups.detect().version == 2, reason="enters its group by a clone on v2")
+def test_an_exec_finds_what_it_finds_after_a_clone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def body() -> None:
+        bundle = Bundle(tmp_path)
+        with Capture() as capture:
+            init = bundle.start("sleep", "1000", stdio=capture.stdio)
+            expected = bundle.execute(init, "sh", "-c", TELL, user="nobody")
+            with nursery() as keeper, monkeypatch.context() as patch:
+                forbid_clones(patch)
+                add_spare(keeper)
+                result = bundle.execute(init, "sh", "-c", TELL, user="nobody")
+                assert_alike(result, expected)
+                assert spares.count() == 0
+            os.kill(init.pid, signal.SIGKILL)
+            end(init)
+        bundle.destroy()
+
+    isolated(body)
+
+
+def test_a_terminal_reaches_the_parent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def body() -> None:
+        bundle = Bundle(tmp_path)
+        bundle.process["terminal"] = True
+        with nursery() as keeper:
+            forbid_clones(monkeypatch)
+            add_spare(keeper)
+            running = bundle.start("sh", "-c", "tty; stty size", stdio=None, size=(11, 22))
+            assert running.terminal_fd is not None
+            assert read_terminal(running.terminal_fd).split() == ["/dev/pts/0", "11", "22"]
+            assert end(running) == 0
+        bundle.destroy()
+
+    isolated(body)
+
+
+def test_a_spare_holds_nothing_and_stands_nowhere(tmp_path: Path) -> None:
+    def body() -> None:
+        bundle = Bundle(tmp_path)
+        with nursery() as keeper, open("/dev/null") as strange, Capture() as capture:
+            init = bundle.start("sleep", "1000", stdio=capture.stdio)
+            spare = add_spare(keeper)
+            fds = sorted(map(int, os.listdir(f"/proc/{spare.pid}/fd")))
+            assert fds[:3] == [0, 1, 2]
+            assert len(fds) == 4
+            assert os.readlink(f"/proc/{spare.pid}/fd/{fds[3]}").startswith("socket:")
+            assert strange.fileno() not in fds or fds[3] == strange.fileno()
+            for name in os.listdir("/proc/self/ns"):
+                own, its = (os.readlink(f"/proc/{pid}/ns/{name}") for pid in ("self", spare.pid))
+                assert own == its, name
+            assert (
+                Path(f"/proc/{spare.pid}/cgroup").read_text()
+                == Path("/proc/self/cgroup").read_text()
+            )
+            assert os.stat(f"/proc/{spare.pid}/fd").st_uid == 0
+            assert str(spare.pid) not in bundle.execute(init, "ls", "/proc").stdout.split()
+            os.kill(init.pid, signal.SIGKILL)
+            end(init)
+        bundle.destroy()
+
+    isolated(body)
+
+
+def do_when_born(act: Callable[[channel.Channel], None]) -> None:
+    """Have every successor call ``act`` before it says anything; the nursery must come after."""
+    say = channel.Channel.say
+
+    def act_or_say(line: channel.Channel, message: dict[str, Any]) -> None:
+        if "process" in message:
+            act(line)
+        say(line, message)
+
+    channel.Channel.say = act_or_say  # type: ignore[method-assign] # the nursery has a copy
+
+
+def begun(bundle: Bundle, capture: Capture) -> Launch:
+    """Return a start whose successor exists."""
+    bundle.save()
+    launch = runtime.begin(bundle.id, str(bundle.path), stdio=capture.stdio)
+    wait_until(lambda: len(launch.children) == 2)
+    return launch
+
+
+def wait_until(is_so: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+
+
+def state(pid: int) -> str:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
+@pytest.mark.parametrize("moment", ["ordered", "waiting", "used"])
+def test_no_spare_outlives_its_owner(tmp_path: Path, moment: str) -> None:
+    bundle = Bundle(tmp_path)
+    bundle.save()
+
+    def own() -> None:
+        do_when_born(channel.Channel.wait_for_word)
+        keeper = Nursery()
+        if moment == "ordered":
+            keeper.order()
+        else:
+            add_spare(keeper)
+        if moment == "used":
+            begun(bundle, Capture().__enter__())
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def body() -> None:
+        pid = os.fork()
+        if pid == 0:
+            own()
+        assert os.WTERMSIG(os.waitpid(pid, 0)[1]) == signal.SIGKILL
+        while list(children()):  # orphans come here; each must end by itself
+            os.waitpid(-1, 0)
+        bundle.destroy()
+
+    isolated(body)
+
+
+def test_what_was_succeeded_never_runs_again(tmp_path: Path) -> None:
+    """Its stack was another's: the kernel stops it where it would return."""
+
+    def body() -> None:
+        do_when_born(lambda _: os._exit(9))
+        bundle = Bundle(tmp_path)
+        with nursery() as keeper, Capture() as capture:
+            spare = add_spare(keeper)
+            launch = begun(bundle, capture)
+            wait_until(lambda: state(spare.pid) == "t")
+            with pytest.raises(BlockingIOError):
+                launch._channel.receive()
+            launch.abort()
+        assert not cgroups_named(bundle.id)
+
+    isolated(body)
+
+
+def test_a_failure_is_told_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def body() -> None:
+        bundle = Bundle(tmp_path)
+        with nursery() as keeper:
+            forbid_clones(monkeypatch)
+            add_spare(keeper)
+            with pytest.raises(LaunchError, match="executable file not found") as failed:
+                bundle.run("no-such-program")
+            assert failed.value.kind == "not-found"
+        assert not cgroups_named(bundle.id)
+
+    isolated(body)
+
+
+def test_a_spare_that_has_ended_is_not_waited_for(tmp_path: Path) -> None:
+    def body() -> None:
+        bundle = Bundle(tmp_path)
+        with nursery() as keeper:
+            spare = add_spare(keeper)
+            os.kill(spare.pid, signal.SIGKILL)
+            wait_until(lambda: state(spare.pid) == "Z")
+            assert bundle.shell("echo $$").stdout == "1\n"
+            assert spares.count() == 0
+
+    isolated(body)
+
+
+def long_environment(bundle: Bundle) -> None:
+    bundle.process["env"] += [f"N{number}={'x' * 100_000}" for number in range(2)]
+
+
+def refusal_to_trace(_: Bundle) -> None:
+    def seize(pid: int) -> None:
+        raise PermissionError(pid)
+
+    made.seize = seize  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("hinder", [long_environment, refusal_to_trace])
+def test_what_a_spare_cannot_be_is_cloned(tmp_path: Path, hinder: Callable[[Bundle], None]) -> None:
+    def body() -> None:
+        bundle = Bundle(tmp_path)
+        hinder(bundle)
+        with nursery() as keeper:
+            add_spare(keeper)
+            assert bundle.shell("echo $$").stdout == "1\n"
+
+    isolated(body)
+
+
+def in_user_namespace(bundle: Bundle) -> None:
+    bundle.linux["namespaces"].append({"type": "user"})
+    maps = [{"containerID": 0, "hostID": 100_000, "size": 65536}]
+    bundle.linux["uidMappings"] = bundle.linux["gidMappings"] = maps
+    subprocess.run(["chown", "-hR", "100000:100000", bundle.rootfs], check=True)
+
+
+def with_hook(bundle: Bundle) -> None:
+    bundle.config["hooks"] = {"prestart": [{"path": "/bin/true"}]}
+
+
+def in_new_time(bundle: Bundle) -> None:
+    bundle.linux["namespaces"].append({"type": "time"})
+
+
+@pytest.mark.parametrize("change", [in_user_namespace, with_hook, in_new_time])
+def test_what_needs_its_parent_leaves_the_spare_alone(
+    tmp_path: Path, change: Callable[[Bundle], None]
+) -> None:
+    def body() -> None:
+        bundle = Bundle(tmp_path)
+        change(bundle)
+        with nursery() as keeper:
+            spare = add_spare(keeper)
+            assert bundle.shell("echo $$").stdout == "1\n"
+            assert (spares.count(), is_alive(spare.pid)) == (1, True)
+
+    isolated(body)
