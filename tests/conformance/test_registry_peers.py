@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import bcrypt
 import pytest
 
 from cais.testing.archives import docker_archive, tar_of
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 PORT = 5065
 DOCKERD = shutil.which("dockerd", path=f"{os.environ['PATH']}:/usr/sbin")
-OURS, DEBIANS = "cais registry serve", "docker-registry"
+OURS, PEER = "cais registry serve", "docker-registry"
 
 
 @pytest.fixture(scope="module")
@@ -39,12 +40,12 @@ def registries(
     directory = tmp_path_factory.mktemp("registries")
     with (
         CaisRegistry(daemon, directory / "ours") as ours,
-        DockerRegistry(daemon, directory, port=PORT) as debians,
+        DockerRegistry(daemon, directory, port=PORT) as peer,
     ):
-        yield {OURS: ours.name, DEBIANS: debians.name}
+        yield {OURS: ours.name, PEER: peer.name}
 
 
-@pytest.fixture(params=[OURS, DEBIANS])
+@pytest.fixture(params=[OURS, PEER])
 def registry(request: pytest.FixtureRequest, registries: dict[str, str]) -> str:
     return registries[request.param]
 
@@ -224,13 +225,89 @@ def test_an_image_moves_between_the_registries(
     registries: dict[str, str], clients: dict[str, Any]
 ) -> None:
     """By skopeo, byte by byte."""
-    ours, debians = registries[OURS], registries[DEBIANS]
+    ours, peer = registries[OURS], registries[PEER]
     docker, skopeo = clients["docker on caisd"], clients["skopeo"]
     name = f"{ours}/move:v1"
     docker("load", stdin=an_image(name))
     digest = docker.push(name)
-    there, back = f"{debians}/move:v1", f"{ours}/move-back:v1"
+    there, back = f"{peer}/move:v1", f"{ours}/move-back:v1"
     assert skopeo.push(name, there) == digest
     assert skopeo.push(there, back) == digest
     assert docker.pull(back)[0] == digest
     docker("rmi", name)
+
+
+def test_a_mirror_of_either(
+    daemon: TestDaemon, registry: str, clients: dict[str, Any], tmp_path: Path
+) -> None:
+    """Everybody pulls through a cache, the upstream is asked once for each blob."""
+    name = f"{registry}/mirrored:v1"
+    docker = clients["docker on caisd"]
+    docker("load", stdin=an_image(name))
+    digest = docker.push(name)
+    docker("rmi", name)
+    proxy = ("--proxy", f"http://127.0.0.1:{registry.partition(':')[2]}")
+    with CaisRegistry(daemon, tmp_path, *proxy) as mirror:
+        for who in ("docker on caisd", "docker on dockerd", "skopeo"):
+            assert clients[who].pull(f"{mirror.name}/mirrored:v1")[0] == digest
+        refused = daemon.run_client(
+            ["docker", "push", f"{mirror.name}/mirrored:v1"], check=False
+        ).returncode
+        assert refused
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl")
+def test_users_and_tls(daemon: TestDaemon, clients: dict[str, Any], tmp_path: Path) -> None:
+    key, certificate = make_certificate(tmp_path)
+    users = tmp_path / "htpasswd"
+    users.write_text(f"ann:{bcrypt.hashpw(b'secret', bcrypt.gensalt(4)).decode()}\n")
+    flags = ("--tls-cert", str(certificate), "--tls-key", str(key), "--htpasswd", str(users))
+    with CaisRegistry(daemon, tmp_path / "root", *flags) as registry:
+        name = f"{registry.name}/private:v1"
+        daemon.docker("load", stdin=an_image(name))
+        assert "no basic auth credentials" in daemon.docker("push", name, check=False).stderr
+        login = ("login", "-u", "ann", "--password-stdin", registry.name)
+        wrong = daemon.docker(*login, stdin="wrong", check=False)
+        assert wrong.returncode
+        assert "Login Succeeded" in daemon.docker(*login, stdin="secret").stdout
+        digest = clients["docker on caisd"].push(name)
+        daemon.docker("rmi", name)
+        assert clients["docker on caisd"].pull(name)[0] == digest
+        shown = daemon.run_inside(
+            ["skopeo", "inspect", "--tls-verify=false", "--creds=ann:secret", f"docker://{name}"]
+        )
+        assert json.loads(shown.stdout)["Digest"] == digest
+        daemon.docker("logout", registry.name)
+        assert "no basic auth credentials" in daemon.docker("pull", name, check=False).stderr
+
+
+def make_certificate(directory: Path) -> tuple[Path, Path]:
+    key, certificate = directory / "key.pem", directory / "cert.pem"
+    command = [
+        *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"),
+        *("-nodes", "-keyout", key, "-out", certificate, "-subj", "/CN=localhost", "-days", "2"),
+        *("-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"),
+    ]
+    subprocess.run(command, check=True, capture_output=True)
+    key.chmod(0o600)
+    return key, certificate
+
+
+def test_beside_the_engine(daemon: TestDaemon, clients: dict[str, Any]) -> None:
+    """Its images are pulled without having been pushed, and no bytes are there twice."""
+    with CaisRegistry(daemon, daemon.data_root) as registry:
+        lent = f"{registry.name}/library/busybox:latest"
+        digest = clients["docker on dockerd"].pull(lent)[0]
+        assert clients["skopeo"].pull(lent)[0] == digest
+        name = f"{registry.name}/library/busybox:pushed"
+        daemon.docker("tag", "busybox", name)
+        docker = clients["docker on caisd"]
+        digest = docker.push(name)
+        daemon.docker("rmi", name)
+        daemon.docker("image", "prune", "-f")
+        pushed = daemon.data_root / "registry/content/blobs/sha256"
+        for path in pushed.iterdir():
+            twin = daemon.data_root / "content/blobs/sha256" / path.name
+            assert twin.stat().st_ino == path.stat().st_ino
+        assert docker.pull(name)[0] == digest
+        assert clients["docker on dockerd"].pull(name)[0] == digest

@@ -34,9 +34,7 @@ class Engine:
     def add(self, layer: bytes, *names: str) -> Digest:
         """Add an image; return its manifest's digest."""
         diff_id = DiffId(digest_of(layer))
-        config = json.dumps(
-            {"os": "linux", "rootfs": {"type": "layers", "diff_ids": [diff_id]}}
-        ).encode()
+        config = config_of(layer)
         manifest = json.dumps(
             {
                 "schemaVersion": 2,
@@ -53,6 +51,14 @@ class Engine:
         )
         self.catalog.register([(image, [parse_reference(name) for name in names])])
         return image.manifest
+
+
+def config_of(layer: bytes) -> bytes:
+    root = {"type": "layers", "diff_ids": [digest_of(layer)]}
+    return json.dumps({"os": "linux", "rootfs": root}).encode()
+
+
+LENT_CONFIG = config_of(b"layer")
 
 
 def _descriptor(media_type: str, content: bytes) -> dict[str, Any]:
@@ -141,4 +147,13 @@ def test_they_are_pulled_from_a_registry(engine: Engine, tmp_path: Path) -> None
         pushed = source.put_manifest("v1", json.dumps(own).encode(), OCI_MANIFEST)
         assert source.get_manifest("v1").digest == pushed
         assert source.get_manifest("v2").digest == manifest
+        # What is lent need not be sent: it is there, and mounted from there.
+        (other,) = registries.repositories(
+            Reference(registry.address, "team/other"), ANONYMOUS, Cancel(), can_push=True
+        )
+        assert other.mount_blob(digest_of(b"layer"), "team/app") is None
+        assert source.put_manifest("v3", fetched.content, OCI_MANIFEST) == manifest
+        engine.catalog.remove(ImageId(digest_of(LENT_CONFIG)))
+        assert source.get_manifest("v3").digest == manifest
+        assert source.read_blob(digest_of(LENT_CONFIG), 1000) == LENT_CONFIG
         registries.close()

@@ -250,7 +250,8 @@ def _open_storage(options: RegistryOptions) -> Storage:
     place = options.root / "content"
     neighbour = options.neighbour
     content = LinkedStore(place, neighbour) if neighbour else ContentStore(place)
-    storage = Storage(content, Catalog.open(options.root / "registry.db"), grace_s=options.grace_s)
+    catalog = Catalog.open(options.root / "registry.db")
+    storage = Storage(content, catalog, grace_s=options.grace_s, lender=options.lender)
     storage.collect()  # what a crash left between a blob and its row
     return storage
 

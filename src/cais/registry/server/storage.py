@@ -26,9 +26,11 @@ from cais.spec.image import LIMIT_BYTES
 if TYPE_CHECKING:
     from cais.content.store import ContentStore, Ingest
     from cais.registry.server.catalog import Catalog, ManifestRow
-    from cais.registry.server.documents import Facts
+    from cais.registry.server.documents import Facts, Need
+    from cais.registry.server.shelf import Lender
 
 GRACE_S = 24 * 3600.0
+_PIECE_BYTES = 1024 * 1024
 
 
 class HeldManifest(NamedTuple):
@@ -53,14 +55,21 @@ class Storage:
         content: the blobs.
         catalog: the rows.
         grace_s: how long a blob without a manifest stays.
+        lender: has more, which clients are told of and need not send.
 
     """
 
     def __init__(
-        self, content: ContentStore, catalog: Catalog, *, grace_s: float = GRACE_S
+        self,
+        content: ContentStore,
+        catalog: Catalog,
+        *,
+        grace_s: float = GRACE_S,
+        lender: Lender | None = None,
     ) -> None:
         self.content = content
         self.catalog = catalog
+        self._lender = lender
         self._grace_s = grace_s
         self._began = time.monotonic()
         self._asked: dict[tuple[str, str], float] = {}
@@ -97,10 +106,10 @@ class Storage:
         with self.content.leases.open() as lease:
             lease.add(digest)  # before it is looked for: it cannot go any more
             size = catalog.blob_size(source, digest) if source else catalog.find_blob(digest)
-            if size is None:
-                return False
-            catalog.add_blob(repository, digest, size)
-        return True
+            if size is not None:
+                catalog.add_blob(repository, digest, size)
+                return True
+        return source is not None and self._borrow(repository, digest, source) is not None
 
     def commit(self, repository: str, ingest: Ingest, digest: Digest) -> None:
         """Make what was received a blob of a repository; durable when this returns.
@@ -194,11 +203,7 @@ class Storage:
 
     def _check_needs(self, repository: str, facts: Facts) -> None:
         for need in facts.needs:
-            if need.is_manifest:
-                row = self.catalog.find_manifest(repository, need.digest)
-                size = row.size_bytes if row else None
-            else:
-                size = self.catalog.blob_size(repository, need.digest)
+            size = self._size_of(repository, need)
             if size is None:
                 raise RefusalError(
                     "MANIFEST_BLOB_UNKNOWN",
@@ -210,6 +215,31 @@ class Storage:
                     "MANIFEST_INVALID",
                     f"{need.digest} has {size} bytes, the manifest says {need.size_bytes}",
                 )
+
+    def _size_of(self, repository: str, need: Need) -> int | None:
+        """Return the size of a manifest's part; it is here then, if it was not before."""
+        if not need.is_manifest:
+            size = self.catalog.blob_size(repository, need.digest)
+            return self._borrow(repository, need.digest, repository) if size is None else size
+        row = self.catalog.find_manifest(repository, need.digest)
+        if row is not None:
+            return row.size_bytes
+        lent = self._lender and self._lender.find_manifest(repository, need.digest)
+        if not lent:
+            return None
+        self.put_manifest(repository, need.digest, lent.content, lent.media_type)
+        return len(lent.content)
+
+    def _borrow(self, repository: str, digest: Digest, source: str) -> int | None:
+        """Keep a blob that is only lent, verified; return its size, None: it is not."""
+        found = self._lender.open_blob(source, digest) if self._lender else None
+        if found is None:
+            return None
+        with found.file, self.content.open_ingest() as ingest:
+            while piece := found.file.read(_PIECE_BYTES):
+                ingest.write(piece)
+            self.commit(repository, ingest, digest)
+            return ingest.size_bytes
 
     # Collection
 
