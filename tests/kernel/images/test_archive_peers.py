@@ -115,3 +115,51 @@ def test_podman_loads_what_we_save_and_we_load_what_it_saves(
 
     with tempfile.TemporaryDirectory(prefix="cais-") as runroot:  # podman takes 50 characters
         isolated(body, leftovers=False)
+
+
+@pytest.fixture
+def several(store: ImageStore, tmp_path: Path) -> Path:
+    """Two images with a layer in common, the second with two names, in one archive of ours."""
+    archive.load(io.BytesIO(docker_archive([LAYERS[0]], ["base:1", "base:alias"])), store)
+    path = tmp_path / "several.tar"
+    path.write_bytes(b"".join(archive.save(store, ["test:1", "base:1", "base:alias"])))
+    return path
+
+
+def test_skopeo_finds_each_of_several_images(several: Path) -> None:
+    for name, layers in (("test:1", LAYERS), ("base:1", LAYERS[:1]), ("base:alias", LAYERS[:1])):
+        config = run("skopeo", "inspect", "--config", "--raw", f"docker-archive:{several}:{name}")
+        assert diff_ids(config) == [hex_digest(layer) for layer in layers]
+        config = run("skopeo", "inspect", "--config", "--raw", f"docker-archive:{several}:@0")
+        assert diff_ids(config)
+
+
+def test_several_images_go_to_podman_and_back(several: Path, tmp_path: Path) -> None:
+    if shutil.which("podman") is None:
+        pytest.skip("needs podman")
+
+    def body() -> None:
+        podman = [
+            "podman", "--root", tmp_path / "root", "--runroot", runroot, "--storage-driver", "vfs",
+        ]  # fmt: skip
+        run(*podman, "load", "--input", several)
+        theirs = tmp_path / "theirs.tar"
+        run(*podman, "save", "-m", "--output", theirs, "test:1", "base:1")
+        with open_image_store(tmp_path / "second") as second, theirs.open("rb") as source:
+            loaded = archive.load(source, second)
+            found = {name: second.get(image.id) for image in loaded for name in image.names}
+            found = {name.removeprefix("localhost/"): image for name, image in found.items()}
+            for name, layers in (("test:1", LAYERS), ("base:1", LAYERS[:1])):
+                wanted = [hex_digest(layer) for layer in layers]
+                assert [digest[7:] for digest in found[name].diff_ids] == wanted
+
+    with tempfile.TemporaryDirectory(prefix="cais-") as runroot:
+        isolated(body, leftovers=False)
+
+
+def test_an_archive_saved_again_has_the_same_bytes(several: Path, tmp_path: Path) -> None:
+    with open_image_store(tmp_path / "second") as second:
+        with several.open("rb") as source:
+            archive.load(source, second)
+        again = b"".join(archive.save(second, ["test:1", "base:1", "base:alias"]))
+    assert again == several.read_bytes()
