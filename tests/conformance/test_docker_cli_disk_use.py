@@ -18,7 +18,7 @@ from cais.testing.daemon import TestDaemon
 from cais.testing.image_store import config_of, docker_archive, hex_digest
 from cais.testing.raw_tar import Member, tar
 
-ENGINE_BYTES = 4 << 20
+ENGINE_BYTES = 8 << 20
 """More than the engine's own files have: databases, and directories to put things in."""
 
 BASE = tar([Member("base", b"b" * 300_000)])

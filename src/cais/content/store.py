@@ -106,7 +106,11 @@ class Ingest:
         self.size_bytes = 0
 
     def __enter__(self) -> Self:
-        self._file = self._path.open("xb", buffering=0)
+        """Begin. ExhaustedError, InternalError: the disk is full, or failed."""
+        try:
+            self._file = self._path.open("xb", buffering=0)
+        except OSError as exc:
+            raise _storage_error("begin a blob", exc, self._path.parent) from exc
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -127,7 +131,7 @@ class Ingest:
             while view:
                 view = view[self._file.write(view) :]
         except OSError as exc:
-            raise _storage_error("write a blob", exc) from exc
+            raise _storage_error("write a blob", exc, self._path.parent) from exc
 
     def restart(self) -> None:
         """Forget what was written."""
@@ -173,7 +177,7 @@ class Ingest:
             self._store._rename_in(self._path, digest)  # noqa: SLF001 - two halves of one thing
         except OSError as exc:
             self.abort()
-            raise _storage_error(f"store blob {digest}", exc) from exc
+            raise _storage_error(f"store blob {digest}", exc, self._path.parent) from exc
         return Blob(digest, self.size_bytes)
 
     def abort(self) -> None:
@@ -188,6 +192,9 @@ class Ingest:
         self.finish()
 
 
-def _storage_error(step: str, exc: OSError) -> CaisError:
-    full = exc.errno in (errno.ENOSPC, errno.EDQUOT)
-    return (ExhaustedError if full else InternalError)(f"{step}: {exc.strerror}")
+def _storage_error(step: str, exc: OSError, directory: Path) -> CaisError:
+    if exc.errno not in (errno.ENOSPC, errno.EDQUOT):
+        return InternalError(f"{step}: {exc.strerror}")
+    facts = os.statvfs(directory)
+    detail = ": no inodes" if facts.f_files and not facts.f_favail else ""
+    return ExhaustedError(f"{step}: {exc.strerror}{detail}".lower())

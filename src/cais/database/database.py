@@ -30,6 +30,9 @@ _BUSY_TIMEOUT_S = 10.0
 _WAL_PAGES = 128
 """Half a megabyte: the WAL never shrinks, and counts as disk use of whoever wrote last."""
 
+_WAL_FRAME_BYTES = 4096 + 256
+"""More than a page and its header."""
+
 SUFFIXES = ("", "-wal", "-shm")
 """Of the files of one database."""
 
@@ -96,8 +99,11 @@ class Database(Reader):
             except sqlite3.OperationalError as exc:
                 self._roll_back()
                 full = exc.sqlite_errorcode == sqlite3.SQLITE_FULL
-                kind = ExhaustedError if full else InternalError
-                raise kind(f"write {self._path}: {exc}") from exc
+                if full:
+                    raise ExhaustedError(
+                        f"write {self._path}: no space left on device ({exc})"
+                    ) from exc
+                raise InternalError(f"write {self._path}: {exc}") from exc
             except BaseException:
                 self._roll_back()
                 raise
@@ -151,6 +157,20 @@ class Database(Reader):
             connection.close()
             raise
         super().__init__(connection)
+        self._reserve_log()
+
+    def _reserve_log(self) -> None:
+        """Give the write-ahead log its room, so that rows can be deleted on a full disk.
+
+        SQLite takes the zeros for what they are, the end of the log.
+        """
+        path = self._path.with_name(f"{self._path.name}-wal")
+        with contextlib.suppress(OSError):  # there is none before the first change, or no room
+            fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+            try:
+                os.posix_fallocate(fd, 0, _WAL_PAGES * _WAL_FRAME_BYTES)
+            finally:
+                os.close(fd)
 
     def _prepare(self, connection: sqlite3.Connection, migrations: Sequence[str]) -> None:
         connection.execute("PRAGMA journal_mode=WAL")

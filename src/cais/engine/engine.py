@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from cais.content.store import ContentStore
+from cais.engine import reserve
 from cais.engine.archives import Archives
 from cais.engine.bundle import BundleWriter
 from cais.engine.changes import Changes
@@ -149,6 +150,7 @@ class Engine:
         await self._reconciler.restart_wanted()
         self._stock.refill()
         core.background.spawn(core.threads.run(self._bundles.prepare), "prepare")
+        core.background.spawn(core.threads.run(reserve.fill, core.paths.reserve), "reserve")
 
     def _on_event(self, event: ShimEvent) -> None:
         if isinstance(event, OomEvent):
@@ -215,6 +217,8 @@ async def _open_core(config: EngineConfig, stack: AsyncExitStack) -> tuple[Core,
     paths = Paths(config.data_root, config.exec_root)
     paths.ensure()
     stack.enter_context(_locked(paths.lock))
+    reserve.release(paths.reserve)
+    stack.callback(reserve.fill, paths.reserve)
     threads, background, clock = Threads(), Background(), Clock()
     stack.callback(threads.close)
     state, loaded = await threads.run(State.open, paths.database)

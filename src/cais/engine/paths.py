@@ -5,6 +5,7 @@
     <data-root>/caisd.lock                     flock: one daemon
     <data-root>/state.db                       cais.engine.state
     <data-root>/copies.db                      cais.engine.copies
+    <data-root>/reserve/                       cais.engine.reserve
     <data-root>/containers/<id>/<id>-json.log  written by the shim; no directory without a log
     <exec-root>/bundles/<id>/                  config.json, cais.json, exec-<exec-id>.json, and
                                                hosts, hostname, resolv.conf; while it runs
@@ -39,6 +40,11 @@ class Paths:
     def database(self) -> Path:
         """The state database."""
         return self.data_root / "state.db"
+
+    @property
+    def reserve(self) -> Path:
+        """Room to start in on a full disk."""
+        return self.data_root / "reserve"
 
     @property
     def containers(self) -> Path:

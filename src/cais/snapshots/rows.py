@@ -108,6 +108,8 @@ class Rows:
 
     def set_driver(self, name: str) -> None:
         """Remember whose snapshots these are."""
+        if self.driver == name:
+            return  # nothing is written: a store can be opened on a full disk
         with self._database.transaction() as connection:
             connection.execute("REPLACE INTO facts(name, value) VALUES (?, ?)", (_DRIVER, name))
 
