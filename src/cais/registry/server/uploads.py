@@ -8,11 +8,13 @@ Methods are called from the event loop only; the files are written in a pool (``
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import time
 import uuid
 from typing import TYPE_CHECKING
 
+from cais.errors import ExhaustedError, InternalError
 from cais.registry.server.errors import RefusalError
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from cais.registry.server.pool import Run
 
 MAX_UPLOADS = 1024
+_BATCH_BYTES = 1024 * 1024
 IDLE_S = 3600.0
 
 
@@ -34,13 +37,11 @@ class Upload:
         self.id = str(uuid.uuid4())
         self.repository = repository
         self.ingest = ingest
+        self.size_bytes = 0
+        """How much has been received."""
+
         self.touched = time.monotonic()
         self.is_busy = False
-
-    @property
-    def size_bytes(self) -> int:
-        """How much has been received."""
-        return self.ingest.size_bytes
 
     @property
     def location(self) -> str:
@@ -139,14 +140,27 @@ class Uploads:
                 "RANGE_INVALID", "the chunk does not follow the last one", headers=upload.headers
             )
         end = None if expected is None else upload.size_bytes + expected.size
-        async for piece in body:
-            await self._run(upload.ingest.write, piece)
-            upload.touched = time.monotonic()
-            if end is not None and upload.size_bytes > end:
-                break
+        try:
+            await self._write(upload, body, end)
+        except (ExhaustedError, InternalError):
+            await self.end(upload)  # what was written is not what was received
+            raise
         if end is not None and upload.size_bytes != end:
             await self.end(upload)
             raise RefusalError("SIZE_INVALID", "the chunk is not as long as its Content-Range says")
+
+    async def _write(self, upload: Upload, body: Body, end: int | None) -> None:
+        """Write a body until it is over, or longer than ``end`` allows."""
+        writer = _Writer(upload.ingest, self._run)
+        try:
+            async for piece in body:
+                await writer.add(piece)
+                upload.size_bytes += len(piece)
+                upload.touched = time.monotonic()
+                if end is not None and upload.size_bytes > end:
+                    return
+        finally:
+            await writer.flush()
 
     async def end(self, upload: Upload) -> None:
         """Close a session; what was not committed is deleted."""
@@ -168,3 +182,33 @@ class Uploads:
     def _forget(self, upload: Upload) -> None:
         del self._uploads[upload.id]
         upload.ingest.abort()
+
+
+class _Writer:
+    """Writes large pieces, one behind the other, while the next one is being received."""
+
+    def __init__(self, ingest: Ingest, run: Run) -> None:
+        self._ingest = ingest
+        self._run = run
+        self._waiting = bytearray()
+        self._writing: asyncio.Future[None] | None = None
+
+    async def add(self, piece: bytes) -> None:
+        """Take a piece; it may be written later."""
+        self._waiting += piece
+        if len(self._waiting) >= _BATCH_BYTES:
+            await self._settle()
+            full, self._waiting = self._waiting, bytearray()
+            self._writing = asyncio.ensure_future(self._run(self._ingest.write, memoryview(full)))
+
+    async def flush(self) -> None:
+        """Write everything. Raises whatever a write raised."""
+        await self._settle()
+        if self._waiting:
+            full, self._waiting = self._waiting, bytearray()
+            await self._run(self._ingest.write, memoryview(full))
+
+    async def _settle(self) -> None:
+        if self._writing is not None:
+            writing, self._writing = self._writing, None
+            await writing
