@@ -29,7 +29,7 @@ from cais.images import archive
 from cais.images.unpack import Limits, Unpacked
 from cais.images.unpacker import confinement, detached
 from cais.images.unpacker.messages import receive, send
-from cais.images.unpacker.pool import Unpacker
+from cais.images.unpacker.pool import STALL_S, Unpacker
 from cais.images.unpacker.worker_handle import Worker
 from cais.linux import credentials, process
 from cais.testing.image_store import docker_archive, left_over, open_image_store
@@ -227,13 +227,16 @@ def test_a_worker_without_memory_says_so_or_crashes_alone(tmp_path: Path) -> Non
 
 def test_a_worker_that_stands_still_is_ended(tmp_path: Path) -> None:
     def body() -> None:
-        with a_worker(Unpacker()) as (worker, pid):
-            worker._stall_s = 0.5
-            worker._line.settimeout(0.5)
-            os.kill(pid, signal.SIGSTOP)
-            with pytest.raises(DeadlineError, match=r"made no progress for 0\.5 s"):
-                unpack(worker, tmp_path)
-        assert not os.path.exists(f"/proc/{pid}")
+        unpacker = Unpacker()
+        with unpacker.open():
+            with a_worker(unpacker) as (worker, pid):
+                assert worker._line.gettimeout() == STALL_S
+                worker._stall_s = 0.5
+                worker._line.settimeout(0.5)
+                os.kill(pid, signal.SIGSTOP)
+                with pytest.raises(DeadlineError, match=r"made no progress for 0\.5 s"):
+                    unpack(worker, tmp_path)
+            assert not os.path.exists(f"/proc/{pid}")  # before the warden ends and takes it along
 
     isolated(body)
 
