@@ -22,6 +22,8 @@ PAYLOAD = "sleep"
 class Subject(TestDaemon):
     """A daemon, its API client, and what its own processes cost."""
 
+    counts_spares = True
+
     @property
     def client(self) -> Client:
         return Client(Address(str(self.socket_path)))

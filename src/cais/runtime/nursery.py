@@ -80,6 +80,10 @@ class Nursery:
             theirs.close()
         return Coming(ours, birth, self._own_pages)
 
+    def is_alive(self) -> bool:
+        """Say whether it can be asked for more."""
+        return not _is_readable(self._pidfd, 0)
+
     def close(self) -> None:
         """End and reap it; no spare is made any more."""
         self._line.close()

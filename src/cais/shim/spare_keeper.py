@@ -18,13 +18,14 @@ if TYPE_CHECKING:
     from cais.shim.loop import Loop
 
 _WAIT_S = 0.01
+_NOBODY = "3"  # Yama: not even those with CAP_SYS_PTRACE
 
 
 class SpareKeeper:
     """Owner of the nursery and of what comes from it. Without one, starts clone for themselves."""
 
     def __init__(self, loop: Loop, report: Callable[[BaseException], None]) -> None:
-        """``report`` is told why there will be no spares any more."""
+        """``report`` is told why a spare was not made."""
         self._loop = loop
         self._report = report
         self._nursery: Nursery | None = None
@@ -33,7 +34,7 @@ class SpareKeeper:
 
     def open(self) -> None:
         """Clone the nursery, and have the first spare made; nothing where it could not be used."""
-        if not credentials.permitted() & credentials.BITS["CAP_SYS_PTRACE"]:
+        if not _may_trace():
             return
         try:
             self._nursery = nursery.Nursery()
@@ -79,7 +80,18 @@ class SpareKeeper:
             self._give_up(exc)
 
     def _give_up(self, reason: BaseException) -> None:
+        """Report why there is no spare; the next start asks for one again, if that can be."""
         self._report(reason)
-        if self._nursery is not None:
+        if self._nursery is not None and not self._nursery.is_alive():
             self._nursery.close()
             self._nursery = None
+
+
+def _may_trace() -> bool:
+    """Say whether a child that is not dumpable may be traced, as a spare in use is."""
+    try:
+        with open("/proc/sys/kernel/yama/ptrace_scope", encoding="ascii") as file:
+            is_forbidden = file.read().strip() == _NOBODY
+    except OSError:  # a kernel without Yama
+        is_forbidden = False
+    return not is_forbidden and bool(credentials.permitted() & credentials.BITS["CAP_SYS_PTRACE"])
