@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 ROUNDS = 80
 
-FLIP = "mkdir /w; while :; do rmdir /w/d; ln -s / /w/d; rm /w/d; mkdir /w/d; done 2>/dev/null"
+FLIP = "mkdir /w; while :; do rm -rf /w/d; ln -s / /w/d; rm -rf /w/d; mkdir /w/d; done 2>/dev/null"
 PLANT = """
     mkdir /w
     while :; do for n in /w/n*; do rm $n && ln -s {target} $n; done; done 2>/dev/null
