@@ -2,12 +2,12 @@
 
 The mount is made here, detached, and the program is only handed the other end of it: it needs no
 mount point, and the host's mount table never shows one. It runs beside the shim, in its control
-group and namespaces, so no process of the container can see, signal or trace it; all that a
-container has of it are the file system's requests. It is nobody's to end: when the last mount of
-the file system goes, with the container's mount namespace or with a start that failed, the kernel
-closes the connection and the program exits.
+group, so no process of the container can see, signal or trace it; all that a container has of it
+are the file system's requests. It is nobody's to end: when the last mount of the file system goes,
+with the container's mount namespace or with a start that failed, the kernel closes the connection
+and the program exits. Its own mount namespace never has that mount, or both would last for ever.
 
-Spec: fuse(4), mount.fuse3(8), fuse-overlayfs(1).
+Spec: fuse(4), mount.fuse3(8), fuse-overlayfs(1), unshare(1).
 """
 
 from __future__ import annotations
@@ -68,15 +68,15 @@ def _mount_options(fuse_fd: int) -> list[tuple[str, str | None]]:
 
 
 def _serve(fuse_fd: int, options: Sequence[tuple[str, str | None]]) -> None:
-    program = _find_program()
     text = ",".join(key if value is None else f"{key}={value}" for key, value in options)
     read_fd, write_fd = os.pipe2(os.O_CLOEXEC)
     try:
         passed = [(os.POSIX_SPAWN_DUP2, fuse_fd, _PASSED_FD), (os.POSIX_SPAWN_DUP2, write_fd, 2)]
         if write_fd == _PASSED_FD:  # it would be overwritten before it is copied
             passed.reverse()
-        arguments = [KIND, "-o", text, f"/dev/fd/{_PASSED_FD}"]
-        pid = os.posix_spawn(program, arguments, {}, file_actions=passed, setsigmask=())
+        served = [_find(KIND), "-o", text, f"/dev/fd/{_PASSED_FD}"]
+        arguments = ["unshare", "--mount", "--propagation", "slave", "--", *served]
+        pid = os.posix_spawn(_find("unshare"), arguments, {}, file_actions=passed, setsigmask=())
     finally:
         os.close(write_fd)
     with open(read_fd, "rb") as report:
@@ -86,8 +86,8 @@ def _serve(fuse_fd: int, options: Sequence[tuple[str, str | None]]) -> None:
             raise KernelError(errno.EIO, KIND, said.replace("\n", ", "))
 
 
-def _find_program() -> str:
+def _find(name: str) -> str:
     for directory in _PLACES:
-        if os.access(f"{directory}/{KIND}", os.X_OK):
-            return f"{directory}/{KIND}"
-    raise KernelError(errno.ENOENT, KIND, "it is not installed")
+        if os.access(f"{directory}/{name}", os.X_OK):
+            return f"{directory}/{name}"
+    raise KernelError(errno.ENOENT, name, "it is not installed")

@@ -68,8 +68,11 @@ def test_it_is_in_no_group_or_namespace_of_the_container(tmp_path: Path) -> None
             running = bundle.start("sleep", "1000", stdio=capture.stdio)
             [server] = servers()
             for kind in ("mnt", "pid", "net", "ipc", "uts"):
-                ours, theirs = (os.readlink(f"/proc/{pid}/ns/{kind}") for pid in ("self", server))
-                assert ours == theirs
+                pids = ("self", running.pid, server)
+                ours, inside, its_own = (os.readlink(f"/proc/{pid}/ns/{kind}") for pid in pids)
+                assert its_own != inside
+                assert (its_own == ours) == (kind != "mnt")
+            assert PLACE not in Path(f"/proc/{server}/mountinfo").read_text()
             groups = [Path(f"/proc/{pid}/cgroup").read_text() for pid in ("self", server)]
             assert groups[0] == groups[1]
             links = [os.readlink(f"/proc/{server}/fd/{fd}") for fd in (0, 1, 2, 3)]
