@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
+PTRACE_EVENT_VFORK_DONE = 5
 TELL = (
     "id; pwd; umask; env; hostname; ulimit -a; cat /proc/self/cgroup /proc/self/oom_score_adj;"
     "grep -E 'Cap|Seccomp:|NoNewPrivs|SigB|SigI|SigC|Groups|PPid' /proc/$$/status;"
@@ -249,6 +250,9 @@ def test_what_was_succeeded_never_runs_again(tmp_path: Path) -> None:
             spare = add_spare(keeper)
             launch = begun(bundle, capture)
             wait_until(lambda: state(spare.pid) == "t")
+            stop = os.waitid(os.P_PID, spare.pid, os.WSTOPPED | os.WNOWAIT)
+            assert stop is not None
+            assert stop.si_status == signal.SIGTRAP | PTRACE_EVENT_VFORK_DONE << 8
             with pytest.raises(BlockingIOError):
                 launch._channel.receive()
             launch.abort()
