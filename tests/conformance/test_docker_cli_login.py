@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
-import time
 from typing import TYPE_CHECKING, Any
 
 import bcrypt
@@ -14,10 +12,11 @@ import pytest
 
 from cais.testing import token_server
 from cais.testing.archives import docker_archive, tar_of
-from cais.testing.docker_registry import DockerRegistry
+from cais.testing.docker_registry import DockerRegistry, serving_beside
 from cais.testing.token_server import PASSWORD, TOKEN, USER
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
@@ -45,23 +44,12 @@ def token(
     """A registry that wants tokens, and where their server notes what it was asked."""
     directory = tmp_path_factory.mktemp("token")
     auth = token_server.prepare(directory, SERVER_PORT)
-    command = [sys.executable, "-m", "cais.testing.token_server", str(SERVER_PORT), str(directory)]
-    server = subprocess.Popen([*daemon.enter_namespaces, *command])
-    try:
-        with DockerRegistry(daemon, directory, auth, port=TOKEN_PORT) as registry:
-            wait_for(daemon, SERVER_PORT)
-            yield registry.name, directory / "requests.jsonl"
-    finally:
-        server.kill()
-        server.wait()
-
-
-def wait_for(daemon: TestDaemon, port: int) -> None:
-    deadline = time.monotonic() + 60
-    probe = ["bash", "-c", f"exec 3<>/dev/tcp/127.0.0.1/{port}"]
-    while daemon.run_inside(probe, check=False).returncode:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    command = (sys.executable, "-m", "cais.testing.token_server", str(SERVER_PORT), str(directory))
+    with (
+        serving_beside(daemon, SERVER_PORT, *command),
+        DockerRegistry(daemon, directory, auth, port=TOKEN_PORT) as registry,
+    ):
+        yield registry.name, directory / "requests.jsonl"
 
 
 @pytest.fixture(params=["docker", "cais"])

@@ -44,18 +44,10 @@ _FIXED: dict[str, Any] = {
         "Error": "",
         "RemoteManagers": None,
     },
-    "RegistryConfig": {
-        "IndexConfigs": {},
-        "InsecureRegistryCIDRs": ["::1/128", "127.0.0.0/8"],
-        "Mirrors": None,
-    },
     "ContainerdCommit": {"ID": ""},
     "RuncCommit": {"ID": ""},
     "InitCommit": {"ID": ""},
     "GenericResources": None,
-    "HttpProxy": "",
-    "HttpsProxy": "",
-    "NoProxy": "",
     "Warnings": None,
 }
 """Of ``/info``: the same on every host."""

@@ -1,7 +1,7 @@
 """Images to and from registries: pull, push, log in, search, look.
 
 A transfer blocks a thread of its own for as long as the registry takes; its client's going ends it.
-Pulls of the same name wait for each other, so that the later ones find everything there.
+Who asks for the same pull with the same credentials follows the one under way.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from cais.engine.messages import Messages
+from cais.engine.shared_work import SharedWork
 from cais.errors import NotFoundError
 from cais.registry.cancel import Cancel
 from cais.spec.reference import Reference, parse_reference, parse_tag
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 
     from cais.engine.core import Core
     from cais.images.records import ImageRecord
@@ -26,9 +26,6 @@ if TYPE_CHECKING:
     from cais.images.transfers import Report
     from cais.registry.credentials import Credentials
     from cais.spec.platform import Platform
-
-    Work = Callable[[Report, Cancel], list[Reference]]
-    """Returns the names to announce."""
 
 _AT_ONCE = 128
 T = TypeVar("T")
@@ -43,7 +40,7 @@ class Transfers:
         self._lock = threading.Lock()
         self._remote_: RemoteImages | None = None
         self._pool = ThreadPoolExecutor(_AT_ONCE, "transfer")
-        self._pulls: dict[object, tuple[asyncio.Lock, int]] = {}
+        self._pulls: dict[object, SharedWork[list[Reference]]] = {}
 
     def close(self) -> None:
         """Let go of the threads and connections. Blocks: until transfers under way have ended."""
@@ -83,9 +80,17 @@ class Transfers:
                 remote.pull(one, platform, credentials, report, cancel)
             return names
 
-        async with _alone(self._pulls, (wanted, platform)):
-            async for message in self._messages("pull", work):
-                yield message
+        key = (wanted, platform, credentials, all_tags)
+        pull = self._pulls.get(key)
+        if pull is None or not pull.is_open:
+            pull = self._pulls[key] = SharedWork(work, self._run)
+        try:
+            async with contextlib.aclosing(self._follow("pull", pull)) as messages:
+                async for message in messages:
+                    yield message
+        finally:
+            if self._pulls.get(key) is pull and not pull.is_open:
+                del self._pulls[key]
 
     async def push(
         self, name: str, tag: str = "", *, credentials: Credentials
@@ -107,8 +112,10 @@ class Transfers:
             self._remote().push(images, credentials, report, cancel)
             return [reference for reference, _ in images]
 
-        async for message in self._messages("push", work):
-            yield message
+        push = SharedWork(work, self._run)
+        async with contextlib.aclosing(self._follow("push", push)) as messages:
+            async for message in messages:
+                yield message
 
     async def log_in(self, server: str, credentials: Credentials) -> dict[str, str]:
         """Check credentials; returns ``{"Status", "IdentityToken"}``. LoginNeededError."""
@@ -148,23 +155,16 @@ class Transfers:
 
     # Between the loop and threads
 
-    async def _messages(self, action: str, work: Work) -> AsyncIterator[dict[str, Any]]:
-        messages, cancel = Messages(), Cancel()
-
-        def run() -> list[Reference]:
-            with messages:
-                return work(messages.report, cancel)
-
-        working = asyncio.ensure_future(self._run(run))
-        try:
+    async def _follow(
+        self, action: str, work: SharedWork[list[Reference]]
+    ) -> AsyncGenerator[dict[str, Any]]:
+        """Yield the messages of a transfer, and announce what it brought or sent."""
+        async with contextlib.aclosing(work.follow()) as messages:
             async for message in messages:
                 yield message
-            for name in await working:
-                attributes = {"name": name.familiar_repository}
-                self._core.events.publish("image", action, name.familiar(), attributes)
-        finally:
-            cancel.set()
-            await asyncio.gather(working, return_exceptions=True)
+        for name in await work.result():
+            attributes = {"name": name.familiar_repository}
+            self._core.events.publish("image", action, name.familiar(), attributes)
 
     async def _ask(self, call: Callable[[Cancel], T]) -> T:
         """Run what needs no messages; whoever stops waiting for it ends it."""
@@ -192,18 +192,3 @@ def wanted_reference(name: str, tag: str) -> Reference:
     if tag:
         name += f"@{tag}" if ":" in tag else f":{tag}"
     return parse_reference(name).with_default_tag()
-
-
-@contextlib.asynccontextmanager
-async def _alone(locks: dict[object, tuple[asyncio.Lock, int]], key: object) -> AsyncIterator[None]:
-    lock, users = locks.get(key, (asyncio.Lock(), 0))
-    locks[key] = (lock, users + 1)
-    try:
-        async with lock:
-            yield
-    finally:
-        lock, users = locks[key]
-        if users == 1:
-            del locks[key]
-        else:
-            locks[key] = (lock, users - 1)

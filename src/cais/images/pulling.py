@@ -14,6 +14,7 @@ import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from cais.content.blobs import BlobNotFoundError
 from cais.errors import NotFoundError
 from cais.images.compression import detect
 from cais.images.layers import MEDIA_TYPES, PackedLayer, diff_ids_of, unpack_layers
@@ -21,6 +22,7 @@ from cais.images.offers import best, kind_of
 from cais.images.records import NewImage
 from cais.images.transfers import Line
 from cais.registry.errors import UnknownToRegistryError
+from cais.snapshots.snapshotter import SnapshotNotFoundError
 from cais.spec.digest import DiffId, ImageId, parse_digest, short
 from cais.spec.image import (
     LIMIT_BYTES,
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
 
     from cais.content.leases import Lease
     from cais.content.store import Blob
+    from cais.images.catalog_view import ImageRow
     from cais.images.downloads import Downloads, Wait
     from cais.images.policy import Policy
     from cais.images.store import ImageStore
@@ -155,7 +158,7 @@ class Pull:
         return image.id, before != image.id
 
     def _kept(self, manifest: Manifest, lease: Lease) -> NewImage | None:
-        """Return the image if it is here already: its configuration names all there is to it."""
+        """Return the image if it is here, and whole: its configuration names all there is to it."""
         image_id = ImageId(parse_digest(manifest.config.digest))
         row = self._store.catalog.find(image_id)
         if row is None:
@@ -165,9 +168,19 @@ class Pull:
             lease.add(layer.chain_id)
         lease.add(image_id)
         lease.add(row.manifest)
-        if self._store.catalog.find(image_id) is None:
-            return None  # deleted before it was leased
+        if self._store.catalog.find(image_id) is None or not self._is_whole(row):
+            return None  # deleted before it was leased; or to be healed
         return NewImage(image_id, self._store.get(image_id).config, row.manifest, row.layers)
+
+    def _is_whole(self, row: ImageRow) -> bool:
+        try:
+            for digest in (row.id, row.manifest, *(layer.blob for layer in row.layers)):
+                self._store.content.stat(digest)
+            for layer in row.layers:
+                self._store.snapshotter.stat(layer.chain_id)
+        except (BlobNotFoundError, SnapshotNotFoundError):
+            return False
+        return True
 
     def _new(self, fetched: FetchedManifest, manifest: Manifest, lease: Lease) -> NewImage:
         config_blob, config = self._config(manifest.config, lease)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from cais.registry.proxies import NO_PROXIES, Proxies
 
+_HUB = "docker.io"
 DEFAULT_DOWNLOADS = 3
 DEFAULT_UPLOADS = 5
 
@@ -35,3 +37,29 @@ class RegistryOptions:
 
     uploads: int = DEFAULT_UPLOADS
     """Layers sent at once, by one push."""
+
+    def described(self) -> dict[str, Any]:
+        """Return what ``/info`` says of them; of proxies no passwords."""
+        networks = [text for text in self.insecure if "/" in text]
+        names = [text for text in self.insecure if "/" not in text]
+        hub = {
+            "Name": _HUB,
+            "Mirrors": [f"{mirror.rstrip('/')}/" for mirror in self.mirrors],
+            "Secure": True,
+            "Official": True,
+        }
+        others = {
+            name: {"Name": name, "Mirrors": [], "Secure": False, "Official": False}
+            for name in names
+        }
+        proxies = self.proxies.masked()
+        return {
+            "RegistryConfig": {
+                "IndexConfigs": {_HUB: hub, **others},
+                "InsecureRegistryCIDRs": ["::1/128", "127.0.0.0/8", *networks],
+                "Mirrors": hub["Mirrors"] or None,
+            },
+            "HttpProxy": proxies.http,
+            "HttpsProxy": proxies.https,
+            "NoProxy": proxies.no,
+        }

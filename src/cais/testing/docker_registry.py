@@ -1,18 +1,42 @@
-"""Debian's docker-registry, run beside a daemon in its namespaces."""
+"""Debian's docker-registry and other servers, run beside a daemon in its namespaces."""
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import subprocess
 import time
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from cais.testing.daemon import TestDaemon
 
 _WAIT_S = 60
+
+
+@contextlib.contextmanager
+def serving_beside(daemon: TestDaemon, port: int, *command: str) -> Iterator[None]:
+    """Run a server until the end of the block; begins once it listens on ``port``."""
+    dying = ("setpriv", "--pdeathsig", "KILL")  # with nsenter, which stays its parent
+    process = subprocess.Popen(
+        [*daemon.enter_namespaces, *dying, *command],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        probe = ["bash", "-c", f"exec 3<>/dev/tcp/127.0.0.1/{port}"]
+        deadline = time.monotonic() + _WAIT_S
+        while daemon.run_inside(probe, check=False).returncode:
+            assert process.poll() is None, f"{command[0]} ended"
+            assert time.monotonic() < deadline, f"{command[0]} does not answer"
+            time.sleep(0.05)
+        yield
+    finally:
+        process.kill()
+        process.wait()
 
 
 class DockerRegistry:
@@ -42,36 +66,18 @@ class DockerRegistry:
                 )
             )
         )
-        self._process: subprocess.Popen[bytes] | None = None
+        self._running = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
         program = shutil.which("docker-registry")
         assert program, "docker-registry is not installed"
-        self._process = subprocess.Popen(
-            [*self._daemon.enter_namespaces, program, "serve", self._configuration],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        try:
-            self._wait_until_it_answers()
-        except BaseException:
-            self.__exit__()
-            raise
+        command = (program, "serve", str(self._configuration))
+        self._running.enter_context(serving_beside(self._daemon, self._port, *command))
         return self
 
     def __exit__(self, *_: object) -> None:
-        assert self._process is not None
-        self._process.kill()
-        self._process.wait()
+        self._running.close()
 
     def clear(self) -> None:
         """Forget every image."""
         shutil.rmtree(self._blobs, ignore_errors=True)
-
-    def _wait_until_it_answers(self) -> None:
-        probe = ["bash", "-c", f"exec 3<>/dev/tcp/127.0.0.1/{self._port}"]
-        deadline = time.monotonic() + _WAIT_S
-        while self._daemon.run_inside(probe, check=False).returncode:
-            if time.monotonic() > deadline:
-                raise AssertionError("the registry does not answer")
-            time.sleep(0.05)

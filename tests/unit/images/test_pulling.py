@@ -20,7 +20,7 @@ from cais.registry.auth import Authenticator
 from cais.registry.cancel import Cancel
 from cais.registry.credentials import ANONYMOUS
 from cais.registry.repository import Repository
-from cais.spec.digest import digest_of
+from cais.spec.digest import Digest, digest_of
 from cais.spec.image import (
     DOCKER_INDEX,
     DOCKER_LAYER_GZIP,
@@ -212,6 +212,20 @@ def test_what_is_here_is_not_fetched_again(puller: Puller, shelf: Shelf) -> None
     assert [target for _, target, _ in puller._server.seen] == ["/v2/team/box/manifests/again"]
     record = puller.store.resolve("example.com/team/box:again")
     assert f"example.com/team/box@{digest}" in record.repo_digests
+
+
+@pytest.mark.parametrize("part", ["configuration", "manifest", "layer"])
+def test_what_was_lost_comes_again(puller: Puller, part: str) -> None:
+    puller.pull()
+    record = puller.store.resolve("example.com/team/box")
+    lost = {
+        "configuration": record.id,
+        "manifest": record.manifest,
+        "layer": record.layers[1].blob,
+    }[part]
+    puller.store.content._path(Digest(lost)).unlink()
+    puller.pull()
+    assert puller.store.content.stat(Digest(lost))
 
 
 def ambiguous() -> list[tuple[str, bytes]]:
