@@ -10,14 +10,11 @@ from cais.runtime import (
     cgroup_mounts,
     channel,
     child,
-    devices,
     groups,
     isolation,
     last_hooks,
+    openings,
     plan,
-    reaper,
-    root_layers,
-    rootfs,
     settle,
     spares,
     standing,
@@ -93,24 +90,6 @@ def begin(
     return launch
 
 
-def _prepare_host_trees(container: ContainerPlan, given: Inheritance, owned: list[int]) -> None:
-    """Open by host path what the container's process cannot; adds it to ``owned``.
-
-    That is everything in a user namespace; otherwise what a process of the host has to serve.
-    """
-    try:
-        if container.in_user_namespace and not standing.is_ordinary_user():
-            rootfs.open_host_trees(container.root)
-            devices.open_host_nodes(container.root.devices)
-        else:
-            root_layers.open_served_layers(container.root)
-    finally:
-        mounts = [*container.root.layers, *container.root.mounts]
-        trees = [*(m.tree_fd for m in mounts), *(d.tree_fd for d in container.root.devices)]
-        given.trees = [fd for fd in trees if fd >= 0]
-        owned += given.trees
-
-
 def _launch(container: ContainerPlan, group: Cgroup, given: Inheritance) -> Launch:
     # The child must never be dumpable, not even at its first step; unless this is an ordinary
     # user, who could not write the maps of its user namespace then.
@@ -120,7 +99,7 @@ def _launch(container: ContainerPlan, group: Cgroup, given: Inheritance) -> Laun
     owned: list[int] = []
     try:
         cgroup_fd = groups.open_entry(group, given, owned)
-        visited = _open_inheritance(container, given, owned)
+        visited = openings.open_inheritance(container, given, owned)
         launch = _use_spare(container, group, given, cgroup_fd)
         return launch or _clone(container, group, given, cgroup_fd, visited)
     finally:  # what the child inherits is open only meanwhile
@@ -165,7 +144,7 @@ def _clone(
         if container.user_path or "pid" in container.join:
             given.birth = _birth()
         ignored = process.ignored_signals()
-        with _Visit(visited):
+        with openings.Visit(visited):
             new = isolation.flags_at_birth(container)
             made = process.clone(new, cgroup_fd=cgroup_fd)
             if made[0] == 0:
@@ -215,30 +194,6 @@ def _birth() -> Birth:
     return Birth()
 
 
-def _open_inheritance(
-    container: ContainerPlan, given: Inheritance, owned: list[int]
-) -> list[tuple[int, int, str]]:
-    """Open what the child cannot; return the namespaces it must be born in."""
-    visited = _open_namespaces(container, given, owned)
-    if container.process.init:
-        given.init_fd = reaper.program_fd()
-        owned.append(given.init_fd)
-    owned += _open_identity_maps(container)
-    container.root.binds_devices = container.in_user_namespace or standing.is_nested()
-    _prepare_host_trees(container, given, owned)
-    given.trees = [*given.trees, *container.root.idmap_fds()]
-    return visited
-
-
-def _open_identity_maps(container: ContainerPlan) -> list[int]:
-    if not any(entry.idmap for entry in (*container.root.layers, *container.root.mounts)):
-        return []
-    # Only here: few documents ask for any.
-    from cais.runtime import id_mapped_mounts
-
-    return id_mapped_mounts.open_namespaces(container)
-
-
 def _make_root_place(container: ContainerPlan) -> None:
     """Make the directory that hooks will see the root at: of cais.json it is not there."""
     if container.hooks is not None and container.hooks.are_for_creation:
@@ -273,65 +228,3 @@ def _admit(container: ContainerPlan, launch: Launch, line: Channel) -> None:
     except BaseException:
         launch.abort()
         raise
-
-
-def _open_namespaces(
-    container: ContainerPlan, given: Inheritance, owned: list[int]
-) -> list[tuple[int, int, str]]:
-    """Open the namespaces to join; return those the parent must be in at the clone.
-
-    A pid namespace is entered only by being born in it. That is the child's last step, and the
-    processes inside see nothing before it; not with hooks or a listener, whose peers must be told
-    of the process before. One that belongs to the host cannot be joined any more from inside a
-    new user namespace.
-    """
-    is_awaited = container.hooks is not None or container.agent is not None
-    visited = []
-    if container.user_path:
-        given.user_fd = _open_namespace("user", container.user_path)
-        owned.append(given.user_fd)
-    for kind, (flag, name) in namespaces.KINDS.items():
-        if kind not in container.join:
-            continue
-        fd = _open_namespace(kind, container.join[kind])
-        owned.append(fd)
-        if container.has_user_namespace or (kind == "pid" and is_awaited):
-            visited.append((fd, flag, name))
-            continue
-        given.namespace_fds.append((fd, flag))
-        if kind == "pid":
-            given.pid_namespace_fd = fd
-    return visited
-
-
-def _open_namespace(kind: str, path: str) -> int:
-    try:
-        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError as error:
-        raise LaunchError(f"{kind} namespace {path}: {error.strerror}") from error
-
-
-class _Visit:
-    """Be in other namespaces for a moment."""
-
-    __slots__ = ("_home", "_targets")
-
-    def __init__(self, targets: list[tuple[int, int, str]]) -> None:
-        self._targets = targets
-        self._home: list[tuple[int, int]] = []
-
-    def __enter__(self) -> None:
-        for fd, flag, name in self._targets:
-            home_fd = os.open(f"/proc/self/ns/{name}", os.O_RDONLY | os.O_CLOEXEC)
-            self._home.append((home_fd, flag))
-            try:
-                namespaces.join(fd, flag)
-            except BaseException:
-                self.__exit__()
-                raise
-
-    def __exit__(self, *_: object) -> None:
-        for fd, flag in reversed(self._home):
-            namespaces.return_home(fd, flag)
-            os.close(fd)
-        self._home.clear()

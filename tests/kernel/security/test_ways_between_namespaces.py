@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cais.linux import namespaces, user_namespaces
-from cais.runtime import net_devices, starter
+from cais.runtime import net_devices, openings
 from cais.testing.bundles import Bundle
 from cais.testing.isolation import isolated
 
@@ -76,7 +76,7 @@ def test_nobody_is_traceable_in_a_user_namespace_that_is_joined(
 
 def visit() -> None:
     fd = os.open("/proc/self/ns/net", os.O_RDONLY)
-    with starter._Visit([(fd, namespaces.CLONE_NEWNET, "net")]):
+    with openings.Visit([(fd, namespaces.CLONE_NEWNET, "net")]):
         pass
 
 
