@@ -1,5 +1,6 @@
 """The pull-through cache, in front of a registry that does as a test says."""
 
+import asyncio
 import json
 import random
 import threading
@@ -172,6 +173,19 @@ def test_what_is_not_the_blob_is_not_passed_on(source: Source, mirror: Any, faul
     assert len(got) < len(LAYER)
     source.answers[path] = (200, {}, LAYER)
     assert mirror.ask("GET", blob_of("a", LAYER)).body == LAYER
+
+
+async def test_the_last_byte_waits_for_the_digest() -> None:
+    download = arrivals.Download(digest_of(b"x"), 10, lambda _: None)
+    download._progress(10)
+    assert await download.beyond(0) == 9
+    last = asyncio.ensure_future(download.beyond(9))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert not last.done()
+    download._task.set_result(None)  # verified
+    download._finish(download._task)
+    assert await last == 10
 
 
 def test_a_size_is_known_before_the_blob(source: Source, mirror: Any) -> None:

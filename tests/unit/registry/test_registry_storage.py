@@ -116,6 +116,23 @@ def test_a_push_under_way_is_safe_from_collection(tmp_path: Path) -> None:
     storage.close()
 
 
+def test_a_mount_is_safe_from_collection(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The source is deleted, and what nothing refers to collected, in the middle of a mount."""
+    digest = push(storage, "a", b"mounted")
+    add = storage.catalog.add_blob
+
+    def add_late(*values: Any) -> None:
+        storage.remove_blob("a", digest)
+        storage.collect()
+        add(*values)
+
+    monkeypatch.setattr(storage.catalog, "add_blob", add_late)
+    assert storage.mount("b", digest, "a")
+    opened = storage.open_blob("b", digest)
+    with opened.file:
+        assert opened.file.read() == b"mounted"
+
+
 def test_a_young_server_does_not_know_what_was_asked_for(tmp_path: Path) -> None:
     content = ContentStore(tmp_path / "content")
     storage = Storage(content, Catalog.open(tmp_path / "registry.db"), grace_s=3600)
