@@ -151,7 +151,7 @@ def _install(source: Source, lock: Lock | None, place: Path, target_fd: int, beg
     mirror = source.mirror or source.distribution.mirror
     done = subprocess.run(
         [
-            *("mmdebstrap", "--quiet", f"--variant={source.variant}", "--format=tar"),
+            *("mmdebstrap", f"--variant={source.variant}", "--format=tar"),
             *(f"--keyring={keyring}", *(f"--aptopt={option}" for option in _SIGNED_ONLY), *hooks),
             *(source.suite, "-", *([mirror] if mirror else [])),
         ],
@@ -161,7 +161,7 @@ def _install(source: Source, lock: Lock | None, place: Path, target_fd: int, beg
         check=False,
     )
     if done.returncode:
-        raise UnavailableError(f"mmdebstrap {source.suite}: {_last_lines(done.stderr)}")
+        raise UnavailableError(f"mmdebstrap {source.suite}: {_faults(done.stderr)}")
 
 
 def _pin(package: Package) -> str:
@@ -200,7 +200,8 @@ def _paragraphs(text: str) -> Iterator[Package]:
             )
 
 
-def _last_lines(text: bytes) -> str:
+def _faults(text: bytes) -> str:
+    """Return what apt and dpkg complained of; the first complaint is the cause of the others."""
     lines = [line for line in text.decode(errors="replace").splitlines() if line.strip()]
-    faults = [line for line in lines if line.startswith(("E:", "error"))]
-    return " / ".join((faults or lines)[-3:])
+    faults = [line for line in lines if line.startswith(("E:", "dpkg: error"))]
+    return " / ".join(faults[:3] or lines[-3:])
