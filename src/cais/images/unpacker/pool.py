@@ -128,26 +128,34 @@ class Loan:
         self.worker = worker
         self._take_back = take_back
         self._lock = threading.Lock()
-        self._is_over = False
+        self._is_over = self._is_killed = False
 
     def give_back(self) -> None:
-        """Return a worker that has done all it was told."""
-        if self._end():
+        """Return a worker that has done all it was told, unless it was killed at that moment."""
+        if not self._end():
+            return
+        if self._is_killed:
+            self._destroy()
+        else:
             self._take_back(self.worker)
 
     def discard(self) -> None:
         """End the worker, which is dead afterwards; nothing happens if the loan is over."""
         if self._end():
-            try:
-                self.worker.destroy()
-            finally:
-                self._take_back(None)
+            self._destroy()
 
     def kill(self) -> None:
         """Have whoever uses the worker fail; any thread. Nothing happens if the loan is over."""
         with self._lock:
             if not self._is_over:
+                self._is_killed = True
                 self.worker.kill()
+
+    def _destroy(self) -> None:
+        try:
+            self.worker.destroy()
+        finally:
+            self._take_back(None)
 
     def _end(self) -> bool:
         with self._lock:
