@@ -25,11 +25,6 @@ def _places(core: Core, container_id: str) -> Iterator[str]:
     """Yield where its files are; any of these may not be there."""
     yield core.paths.container(container_id)
     try:
-        mounts = core.snapshots.planned_mounts(container_id)
+        yield from core.snapshots.places(container_id)
     except NotFoundError:
         return
-    for mount in mounts:
-        options = dict(one.split("=", 1) for one in mount.options if "=" in one)
-        if "upperdir" not in options:
-            yield mount.source  # no layers below, or a snapshot that is a copy of its own
-        yield from (options[name] for name in ("upperdir", "workdir") if name in options)

@@ -13,6 +13,7 @@ from cais.linux.syscalls import KernelError
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _BATCH = 4096
+_SUBVOLUME_INODE = 256  # of the top of each, on btrfs; elsewhere of anything
 
 
 def sync_filesystem(fd: int) -> None:
@@ -46,7 +47,8 @@ def remove_tree(parent_fd: int, name: str) -> None:
     except FileNotFoundError:
         return
     except IsADirectoryError:
-        _remove_directory(parent_fd, name)
+        if not _was_subvolume(parent_fd, name):
+            _remove_directory(parent_fd, name)
 
 
 def _remove_directory(parent_fd: int, name: str) -> None:
@@ -59,29 +61,34 @@ def _remove_directory(parent_fd: int, name: str) -> None:
         try:
             moved = []
             for child in _subdirectories_after_unlinking(directory_fd):
+                if _was_subvolume(directory_fd, child):
+                    continue
                 aside = f".remove-{os.fstat(directory_fd).st_ino:x}-{serial:x}"
                 serial += 1
-                try:
-                    os.rename(child, aside, src_dir_fd=directory_fd, dst_dir_fd=parent_fd)
-                    moved.append(aside)
-                except OSError as error:
-                    if error.errno != errno.EXDEV:
-                        raise
-                    _delete_subvolume(directory_fd, child)
+                os.rename(child, aside, src_dir_fd=directory_fd, dst_dir_fd=parent_fd)
+                moved.append(aside)
         finally:
             os.close(directory_fd)
         os.rmdir(pending.pop(), dir_fd=parent_fd)
         pending += moved
 
 
-def _delete_subvolume(parent_fd: int, name: str) -> None:
-    """Delete what cannot be moved because it is a file system of its own, of btrfs."""
-    # Only here: a container on a copy of its image made it.
+def _was_subvolume(parent_fd: int, name: str) -> bool:
+    """Delete the directory at once if it is a subvolume of btrfs: nothing can be moved out of it.
+
+    Anybody may make one where he may make directories.
+    """
+    if os.stat(name, dir_fd=parent_fd, follow_symlinks=False).st_ino != _SUBVOLUME_INODE:
+        return False
+    # Only here: the parts of the engine that start containers never need it.
     from cais.linux import btrfs
 
     fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=parent_fd)
     try:
-        btrfs.delete_subvolume(fd)
+        is_subvolume = btrfs.is_subvolume(fd)
+        if is_subvolume:
+            btrfs.delete_subvolume(fd)
+        return is_subvolume
     finally:
         os.close(fd)
 

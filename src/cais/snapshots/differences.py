@@ -116,6 +116,12 @@ class DifferenceSnapshotter(ABC):
         row = self._rows.get(key)
         return (self._plain(row) or self._joined(row),)
 
+    def places(self, key: str) -> tuple[str, ...]:
+        """See ``Snapshotter.places``."""
+        number = self._rows.get(key).number
+        own = self._difference(number)
+        return (own, *(f"{self._root}/{place}/{number}" for place in _PLACES))
+
     def trim(self, key: str) -> None:
         """See ``Snapshotter.trim``."""
         row = self._rows.get(key)

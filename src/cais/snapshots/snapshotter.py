@@ -153,6 +153,9 @@ class Snapshotter(Protocol):
     def planned_mounts(self, key: str) -> tuple[Mount, ...]:
         """Return what ``mounts`` would, for showing: the directories need not exist."""
 
+    def places(self, key: str) -> tuple[str, ...]:
+        """Return where the snapshot's own files lie; any of these may not be there."""
+
     def trim(self, key: str) -> None:
         """Free what an active snapshot that nobody has mounted can do without on disk.
 

@@ -12,7 +12,6 @@ import queue
 import threading
 import uuid
 
-from cais.linux import btrfs
 from cais.linux.filesystem import remove_tree
 
 log = logging.getLogger(__name__)
@@ -56,21 +55,9 @@ class Trash:
                 self._thread = threading.Thread(target=self._empty, name="trash", daemon=True)
                 self._thread.start()
 
-    def _remove(self, name: str) -> None:
-        try:
-            fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=self._fd)
-        except (FileNotFoundError, NotADirectoryError):
-            return remove_tree(self._fd, name)
-        try:
-            if btrfs.is_subvolume(fd):  # at once, with those that a container made in it
-                return btrfs.delete_subvolume(fd)
-        finally:
-            os.close(fd)
-        return remove_tree(self._fd, name)
-
     def _empty(self) -> None:
         while (name := self._queue.get()) is not None:
             try:
-                self._remove(name)
+                remove_tree(self._fd, name)
             except OSError:
                 log.exception("cannot delete %s: it stays in the trash until the next start", name)

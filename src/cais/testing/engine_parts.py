@@ -304,6 +304,11 @@ class FakeSnapshots:
         """Return the same."""
         return self.mounts(key)
 
+    def places(self, key: str) -> tuple[str, ...]:
+        """Nothing is on disk."""
+        del key
+        return ()
+
     def trim(self, key: str) -> None:
         """Nothing is on disk."""
         del key

@@ -31,6 +31,8 @@ PLACES = {
 }
 """By the name of a test: a driver, and the file system it is on; "" for that of the tests."""
 
+ALL_PLACES = {**PLACES, "vfs on btrfs": ("vfs", "btrfs")}
+
 every_driver = pytest.mark.parametrize("place", PLACES)
 
 
@@ -41,7 +43,7 @@ def kernel_has(kind: str) -> bool:
 
 def skip_unless_usable(place: str) -> None:
     """Skip what this kernel or machine cannot do."""
-    driver, backing = PLACES[place]
+    driver, backing = ALL_PLACES[place]
     if backing and (not kernel_has(backing) or shutil.which(MAKERS[backing][0]) is None):
         pytest.skip(f"this kernel or machine has no {backing}")
     if driver == "overlay2" and not kernel_has("overlay"):
@@ -80,7 +82,7 @@ def on_driver(place: str, directory: Path, body: Callable[[Path], None]) -> None
     skip_unless_usable(place)
 
     def run() -> None:
-        backing = PLACES[place][1]
+        backing = ALL_PLACES[place][1]
         with in_memory(directory):  # what is synced there waits for no disk
             if not backing:
                 body(directory)
@@ -93,7 +95,7 @@ def on_driver(place: str, directory: Path, body: Callable[[Path], None]) -> None
 
 @contextlib.contextmanager
 def opened(place: str, root: Path) -> Iterator[DifferenceSnapshotter]:
-    snapshotter = open_snapshotter(root, PLACES[place][0])
+    snapshotter = open_snapshotter(root, ALL_PLACES[place][0])
     try:
         yield snapshotter
     finally:

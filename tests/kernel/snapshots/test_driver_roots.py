@@ -9,6 +9,7 @@ import pytest
 from driver_kit import every_driver, layer, mounted, on_driver, opened
 
 from cais.images.layer_tree import make_whiteout, set_opaque
+from cais.linux import btrfs
 from cais.snapshots.differences import DifferenceSnapshotter
 from cais.snapshots.snapshotter import Kind
 
@@ -188,6 +189,57 @@ def test_what_a_container_wrote_is_a_layer(tmp_path: Path, place: str) -> None:
                 assert facts(root) == expected
 
     on_driver(place, tmp_path, body)
+
+
+@every_driver
+def test_what_was_written_before_the_first_mount_counts(tmp_path: Path, place: str) -> None:
+    def body(top: Path) -> None:
+        with opened(place, top / "snapshots") as snapshotter:
+            snapshotter.prepare("container", make_image(snapshotter))
+            own = Path(snapshotter.layer("container").path)
+            text(own / "etc/passwd", "toor")
+            (own / "etc").chmod(0o711)
+            with mounted(snapshotter.mounts("container"), top / "root") as root:
+                assert (root / "etc/passwd").read_text() == "toor"
+                text(root / "opaque/new")  # no directory of the others changes
+            written = Path(snapshotter.layer("container").path)
+            assert (written / "etc/passwd").read_text() == "toor"
+            snapshotter.trim("container")
+            with mounted(snapshotter.mounts("container"), top / "root") as root:
+                assert (root / "etc/passwd").read_text() == "toor"
+                assert (root / "etc").stat().st_mode & 0o777 == 0o711
+                assert (root / "opaque/new").exists()
+
+    on_driver(place, tmp_path, body)
+
+
+@pytest.mark.parametrize("place", ["btrfs", "vfs on btrfs"])
+def test_subvolumes_that_a_container_made_go_with_it(tmp_path: Path, place: str) -> None:
+    def body(top: Path) -> None:
+        with opened(place, top / "snapshots") as snapshotter:
+            snapshotter.prepare("container", make_image(snapshotter))
+            with mounted(snapshotter.mounts("container"), top / "root") as root:
+                make_subvolumes(root / "links")
+                assert (root / "links/frozen/inner").is_dir()
+            snapshotter.remove("container")
+            snapshotter.remove("second")
+        assert os.listdir(top / "snapshots/trash") == []
+        assert os.listdir(top / "snapshots/trees") == []
+
+    on_driver(place, tmp_path, body)
+
+
+def make_subvolumes(directory: Path) -> None:
+    """Make one in another, with files, and a read-only snapshot of it."""
+    fd = os.open(directory, os.O_RDONLY)
+    btrfs.create_subvolume(fd, "own")
+    text(directory / "own/inner/deep/file")
+    own_fd = os.open(directory / "own", os.O_RDONLY)
+    btrfs.create_snapshot(own_fd, fd, "frozen", read_only=True)
+    btrfs.create_subvolume(own_fd, "nested")
+    text(directory / "own/nested/file")
+    for each in (own_fd, fd):
+        os.close(each)
 
 
 @every_driver
