@@ -108,7 +108,7 @@ class TreeSnapshotter(DifferenceSnapshotter):
         with self._naming, contextlib.suppress(FileNotFoundError):
             os.rename(self._difference(number), f"{self._root}/{aside}")
             self._retired.append((time.monotonic(), aside))
-            while self._retired[0][0] + _READING_S < time.monotonic():
+            while self._retired and self._retired[0][0] + _READING_S < time.monotonic():
                 self._trash.take(self._fd, self._retired.pop(0)[1])
 
     def close(self) -> None:
