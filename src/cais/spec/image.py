@@ -193,5 +193,8 @@ def decode_config(text: bytes, what: str = "image configuration") -> ImageConfig
 
 
 def encode(document: Struct) -> bytes:
-    """Encode a document of ours; the same document always gives the same bytes."""
-    return msgspec.json.encode(document)
+    """Encode a document of ours; the same document always gives the same bytes.
+
+    Fields stand in the order of their declaration, the user's own names (labels, ports) sorted.
+    """
+    return msgspec.json.encode(document, order="deterministic")
