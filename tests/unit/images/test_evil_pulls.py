@@ -6,6 +6,7 @@ blob, no snapshot, no unfinished ingest, no descriptor, no thread; and an honest
 
 from __future__ import annotations
 
+import gzip
 import itertools
 import json
 import os
@@ -163,6 +164,15 @@ def spoiled(part: str, spoil: Callable[[bytes], bytes]) -> Script:
 )
 def test_d5_blobs(store: ImageStore, part: str, spoil: Callable[[bytes], bytes]) -> None:
     assert_refused_without_a_trace(store, spoiled(part, spoil))
+
+
+def test_d5_the_right_files_in_other_bytes(store: ImageStore) -> None:
+    """As long as what was named, and unpacking to the same: still not what was named."""
+    named, other = (gzip.compress(LAYERS[0], mtime=when) for when in (0, 1))
+    assert len(named) == len(other)
+    shelf = Shelf(LAYERS, [named, gzip.compress(LAYERS[1])], OCI_LAYER_GZIP)
+    shelf.blobs[digest_of(named)] = other
+    assert_refused_without_a_trace(store, shelf.answer)
 
 
 def test_d5_a_manifest_of_another_digest(store: ImageStore) -> None:
