@@ -20,6 +20,7 @@ from cais.api.application import common_headers, make_router
 from cais.api.daemon_log import set_level
 from cais.api.listeners import UnixAddress, UnixListener, find_group, open_tcp
 from cais.errors import CaisError, ConflictError, InvalidArgumentError
+from cais.http.descriptors import raise_descriptor_limit
 from cais.http.server import DEFAULT_MAX_CONNECTIONS, Server
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ class Daemon:
         opened = [self._open(host) for host in options.hosts]
         engine = self._engine = await open_engine(options)
         self._stack.push_async_callback(engine.close)
-        limit = min(DEFAULT_MAX_CONNECTIONS, int(_descriptor_limit() * _MAX_CONNECTIONS_SHARE))
+        limit = min(DEFAULT_MAX_CONNECTIONS, int(raise_descriptor_limit() * _MAX_CONNECTIONS_SHARE))
         router = make_router(engine, experimental=options.experimental)
         server = Server(router, common_headers(experimental=options.experimental), limit)
         self._stack.push_async_callback(server.close, options.shutdown_timeout_s)
@@ -158,15 +159,6 @@ def make_directory(path: Path, mode: int) -> None:
     """Ensure a directory whose mode is exactly ``mode`` (SECURITY.md A29)."""
     path.mkdir(mode=mode, parents=True, exist_ok=True)
     path.chmod(mode)
-
-
-def _descriptor_limit() -> int:
-    """Allow the process as many descriptors as it may have; return how many."""
-    import resource
-
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    return min(hard, 65536) if hard != resource.RLIM_INFINITY else 65536
 
 
 def _notify(state: str) -> None:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 import h11
 
 from cais.http.errors import ClientGoneError, CutShortError
+from cais.http.head_fields import REASONS, http_date
 from cais.http.messages import Answer, FileRange, Hijack, Response, Stream, json_response
 
 if TYPE_CHECKING:
@@ -217,8 +218,8 @@ class Connection:
     async def _send_head(self, status: int, fields: Sequence[tuple[str, str]]) -> bytes:
         head = h11.Response(
             status_code=status,
-            headers=[*self._headers, ("Date", _http_date()), *fields],
-            reason=_REASONS.get(status, ""),
+            headers=[*self._headers, ("Date", http_date()), *fields],
+            reason=REASONS.get(status, ""),
         )
         return self._http.send(head) or b""
 
@@ -385,40 +386,3 @@ def _head(event: h11.Request) -> Head:
 def _announces_body(headers: Mapping[str, str]) -> bool:
     """Whether anything follows the head. The length may be 00, which h11 takes for 0 too."""
     return "transfer-encoding" in headers or headers.get("content-length", "").strip("0 ") != ""
-
-
-_DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
-_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
-
-
-def _http_date() -> str:
-    t = time.gmtime()
-    day = f"{_DAYS[t.tm_wday]}, {t.tm_mday:02} {_MONTHS[t.tm_mon - 1]} {t.tm_year}"
-    return f"{day} {t.tm_hour:02}:{t.tm_min:02}:{t.tm_sec:02} GMT"
-
-
-_REASONS = {
-    200: "OK",
-    201: "Created",
-    202: "Accepted",
-    204: "No Content",
-    206: "Partial Content",
-    301: "Moved Permanently",
-    304: "Not Modified",
-    400: "Bad Request",
-    401: "Unauthorized",
-    403: "Forbidden",
-    404: "Not Found",
-    405: "Method Not Allowed",
-    409: "Conflict",
-    413: "Request Entity Too Large",
-    415: "Unsupported Media Type",
-    416: "Requested Range Not Satisfiable",
-    429: "Too Many Requests",
-    431: "Request Header Fields Too Large",
-    500: "Internal Server Error",
-    501: "Not Implemented",
-    502: "Bad Gateway",
-    503: "Service Unavailable",
-    507: "Insufficient Storage",
-}

@@ -59,8 +59,8 @@ class Server:
         task = asyncio.get_running_loop().create_task(self._accept(sock, context))
         self._listeners[task] = sock
 
-    def serve(self, sock: socket.socket) -> None:
-        """Serve one connected socket, which the server owns from now on."""
+    def serve(self, sock: socket.socket) -> asyncio.Task[None]:
+        """Serve one connected socket, which the server owns from now on; return what serves it."""
         if len(self._connections) >= self._max_connections:
             self._make_room()
         sock.settimeout(0)
@@ -68,6 +68,7 @@ class Server:
         task = asyncio.get_running_loop().create_task(connection.run())
         self._connections[task] = connection
         task.add_done_callback(self._ended)
+        return task
 
     async def close(self, grace_s: float = 5.0) -> None:
         """Stop accepting, let requests end for ``grace_s`` seconds, then end the rest.
@@ -100,10 +101,14 @@ class Server:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         ours, theirs = socket.socketpair()
         ours.settimeout(0)
-        self.serve(theirs)
-        task = asyncio.get_running_loop().create_task(carry(sock, ours, context))
+        served = self.serve(theirs)
+        loop = asyncio.get_running_loop()
+        task = loop.create_task(carry(sock, ours, context))
         self._fronts.add(task)
         task.add_done_callback(self._front_ended)
+        if (stall_s := self._patience.stall_s) is not None:
+            # What the client does not take keeps the front waiting when nobody is behind it.
+            served.add_done_callback(lambda _: loop.call_later(stall_s, task.cancel))
 
     async def _accept(self, listener: socket.socket, context: ssl.SSLContext | None) -> None:
         loop = asyncio.get_running_loop()

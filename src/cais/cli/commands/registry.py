@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from cais.registry.server.upstream import Upstream
 
 DEFAULT_ADDRESS = "127.0.0.1:5000"
+_DESCRIPTORS_PER_CONNECTION = 8
+"""Its socket, a file that is sent or written, TLS in front; and room for the rest."""
 
 
 @command("serve", "", maximum=0)
@@ -61,6 +63,7 @@ def _options(
     tls_key: str | None,
     **proxy: str | None,
 ) -> RegistryOptions:
+    from cais.http.descriptors import raise_descriptor_limit
     from cais.registry.server.serving import RegistryOptions
 
     host, port = parse_address(address)
@@ -75,6 +78,7 @@ def _options(
         root=data_root / name,
         host=host,
         port=port,
+        max_connections=raise_descriptor_limit() // _DESCRIPTORS_PER_CONNECTION,
         may_write=not read_only,
         may_delete=not (read_only or no_delete),
         htpasswd=_path(htpasswd),

@@ -93,7 +93,7 @@ class RegistryOptions:
     """How long a blob stays that no manifest needs."""
 
     max_uploads: int = MAX_UPLOADS
-
+    max_connections: int = 256
     patience: Patience = PATIENCE
 
 
@@ -140,7 +140,7 @@ class RegistryServer:
         application = Application(
             _routes(shelf, storage, uploads, pool), passwords, checking, _deeds(options)
         )
-        server = Server(application, HEADERS, patience=options.patience)
+        server = Server(application, HEADERS, options.max_connections, options.patience)
         self._stack.push_async_callback(server.close)
         self._listen(server, context)
         tidying = asyncio.create_task(_tidy(storage, uploads, pool))
