@@ -249,9 +249,7 @@ def _take_terminal(plan: ContainerPlan, root_fd: int, line: Channel, *, controll
 
 def _wait_for_start(fifo_fd: int) -> None:
     """Wait for the byte ``start`` writes; a FIFO nobody has opened for writing yet is silent."""
-    poll = select.poll()
-    poll.register(fifo_fd, select.POLLIN)
-    poll.poll()
+    select.select([fifo_fd], [], [])  # poll(2) takes no more than RLIMIT_NOFILE, which may be 0
     if not os.read(fifo_fd, 1):
         os._exit(1)  # opened and closed without a word: the container was given up
 

@@ -312,6 +312,14 @@ def test_the_session_keyring(tmp_path: Path, way: str, flags: tuple[str, ...]) -
     with_runtime(tmp_path, body)
 
 
+def test_a_container_that_may_open_no_file_is_started(tmp_path: Path) -> None:
+    def body(runtime: Runtime) -> None:
+        runtime.bundle.process["rlimits"] = [{"type": "RLIMIT_NOFILE", "soft": 0, "hard": 128}]
+        end(runtime, sleeping(runtime))
+
+    with_runtime(tmp_path, body)
+
+
 ORPHAN = """\
 until read -r _ _ _ now _ </proc/self/stat && [ "$now" != "$1" ]; do sleep 0.02; done
 echo "$now" >/found; mv /found /parent
