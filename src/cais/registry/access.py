@@ -75,11 +75,13 @@ class Registries:
         """
         failure: Exception | None = None
         count = 0
-        for endpoint in self.settings.endpoints(reference.domain, for_push=can_push):
+        for endpoint in self.settings.endpoints(
+            reference.domain, reference.path, for_push=can_push
+        ):
             is_https = endpoint.origin.scheme == "https"
             if is_https and not endpoint.is_mirror and reference.domain in self._plain:
                 continue
-            own = ANONYMOUS if endpoint.is_mirror else credentials
+            own = credentials if endpoint.takes_credentials else ANONYMOUS
             auth = Authenticator(self._transport, endpoint.origin, own)
             try:
                 self._greet(endpoint.origin, auth, cancel)
@@ -90,9 +92,8 @@ class Registries:
                 with self._lock:
                     self._plain.add(reference.domain)
             count += 1
-            path = reference.path
             yield Repository(
-                self._transport, endpoint.origin, path, auth, cancel, can_push=can_push
+                self._transport, endpoint.origin, endpoint.path, auth, cancel, can_push=can_push
             )
             if not endpoint.is_mirror:
                 return  # the same registry by http has nothing else
@@ -108,7 +109,8 @@ class Registries:
         """
         failure: Exception | None = None
         for endpoint in self.settings.endpoints(domain, for_push=True):
-            auth = Authenticator(self._transport, endpoint.origin, credentials)
+            own = credentials if endpoint.takes_credentials else ANONYMOUS
+            auth = Authenticator(self._transport, endpoint.origin, own)
             try:
                 self._greet(endpoint.origin, auth, cancel)
                 self._prove(endpoint.origin, auth, cancel)
@@ -127,7 +129,14 @@ class Registries:
             domain = _HUB_INDEX
         endpoints = self.settings.endpoints(domain, for_push=True)
         places = [
-            (Url(one.origin, "/"), Authenticator(self._transport, one.origin, credentials))
+            (
+                Url(one.origin, "/"),
+                Authenticator(
+                    self._transport,
+                    one.origin,
+                    credentials if one.takes_credentials else ANONYMOUS,
+                ),
+            )
             for one in endpoints
         ]
         return search(self._transport, places, words, limit, cancel)

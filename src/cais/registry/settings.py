@@ -1,14 +1,18 @@
 """Which registries there are, and how each is reached.
 
-From ``/etc/cais/registries.toml``, the daemon's own options and ``certs.d``::
+From ``/etc/cais/registries.toml``, the daemon's own options and ``certs.d``; of several rules the
+one with the longest name counts::
 
-    default = "registry.example.com"        # instead of docker.io for short names
+    default = "registry.example.com/hub"     # where the images of docker.io are: as a location
     [[registry]]
-    name = "docker.io"                      # the registry in an image's name
+    name = "docker.io"                       # the registry in an image's name, or "docker.io/team"
     mirrors = ["https://mirror.example.com"] # asked first, without the user's credentials
-    location = "hub.example.com"            # where it really is
-    insecure = true                         # http, and TLS without verification, are accepted
+    location = "hub.example.com/team"        # where it really is; this stands for the whole name
+    insecure = true                          # http, and TLS without verification, are accepted
     blocked = true
+
+A user's credentials are for the registry that was named: a location run by somebody else, as far
+as names tell, is asked without them.
 
 Spec: docker daemon.json ("registry-mirrors", "insecure-registries"); docs "Verify repository
 client with certificates" (certs.d).
@@ -37,7 +41,7 @@ _HUB_LOCATION = "registry-1.docker.io"
 
 
 class RegistryRule(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """What a user says about one registry."""
+    """What a user says about one registry, or what is below a name in it."""
 
     name: str
     location: str = ""
@@ -53,10 +57,13 @@ class _Document(msgspec.Struct, forbid_unknown_fields=True):
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One place where a registry's images may be."""
+    """One place where a repository may be, and what it is called there."""
 
     origin: Origin
+    path: str
     is_mirror: bool = False
+    takes_credentials: bool = True
+    """Whether it is run by whom the user's credentials are for."""
 
 
 @dataclass(slots=True)
@@ -77,12 +84,14 @@ class RegistrySettings:
     """Directories with a ``<host:port>/*.crt`` in them, later ones first."""
 
     default: str = ""
+    """Where the images of docker.io are."""
 
-    def endpoints(self, domain: str, *, for_push: bool = False) -> list[Endpoint]:
+    def endpoints(self, domain: str, path: str = "", *, for_push: bool = False) -> list[Endpoint]:
         """Return where to ask, in this order.
 
         Args:
             domain: the registry in a full image name.
+            path: the repository there; "": the registry as such.
             for_push: leave the mirrors out, which are read-only.
 
         Raises:
@@ -90,17 +99,44 @@ class RegistrySettings:
             InvalidUrlError: a name or mirror that is no host.
 
         """
-        rule = self.rules.get(domain, RegistryRule(domain))
+        rule = self._rule(f"{domain}/{path}" if path else domain)
         if rule.blocked:
-            raise ForbiddenError(f"registry {domain} is blocked by the configuration")
+            raise ForbiddenError(f"registry {rule.name} is blocked by the configuration")
         mirrors = [*rule.mirrors, *(self.mirrors if domain == HUB else ())]
-        found = [] if for_push else [Endpoint(parse_url(text).origin, True) for text in mirrors]  # noqa: FBT003
-        location = rule.location or (_HUB_LOCATION if domain == HUB else domain)
+        found = [
+            Endpoint(parse_url(text).origin, path, is_mirror=True, takes_credentials=False)
+            for text in mirrors
+            if not for_push
+        ]
+        location, there = self._location(rule, domain, path)
         host, port = split_host(location)
-        found.append(Endpoint(make_origin("https", host, port)))
-        if self.is_insecure(domain):
-            found.append(Endpoint(make_origin("http", host, port)))
+        named = _HUB_LOCATION if domain == HUB else domain
+        own = make_origin("https", *split_host(named))
+        schemes = ["https"]
+        if rule.insecure or self.is_insecure(domain) or self.is_insecure(location):
+            schemes.append("http")
+        for scheme in schemes:
+            origin = make_origin(scheme, host, port)
+            is_own = location == named or origin._replace(scheme="https").is_kin_of(own)
+            found.append(Endpoint(origin, there, takes_credentials=is_own))
         return found
+
+    def _rule(self, name: str) -> RegistryRule:
+        """Return the rule for a registry or repository; one that says nothing if there is none."""
+        fitting = [rule for rule in self.rules.values() if f"{name}/".startswith(f"{rule.name}/")]
+        domain = name.partition("/")[0]
+        return max(fitting, key=lambda rule: len(rule.name), default=RegistryRule(domain))
+
+    def _location(self, rule: RegistryRule, domain: str, path: str) -> tuple[str, str]:
+        """Return the host to ask, and the name of the repository there."""
+        place = rule.location
+        if not place and domain == HUB:
+            rule, place = RegistryRule(HUB), self.default or _HUB_LOCATION
+        if not place:
+            return domain, path
+        host, _, prefix = place.partition("/")
+        rest = f"{domain}/{path}"[len(rule.name) :].strip("/")
+        return host, "/".join(part for part in (prefix.strip("/"), rest) if part)
 
     def is_insecure(self, domain: str) -> bool:
         """Whether a registry may be reached by http and with any certificate.
