@@ -12,8 +12,8 @@ import pytest
 
 from cais.api.listeners import TcpAddress, open_tcp
 from cais.errors import InvalidArgumentError
-from cais.http.connection import Head, RequestBody
-from cais.http.messages import Hijack, Response
+from cais.http.connection import Head, Patience, RequestBody
+from cais.http.messages import FileRange, Hijack, Response
 from cais.http.server import Server
 from cais.http.tls import make_context
 
@@ -170,3 +170,35 @@ def test_key_others_may_read_is_refused(pki: Path, tmp_path: Path) -> None:
         make_context(pki / "server.pem", key, pki / "ca.pem")
     with pytest.raises(InvalidArgumentError, match="could not load the TLS files"):
         make_context(pki / "none.pem", pki / "server.key", pki / "ca.pem")
+
+
+async def test_who_takes_nothing_is_given_up_behind_tls_too(pki: Path, tmp_path: Path) -> None:
+    size = 1 << 26
+    with (tmp_path / "file").open("wb") as file:
+        file.truncate(size)
+
+    async def application(_: Head, __: RequestBody) -> FileRange:
+        return FileRange((tmp_path / "file").open("rb"), 0, size)
+
+    sock = open_tcp(TcpAddress("127.0.0.1", 0))
+    address = sock.getsockname()
+    server = Server(application, patience=Patience(stall_s=0.5))
+    server.listen(sock, make_context(pki / "server.pem", pki / "server.key", None))
+    context = ssl.create_default_context(cafile=str(pki / "ca.pem"))
+
+    def ask() -> ssl.SSLSocket:
+        raw = socket.socket()
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        raw.settimeout(60)
+        raw.connect(address)
+        client = context.wrap_socket(raw, server_hostname="127.0.0.1")
+        client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        client.recv(1)
+        return client
+
+    client = await asyncio.to_thread(ask)
+    async with asyncio.timeout(60):
+        while server._fronts or server._connections:  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0.01)
+    client.close()
+    await server.close(grace_s=0)
