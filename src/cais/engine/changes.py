@@ -60,10 +60,12 @@ class Changes:
     def _compare(self, container: Container) -> list[dict[str, Any]]:
         with open_snapshot(self._core.snapshots, container.id) as pair:
             found = Comparison(pair.now, pair.before, is_laid_over=pair.is_laid_over)
-            return [
+            changes = [
                 {"Path": change.entry.path.removeprefix("."), "Kind": int(change.kind)}
                 for change in found
             ]
+        self._core.snapshots.stat(container.id)  # removed meanwhile: this was not all
+        return changes
 
     def _pack(self, container: Container) -> Generator[bytes, None, None]:
         snapshots = self._core.snapshots

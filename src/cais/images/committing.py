@@ -96,6 +96,7 @@ def _pack(store: ImageStore, lease: Lease, key: str) -> PackedLayer | None:
         pieces = pack_changes(pair.now, pair.before, is_laid_over=pair.is_laid_over)
         for block in in_blocks(pieces):
             ingest.write(block)
+        store.snapshotter.stat(key)  # removed meanwhile: what was read was not all of it
         if not ingest.size_bytes:
             return None
         blob = ingest.commit(lease)

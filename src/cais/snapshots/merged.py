@@ -17,7 +17,7 @@ import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cais.errors import InvalidArgumentError
+from cais.errors import InternalError, InvalidArgumentError
 from cais.linux.paths import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, open_at
 
 if TYPE_CHECKING:
@@ -69,6 +69,7 @@ def open_snapshot(snapshotter: Snapshotter, key: str) -> Iterator[Pair]:
 
     Raises:
         SnapshotNotFoundError: there is none.
+        InternalError: a file of it cannot be read.
 
     """
     layer = snapshotter.layer(key)
@@ -81,7 +82,10 @@ def open_snapshot(snapshotter: Snapshotter, key: str) -> Iterator[Pair]:
             lower = snapshotter.layer(parent)
             below = [lower.path, *lower.lowers]
             before = opened.enter_context(open_stack(below))
-        yield Pair(now, before, is_laid_over=stack[1:] == below)
+        try:
+            yield Pair(now, before, is_laid_over=stack[1:] == below)
+        except OSError as exc:  # of the block: what fails there is the reading
+            raise InternalError(f"read snapshot {key}: {exc}") from exc
 
 
 @dataclass(frozen=True, slots=True)

@@ -169,10 +169,12 @@ def layout(path: Path, layers: Sequence[bytes]) -> None:
 
 
 def topmost_layer(path: Path, tag: str) -> bytes:
+    """Return the layer umoci has added, plain; nothing if it found nothing to add."""
     for named in json.loads((path / "index.json").read_text())["manifests"]:
         if named["annotations"]["org.opencontainers.image.ref.name"] == tag:
-            manifest = json.loads(blob_of(path, named["digest"]))
-            return gzip.decompress(blob_of(path, manifest["layers"][-1]["digest"]))
+            layer = json.loads(blob_of(path, named["digest"]))["layers"][-1]
+            is_ours = layer["mediaType"] == OCI_LAYER
+            return b"" if is_ours else gzip.decompress(blob_of(path, layer["digest"]))
     raise AssertionError(tag)
 
 
