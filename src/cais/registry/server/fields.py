@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from cais.http.query import Query
 
 _SHOWN = 200
-_is_range = re.compile(r"bytes=[ \t]*(\d{0,19})-(\d{0,19})[ \t]*").fullmatch
-_is_content_range = re.compile(r"(\d{1,18})-(\d{1,18})").fullmatch
-_is_number = re.compile(r"\d{1,20}").fullmatch
+_is_range = re.compile(r"bytes=[ \t]*([0-9]{0,19})-([0-9]{0,19})[ \t]*").fullmatch
+_is_content_range = re.compile(r"([0-9]{1,18})-([0-9]{1,18})").fullmatch
+_is_number = re.compile(r"[0-9]{1,20}").fullmatch
 
 
 class ByteRange(NamedTuple):
