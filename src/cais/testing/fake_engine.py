@@ -93,6 +93,9 @@ class FakeEngine:
             self, "lifecycle", "start stop restart kill pause unpause top resize"
         )
         self.checkpoints = _Part(self, "checkpoints", "list create remove")
+        self.commits = _Part(self, "commits", "commit")
+        self.changes = _Part(self, "changes", "changes")
+        self.archives = _Part(self, "archives", "stat put")
         self.streams = _Streams(self, "streams", "")
         self.execs = _Execs(self, "execs", "create resize")
         self.images = _Images(self, "images", "list inspect history tag remove prune")
