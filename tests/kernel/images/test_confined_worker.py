@@ -118,6 +118,7 @@ def test_a_worker_has_namespaces_capabilities_and_descriptors_of_its_own() -> No
             )
             assert held[:3] == ["/dev/null"] * 3
             assert [one.partition(":")[0] for one in held[3:]] == ["socket"]
+            assert Path(f"/proc/{pid}/oom_score_adj").read_text() == "500\n"
             limits = Path(f"/proc/{pid}/limits").read_text()
             assert f"Max address space         {confinement.MEMORY_LIMIT_BYTES}" in limits
 

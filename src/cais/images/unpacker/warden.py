@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
 _PACKET = 64
+_OOM_SCORE_ADJ = "500"
 _NO_NAMESPACES = (errno.EPERM, errno.EINVAL, errno.ENOSPC)
 _STANDARD = (0, 1, 2)  # /dev/null: a number that is free would be a layer's file next
 
@@ -31,11 +32,18 @@ _STANDARD = (0, 1, 2)  # /dev/null: a number that is free would be a layer's fil
 def main(args: list[str]) -> NoReturn:
     """Serve until the control line ends."""
     control = socket.socket(fileno=int(args[0]))
+    _volunteer()
     warden = Warden(control)
     gc.freeze()
     warden.run()
     warden.end()
     os._exit(0)
+
+
+def _volunteer() -> None:
+    """Be killed before the daemon when memory is short: what a layer asks for is its own affair."""
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
+        file.write(_OOM_SCORE_ADJ)
 
 
 class Warden:
