@@ -22,6 +22,7 @@ from cais.images.tar import (
     REGULAR,
     SYMLINK,
 )
+from cais.linux import whiteouts
 from cais.linux.filesystem import remove_tree
 
 if TYPE_CHECKING:
@@ -155,7 +156,7 @@ class EntryMaker:
 
     def _special(self, entry: Entry, parent: str, name: str) -> None:
         device = os.makedev(entry.major, entry.minor) if entry.kind != FIFO else 0
-        if entry.kind == CHARACTER and device == 0:
+        if entry.kind == CHARACTER and device in whiteouts.DEVICES:
             self._whiteouts.hide(
                 parent, name
             )  # overlayfs cannot show such a node: to it, it is a whiteout

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 from cais.errors import InvalidArgumentError
 from cais.linux.filesystem import remove_tree
 from cais.linux.paths import open_in_root
+from cais.linux.whiteouts import is_whiteout
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -207,7 +208,7 @@ class LayerTree:
         for index, root_fd in enumerate(self._layer_fds()):
             facts, hides_the_rest = _look(root_fd, names)
             if facts is not None and index >= first:
-                return None if _is_whiteout(facts) else Found(index, facts)
+                return None if is_whiteout(facts) else Found(index, facts)
             if hides_the_rest:
                 return None
         return None
@@ -255,17 +256,12 @@ def make_directory(parent_fd: int, name: str, mode: int = 0o700) -> bool:
         os.mkdir(name, mode, dir_fd=parent_fd)
     except FileExistsError:
         facts = os.stat(name, dir_fd=parent_fd, follow_symlinks=False)
-        if not _is_whiteout(facts):
+        if not is_whiteout(facts):
             raise
         remove_tree(parent_fd, name)
         os.mkdir(name, mode, dir_fd=parent_fd)
         return True
     return False
-
-
-def make_whiteout(parent_fd: int, name: str) -> None:
-    """Hide ``name`` of the lower layers; the name is free in this one."""
-    os.mknod(name, stat.S_IFCHR, os.makedev(0, 0), dir_fd=parent_fd)
 
 
 def set_opaque(directory_fd: int) -> None:
@@ -284,10 +280,6 @@ def set_mode_at(parent_fd: int, name: str, mode: int) -> None:
 def is_private_xattr(name: str) -> bool:
     """Say whether the attribute steers overlayfs: no archive may bring one (SECURITY.md C3)."""
     return name.startswith(_PRIVATE_XATTRS)
-
-
-def _is_whiteout(facts: os.stat_result) -> bool:
-    return stat.S_ISCHR(facts.st_mode) and facts.st_rdev == 0
 
 
 def _look(root_fd: int, names: list[str]) -> tuple[os.stat_result | None, bool]:

@@ -14,7 +14,8 @@ import stat
 from typing import TYPE_CHECKING
 
 from cais.images.layer_names import InvalidLayerError
-from cais.images.layer_tree import make_whiteout, set_opaque
+from cais.images.layer_tree import set_opaque
+from cais.linux.whiteouts import make_whiteout
 
 if TYPE_CHECKING:
     from collections.abc import Callable

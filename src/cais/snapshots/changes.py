@@ -15,6 +15,7 @@ import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from cais.linux.whiteouts import is_whiteout, make_whiteout
 from cais.snapshots.inodes import attributes_of, copy_attributes, copy_inode
 from cais.snapshots.tree_copy import Links, opened_below
 
@@ -93,7 +94,7 @@ class ChangedTree:
                 continue
             with opened_below(target_fd, parent) as parent_fd:
                 if change.status is None:
-                    os.mknod(name, stat.S_IFCHR, os.makedev(0, 0), dir_fd=parent_fd)
+                    make_whiteout(parent_fd, name)
                 elif stat.S_ISDIR(change.status.st_mode):
                     _make_directories(target_fd, change.path, made)
                 elif not links.make(change.status, change.path, parent_fd):
@@ -150,11 +151,11 @@ def _make_directories(top_fd: int, path: str, made: dict[str, None]) -> None:
 
 
 def _list(fd: int) -> Iterator[tuple[str, os.stat_result]]:
-    """Yield the names in a directory; not what overlayfs would take for a whiteout."""
+    """Yield the names in a directory; not what would be a whiteout of a layer."""
     for name in sorted(os.listdir(fd), key=os.fsencode):
         with contextlib.suppress(FileNotFoundError):
             status = os.stat(name, dir_fd=fd, follow_symlinks=False)
-            if not (stat.S_ISCHR(status.st_mode) and status.st_rdev == 0):
+            if not is_whiteout(status):
                 yield name, status
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from cais.database import has_database
 from cais.errors import ConflictError, UnsupportedError
 from cais.linux import mount
+from cais.snapshots.backing import describe_backing
 from cais.snapshots.overlay import FuseOverlaySnapshotter, OverlaySnapshotter
 from cais.snapshots.rows import Rows
 from cais.snapshots.snapshotter import Kind
@@ -106,6 +107,8 @@ def _probe(root: str, name: str) -> None:
             raise UnsupportedError(f"{_NOT_SUPPORTED}, {FUSE_PROGRAM} is not installed")
         if not os.path.exists("/dev/fuse"):
             raise UnsupportedError(f"{_NOT_SUPPORTED}, there is no /dev/fuse")
+        if describe_backing(root) == "overlayfs":  # it hides names in a way of its own there
+            raise UnsupportedError(_UNSUPPORTED_BACKING)
 
 
 def _probe_overlay(root: str) -> None:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from cais.errors import InternalError, InvalidArgumentError
 from cais.linux.paths import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, open_at
+from cais.linux.whiteouts import is_whiteout
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -201,7 +202,7 @@ class MergedTree:
             except FileNotFoundError:
                 continue
             if not stat.S_ISDIR(status.st_mode):
-                if uppermost is None and not _is_whiteout(status):
+                if uppermost is None and not is_whiteout(status):
                     return Entry(path, (layer,), status)
                 break
             uppermost = uppermost or status
@@ -214,10 +215,6 @@ class MergedTree:
 def _open_directory(root_fd: int, path: str) -> int:
     path = path.lstrip("/") or "."
     return open_at(root_fd, path, os.O_RDONLY | os.O_DIRECTORY, resolve=_STRICT)
-
-
-def _is_whiteout(status: os.stat_result) -> bool:
-    return stat.S_ISCHR(status.st_mode) and status.st_rdev == 0
 
 
 def _is_opaque(parent_fd: int, name: str) -> bool:

@@ -49,6 +49,7 @@ class TreeSnapshotter(DifferenceSnapshotter):
     def __init__(self, root: Path) -> None:
         """Open the store, as ``DifferenceSnapshotter``."""
         self._naming = threading.Lock()
+        self._locks: dict[int, threading.RLock] = {}  # of one snapshot's tree and difference
         self._retired: list[tuple[float, str]] = []  # when, and its name
         super().__init__(root)
 
@@ -62,11 +63,12 @@ class TreeSnapshotter(DifferenceSnapshotter):
 
     def _make_joined(self, row: Row, *, ephemeral: bool) -> Mount:
         path = self._tree(row.number)
-        if not os.path.isdir(path):
-            complete = self._new_tree()
-            with self._exhausted(path):
-                self._make_tree(complete, row)
-                self._finish_tree(row, complete, is_durable=not ephemeral)
+        with self._locked(row):
+            if not os.path.isdir(path):
+                complete = self._new_tree()
+                with self._exhausted(path):
+                    self._make_tree(complete, row)
+                    self._finish_tree(row, complete, is_durable=not ephemeral)
         return self._joined(row)
 
     def _finish_tree(self, row: Row, complete: str, *, is_durable: bool) -> None:
@@ -74,11 +76,8 @@ class TreeSnapshotter(DifferenceSnapshotter):
         path, own = self._tree(row.number), self._difference(row.number)
         if is_durable:  # or a power cut keeps the names of files and not what is in them
             sync_filesystem(self._fd)
-        with self._naming:
-            if not os.path.isdir(path):
-                self._note_time(path + MADE, is_copy=not os.path.isdir(own))
-            if not self._publish(complete, path):
-                return
+        self._note_time(path + MADE, is_copy=not os.path.isdir(own))
+        self._publish(complete, path)
         if is_durable:
             with _opened(os.path.dirname(path)) as fd:
                 os.fsync(fd)
@@ -91,7 +90,7 @@ class TreeSnapshotter(DifferenceSnapshotter):
 
     def _refresh(self, row: Row) -> None:
         """Write the difference of a snapshot that has a tree."""
-        with self._changed(row) as changed:
+        with self._locked(row), self._changed(row) as changed:
             if changed is None:
                 return
             complete = f"{self._root}/{uuid.uuid4().hex}"
@@ -117,13 +116,20 @@ class TreeSnapshotter(DifferenceSnapshotter):
             self._trash.take(self._fd, self._retired.pop()[1])
         super().close()
 
+    def remove(self, key: str) -> None:
+        """See ``Snapshotter.remove``."""
+        number = self._rows.get(key).number
+        super().remove(key)
+        self._locks.pop(number, None)
+
     def _trim(self, row: Row) -> None:
-        if not os.path.isdir(self._tree(row.number)):
-            return
-        self._refresh(row)
-        sync_filesystem(self._fd)
-        self._discard_at("trees", row.number)
-        self._trim_difference(row)
+        with self._locked(row):
+            if not os.path.isdir(self._tree(row.number)):
+                return
+            self._refresh(row)
+            sync_filesystem(self._fd)
+            self._discard_at("trees", row.number)
+            self._trim_difference(row)
 
     def _trim_difference(self, row: Row) -> None:
         path = self._difference(row.number)
@@ -132,7 +138,7 @@ class TreeSnapshotter(DifferenceSnapshotter):
                 os.rmdir(path)
 
     def _count(self, row: Row) -> Usage:
-        with self._changed(row) as changed:
+        with self._locked(row), self._changed(row) as changed:
             if changed is None:
                 return super()._count(row)
             return count(change.status for change in changed.changes() if change.status)
@@ -148,6 +154,10 @@ class TreeSnapshotter(DifferenceSnapshotter):
         lowers = self._rows.lineage(row.number)[1:]
         with open_stack(list(map(self._difference, lowers))) as tree, _opened(path) as fd:
             yield ChangedTree(tree, fd, since_ns)
+
+    def _locked(self, row: Row) -> threading.RLock:
+        """Return what keeps a tree from going while it is compared."""
+        return self._locks.setdefault(row.number, threading.RLock())
 
     def _fill(self, path: str, numbers: Sequence[int]) -> None:
         """Copy what these differences, the uppermost first, show into an empty directory."""

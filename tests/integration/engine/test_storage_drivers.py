@@ -128,3 +128,29 @@ def test_an_image_of_five_hundred_layers(tmp_path: Path, driver: str) -> None:
         archive = docker_archive("deeper:latest", [*layers, tar_of({"more": b"x"})])
         refused = daemon.docker("load", stdin=archive, check=False, timeout_s=300)
         assert "max depth exceeded" in refused.stderr
+
+
+def test_a_data_root_on_an_overlay(tmp_path: Path) -> None:
+    """As in a container: the kernel stacks nothing there, and makes no whiteouts."""
+    daemon = OverlaidDaemon(tmp_path)
+    layers = [busybox_rootfs(), tar_of({"etc": None, "etc/.wh.group": b"", "new": b"text"})]
+    with daemon:
+        assert daemon.docker("info", "--format", "{{.Driver}}").stdout == "vfs\n"
+        daemon.docker("load", stdin=docker_archive("two:latest", layers, Cmd=["sh"]))
+        script = "ls /etc | grep -c group; cat /new; rm /new"
+        shown = daemon.docker("run", "--name", "one", "two", "sh", "-c", script, check=False)
+        assert shown.stdout == "0\ntext"
+        assert "D /new" in daemon.docker("diff", "one").stdout.splitlines()
+
+
+class OverlaidDaemon(TestDaemon):
+    """A daemon whose data root is on an overlay."""
+
+    def start(self, timeout_s: float = 60) -> None:
+        options = []
+        for name in ("lower", "upper", "work", "data"):
+            (self.directory / name).mkdir()
+            options.append(f"{name}dir={self.directory}/{name}")
+        overlay = ",".join(options[:3])
+        self.run_inside(["mount", "-t", "overlay", "-o", overlay, "none", str(self.data_root)])
+        super().start(timeout_s)

@@ -26,6 +26,7 @@ PLACES = {
     "overlay2": ("overlay2", ""),
     "vfs": ("vfs", ""),
     "vfs on xfs": ("vfs", "xfs"),
+    "vfs on overlay": ("vfs", "overlay"),
     "fuse-overlayfs": ("fuse-overlayfs", ""),
     "btrfs": ("btrfs", "btrfs"),
 }
@@ -44,7 +45,8 @@ def kernel_has(kind: str) -> bool:
 def skip_unless_usable(place: str) -> None:
     """Skip what this kernel or machine cannot do."""
     driver, backing = ALL_PLACES[place]
-    if backing and (not kernel_has(backing) or shutil.which(MAKERS[backing][0]) is None):
+    maker = MAKERS.get(backing, ("true",))[0]
+    if backing and (not kernel_has(backing) or shutil.which(maker) is None):
         pytest.skip(f"this kernel or machine has no {backing}")
     if driver == "overlay2" and not kernel_has("overlay"):
         pytest.skip("this kernel has no overlayfs")
@@ -66,11 +68,17 @@ def in_memory(directory: Path) -> Iterator[None]:
 def disk(directory: Path, kind: str) -> Iterator[Path]:
     """Give a file system of its own, mounted where only this mount namespace sees it."""
     image, place = directory / "disk", directory / "mnt"
-    with image.open("wb") as file:
-        file.truncate(DISK_BYTES)
     place.mkdir()
-    subprocess.run([*MAKERS[kind], image], check=True, capture_output=True)
-    subprocess.run(["mount", "-o", "loop", image, place], check=True)
+    if kind == "overlay":
+        for name in ("lower", "upper", "work"):
+            (directory / name).mkdir()
+        options = ",".join(f"{name}dir={directory}/{name}" for name in ("lower", "upper", "work"))
+        subprocess.run(["mount", "-t", kind, "-o", options, "none", place], check=True)
+    else:
+        with image.open("wb") as file:
+            file.truncate(DISK_BYTES)
+        subprocess.run([*MAKERS[kind], image], check=True, capture_output=True)
+        subprocess.run(["mount", "-o", "loop", image, place], check=True)
     try:
         yield place
     finally:

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from driver_kit import every_driver, layer, mounted, on_driver, opened
 
-from cais.images.layer_tree import make_whiteout, set_opaque
+from cais.images.layer_tree import set_opaque
 from cais.linux import btrfs
+from cais.linux.whiteouts import is_whiteout, make_whiteout
 from cais.snapshots.differences import DifferenceSnapshotter
 from cais.snapshots.snapshotter import Kind
 
@@ -98,11 +99,6 @@ def facts(top: Path) -> dict[str, tuple[object, ...]]:
     return found
 
 
-def is_whiteout(path: Path) -> bool:
-    status = path.lstat()
-    return stat.S_ISCHR(status.st_mode) and status.st_rdev == 0
-
-
 @every_driver
 def test_an_image_is_shown_with_everything_that_belongs_to_it(tmp_path: Path, place: str) -> None:
     def body(top: Path) -> None:
@@ -177,8 +173,8 @@ def test_what_a_container_wrote_is_a_layer(tmp_path: Path, place: str) -> None:
                 change(root, place)
                 expected = facts(root)
             written = Path(snapshotter.layer("container").path)
-            assert is_whiteout(written / "opaque/shown")
-            assert is_whiteout(written / "becomes_directory/inside")
+            assert is_whiteout((written / "opaque/shown").lstat())
+            assert is_whiteout((written / "becomes_directory/inside").lstat())
             assert not names(written) & {"fifo", "sparse", "link", "etc/gone", "old"}
             if place != "fuse-overlayfs":
                 assert os.path.samefile(written / "links/three", written / "links/one")
