@@ -36,6 +36,7 @@ _BODY_READ_BYTES = 256 * 1024
 _DISCARD_BYTES = 256 * 1024
 _DISCARD_S = 5.0
 _YIELD_BYTES = 1024 * 1024
+CRAWL_BYTES = 1024
 _FILE_BYTES = 512 * 1024
 """Of a file at a time, each with its own deadline."""
 
@@ -60,6 +61,9 @@ class Patience(NamedTuple):
 
     stall_s: float | None = None
     """For the next bytes of a body, and for the client to take the next ones of an answer."""
+
+    crawl_s: float | None = None
+    """For bytes of one body altogether, while fewer than ``CRAWL_BYTES`` come in each second."""
 
 
 ENDLESS = Patience()
@@ -90,6 +94,7 @@ class Connection:
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD_BYTES)
         self._loop = asyncio.get_running_loop()
         self._deadline: float | None = time.monotonic() + HEAD_DEADLINE_S
+        self._body_bytes, self._waited_s = 0, 0.0  # of the present request
         self.is_waiting = True
         """Between requests: closing the connection now would lose nothing."""
 
@@ -120,6 +125,7 @@ class Connection:
         if head is None:
             return False
         self.is_waiting = False
+        self._body_bytes, self._waited_s = 0, 0.0
         body = RequestBody(self, is_expected=_announces_body(head.headers))
         if not body.is_expected:
             self._http.next_event()  # the end of the message, which is all there is
@@ -158,8 +164,10 @@ class Connection:
                 async with asyncio.timeout(self._deadline - time.monotonic()):
                     await self._fill(_READ_BYTES)
 
-    async def _fill(self, size: int) -> None:
-        self._http.receive_data(await self._loop.sock_recv(self._sock, size))
+    async def _fill(self, size: int) -> int:
+        data = await self._loop.sock_recv(self._sock, size)
+        self._http.receive_data(data)
+        return len(data)
 
     async def next_piece(self) -> bytes | None:
         """Return the next bytes of the request's body; None at its end.
@@ -173,14 +181,22 @@ class Connection:
                 await self._invite_body()
                 event = self._http.next_event()
                 if event is h11.NEED_DATA:
-                    async with asyncio.timeout(self._patience.stall_s):
-                        await self._fill(_BODY_READ_BYTES)
+                    await self._fill_body()
                 elif isinstance(event, h11.Data):
                     return bytes(event.data)
                 else:
                     return None
         except (h11.RemoteProtocolError, OSError) as exc:
             raise ClientGoneError(str(exc)) from exc
+
+    async def _fill_body(self) -> None:
+        began = time.monotonic()
+        async with asyncio.timeout(self._patience.stall_s):
+            self._body_bytes += await self._fill(_BODY_READ_BYTES)
+        self._waited_s += time.monotonic() - began
+        is_crawling = self._body_bytes < CRAWL_BYTES * self._waited_s
+        if is_crawling and self._waited_s > (self._patience.crawl_s or self._waited_s):
+            raise ClientGoneError("the body comes too slowly")
 
     async def _invite_body(self) -> None:
         if self._http.they_are_waiting_for_100_continue:

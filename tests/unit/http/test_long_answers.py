@@ -6,6 +6,9 @@ import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import pytest
+
+from cais.http import connection
 from cais.http.connection import ENDLESS, Head, Patience, RequestBody
 from cais.http.errors import CutShortError
 from cais.http.messages import Answer, FileRange, Response, Stream
@@ -14,11 +17,15 @@ from cais.http.server import Server
 GET = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
 
 
-async def converse(answer: Answer, request: bytes = GET, patience: Patience = ENDLESS) -> bytes:
-    """Return all that a client receives which sends ``request``."""
+async def converse(
+    answer: Answer, request: bytes = GET, patience: Patience = ENDLESS, late: bytes = b""
+) -> bytes:
+    """Return all that a client receives which sends ``request``, and ``late`` when it is read."""
+    begun = asyncio.Event()
 
     async def application(head: Head, body: RequestBody) -> Answer:
         del head
+        begun.set()
         if isinstance(answer, Response):
             async for _ in body:
                 pass
@@ -31,6 +38,10 @@ async def converse(answer: Answer, request: bytes = GET, patience: Patience = EN
     writer.write(request)
     try:
         async with asyncio.timeout(60):
+            if late:
+                await begun.wait()
+                await asyncio.sleep(0)  # it waits for the body by now
+                writer.write(late)
             return await reader.read()
     finally:
         writer.close()
@@ -97,6 +108,17 @@ async def test_who_sends_nothing_more_is_given_up() -> None:
     assert await converse(Response(), begun, patience) == b""
     answered = await converse(Response(), begun + b"cde", patience)
     assert answered.startswith(b"HTTP/1.1 200 ")  # and then the idle connection was closed
+
+
+async def test_who_crawls_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It sends often enough, but never gets anywhere."""
+    monkeypatch.setattr(connection, "CRAWL_BYTES", 1 << 60)
+    patience = Patience(crawl_s=1e-9)
+    begun = b"PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n"
+    assert await converse(Response(), begun, patience, late=b"abcd") == b""
+    monkeypatch.setattr(connection, "CRAWL_BYTES", 0)
+    answered = await converse(Response(), begun, Patience(crawl_s=1e-9, idle_s=0.05), late=b"abcde")
+    assert answered.startswith(b"HTTP/1.1 200 ")
 
 
 async def test_who_takes_nothing_is_given_up(tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-PATIENCE = Patience(idle_s=300.0, stall_s=60.0)
+PATIENCE = Patience(idle_s=300.0, stall_s=60.0, crawl_s=120.0)
 _BACKLOG = 1024
 _PASSWORD_THREADS = 2
 _UPSTREAM_THREADS = 24

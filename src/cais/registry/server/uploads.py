@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from cais.registry.server.pool import Run
 
 MAX_UPLOADS = 1024
-_BATCH_BYTES = 1024 * 1024
+_BATCH_BYTES = 512 * 1024
 IDLE_S = 3600.0
 
 
