@@ -49,7 +49,7 @@ def test_mirrors_come_first_and_know_nobody() -> None:
         ("example.com", "hub.example.com/all", "https://hub.example.com/all/team/box"),
         ("example.com/team", "hub.example.com/all", "https://hub.example.com/all/box"),
         ("example.com/team/box", "hub.example.com/one", "https://hub.example.com/one"),
-        ("example.com/te", "hub.example.com", "https://example.com/team/box"),
+        ("example.com/tea", "hub.example.com", "https://example.com/team/box"),
         ("example.com", "elsewhere.net:8443", "https://elsewhere.net:8443/team/box anonymous"),
     ],
 )
