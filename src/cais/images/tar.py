@@ -325,6 +325,12 @@ def _check(entry: Entry) -> None:
             raise TarError(f"name is longer than {NAME_LIMIT_BYTES} bytes")
     if not (0 <= entry.uid < 1 << 32 and 0 <= entry.gid < 1 << 32):
         raise TarError(f"owner {entry.uid}:{entry.gid} is out of range")
+    if not 0 <= entry.size < 1 << 63:
+        raise TarError(f"size {entry.size} is out of range")
+    if not -(1 << 63) <= entry.mtime_ns // 1_000_000_000 < 1 << 63:
+        raise TarError("time is out of range")
+    if not (0 <= entry.major < 1 << 12 and 0 <= entry.minor < 1 << 20):  # Linux's own limits
+        raise TarError(f"device {entry.major}:{entry.minor} is out of range")
     end = 0
     for offset, length in entry.sparse or ():
         if offset < end or length < 0 or offset + length > entry.size:

@@ -131,7 +131,23 @@ def test_endless_zeros_after_the_end(tmp_path: Path) -> None:
         unpack(tmp_path, Stream(endless()))
 
 
+def with_field(kind: bytes, offset: int, value: bytes) -> bytes:
+    block = bytearray(header(b"f", kind, 0))
+    block[offset : offset + len(value)] = value
+    block[148:156] = b" " * 8
+    block[148:156] = b"%06o\0 " % sum(block)
+    return bytes(block) + END
+
+
+HUGE = b"\x80" + b"\x7f" * 11
 LENGTHS = {
+    "time-huge": with_field(b"0", 136, HUGE),
+    "time-negative": with_field(b"5", 136, b"\xff\x80" + bytes(10)),
+    "device-huge": with_field(b"3", 329, HUGE[:8]),
+    "device-negative": with_field(b"4", 337, b"\xff" * 8),
+    "sparse-size-huge": with_field(b"S", 483, HUGE),
+    "sparse-size-of-20-digits": tar([Member("s", b"", pax={
+        "GNU.sparse.size": "9" * 20, "GNU.sparse.map": "0,0"})]),
     "pax-negative": header(b"p", b"x", 0, size=b"\xff" * 12),
     "pax-huge": header(b"p", b"x", 0, size=b"\x80" + b"\xff" * 11),
     "size-negative": header(b"f", b"0", 0, size=b"\xff" * 12),
