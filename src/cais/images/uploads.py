@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import zlib
 from typing import TYPE_CHECKING
 
 from cais.content.store import Blob
+from cais.images.gzip_stream import compressed
 from cais.images.retries import retried
 from cais.registry.errors import RegistryError
 from cais.spec.digest import Digest
@@ -33,10 +33,6 @@ if TYPE_CHECKING:
 
 _PIECE_BYTES = 256 * 1024
 _MOUNT_CANDIDATES = 3
-_LEVEL = 4
-"""Twice as fast as zlib's 6, for two per cent more bytes."""
-
-_GZIP = 16 + zlib.MAX_WBITS
 
 
 class Uploads:
@@ -122,7 +118,7 @@ class Uploads:
 
 
 class _Packed:
-    """A stream as gzip, without a name or a time in it; iterated once."""
+    """A stream as gzip; iterated once."""
 
     def __init__(self, plain: Iterator[bytes]) -> None:
         self._plain = plain
@@ -130,17 +126,11 @@ class _Packed:
         self._size_bytes = 0
 
     def __iter__(self) -> Iterator[bytes]:
-        compressor = zlib.compressobj(_LEVEL, zlib.DEFLATED, _GZIP)
-        for piece in self._plain:
-            yield from self._noted(compressor.compress(piece))
-        yield from self._noted(compressor.flush())
+        for packed in compressed(self._plain):
+            self._hash.update(packed)
+            self._size_bytes += len(packed)
+            yield packed
 
     def result(self) -> Blob:
         """Return what came out, once all of it has."""
         return Blob(Digest(f"sha256:{self._hash.hexdigest()}"), self._size_bytes)
-
-    def _noted(self, packed: bytes) -> Iterator[bytes]:
-        if packed:
-            self._hash.update(packed)
-            self._size_bytes += len(packed)
-            yield packed
