@@ -58,6 +58,7 @@ def answering(
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True  # head and body are two writes
 
         def answer(self) -> None:
             headers = {name.lower(): value for name, value in self.headers.items()}

@@ -43,6 +43,13 @@ MIB = 1024 * 1024
 PIECE = bytes(64 * 1024)
 
 
+class Unhurried(Cancel):
+    """Waits that take no time."""
+
+    def sleep(self, seconds: float) -> None:
+        del seconds
+
+
 def repository(carrier: Transport, origin: Origin, *, can_push: bool = False) -> Repository:
     auth = Authenticator(carrier, origin, USER)
     return Repository(carrier, origin, "team/box", auth, Cancel(), can_push=can_push)
@@ -369,7 +376,7 @@ def test_d1_tls_is_verified_on_every_way(tmp_path: os.PathLike[str]) -> None:
             auth = Authenticator(carrier, server.origin, USER)
             auth.learn(f'Bearer realm="{server.origin}/token"', "")
             with pytest.raises(RegistryUnreachableError, match="failed to verify certificate"):
-                auth.authorize("", Cancel())
+                auth.authorize("", Unhurried())
         assert not server.seen
 
 
