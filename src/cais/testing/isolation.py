@@ -61,6 +61,15 @@ def isolated(
 
 
 def _child(body: Callable[[], None], report_fd: int, *, net: bool, leftovers: bool) -> None:
+    """Run the body and report; whatever happens, the child never returns into pytest."""
+    try:
+        failure = _failure_of(body, net=net, leftovers=leftovers)
+        os.write(report_fd, failure.encode()[:60000])
+    finally:
+        os._exit(0)
+
+
+def _failure_of(body: Callable[[], None], *, net: bool, leftovers: bool) -> str:
     failure = ""
     try:
         enter_namespaces(net=net)
@@ -68,12 +77,13 @@ def _child(body: Callable[[], None], report_fd: int, *, net: bool, leftovers: bo
         body()
         if leftovers:
             failure = _difference(before, left_behind())
-    except BaseException:  # noqa: BLE001 - the child must never return into pytest
+    except BaseException:  # noqa: BLE001 - of any kind: it is told to the parent
         failure = traceback.format_exc()
-    finally:
+    try:
         kill_children()
-        os.write(report_fd, failure.encode()[:60000])
-        os._exit(0)
+    except OSError:  # the body left no descriptor to look with
+        failure += traceback.format_exc()
+    return failure
 
 
 def enter_namespaces(*, net: bool) -> None:

@@ -263,7 +263,8 @@ def test_tmpcopyup_of_a_tree_deeper_than_a_path(deep_path: Path) -> None:
         os.utime(fd, (1, 1))
         os.close(fd)
         add(bundle, "/data", "tmpfs", "tmpfs", options="tmpcopyup")
-        resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+        few = max(map(int, os.listdir("/proc/self/fd"))) + 40
+        resource.setrlimit(resource.RLIMIT_NOFILE, (few, few))
         with Capture() as capture:
             init = bundle.start("sleep", "60", stdio=capture.stdio)
             fd = deepest(Path(f"/proc/{init.pid}/root"), make=False)
