@@ -65,7 +65,7 @@ def let_run_in_real_time(bundle: Bundle) -> None:
     """Give the container's group some of the real-time budget, where the kernel divides it."""
     if Path("/sys/fs/cgroup/cpu/cpu.rt_runtime_us").exists():
         bundle.linux["cgroupsPath"] = f"/{bundle.id}"  # the shared parent has none to give
-        bundle.linux["resources"] = {"cpu": {"realtimeRuntime": 1000, "realtimePeriod": 1000000}}
+        bundle.linux["resources"] = {"cpu": {"realtimeRuntime": 100000, "realtimePeriod": 1000000}}
 
 
 def while_running(bundle: Bundle, body: Callable[[Any], None]) -> None:
