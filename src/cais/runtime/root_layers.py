@@ -81,7 +81,7 @@ def _new_layer(plan: RootPlan, layer: MountPlan) -> int:
         if error.errno != errno.EINVAL or layer.kind != "overlay":
             raise
         try:
-            return _new_layer_by_path(plan, layer)
+            return _new_layer_by_path(plan, layer, opened)
         except OSError:
             raise error from None  # its text has the kernel's own explanation
     finally:
@@ -89,12 +89,12 @@ def _new_layer(plan: RootPlan, layer: MountPlan) -> int:
             os.close(fd)
 
 
-def _new_layer_by_path(plan: RootPlan, layer: MountPlan) -> int:
+def _new_layer_by_path(plan: RootPlan, layer: MountPlan, opened: list[int]) -> int:
     """Make an overlay where ``lowerdir+`` is unknown (before Linux 6.7), with mount(2).
 
     fsconfig(2) takes 255 bytes of ``lowerdir``, mount(2) takes a page of options: enough for 500
-    names that are relative to where they all lie. ID-mapped layers must be mounted somewhere then
-    (before Linux 6.15): it is below the overlay for a moment.
+    names that are relative to where they all lie, if they lie together. ID-mapped layers must be
+    mounted somewhere then (before Linux 6.15): it is below the overlay for a moment.
     """
     target = os.path.join(plan.bundle, _ROOT_TEMPORARY)
     os.makedirs(target, 0o700, exist_ok=True)
@@ -105,7 +105,7 @@ def _new_layer_by_path(plan: RootPlan, layer: MountPlan) -> int:
             mount.place_at(base_fd, target)
         os.chdir(target if base_fd >= 0 else _base(layer))
         try:
-            options = _option_text(_below(layer, ""))
+            options = _page_of_options(_below(layer, ""), opened)
             with _as_owner(base_fd):
                 mount.mount_over(layer.kind, layer.source or layer.kind, target, options)
             try:
@@ -189,6 +189,20 @@ def _below(layer: MountPlan, base: str) -> list[tuple[str, str | None]]:
             moved = [path.replace("\\", "\\\\").replace(":", "\\:") for path in moved]
         result.append((key, ":".join(moved) if moved else value))
     return result
+
+
+def _page_of_options(options: Sequence[tuple[str, str | None]], opened: list[int]) -> str:
+    """Return the options as mount(2) takes them, long names of layers by their descriptors."""
+    text = _option_text(options)
+    if mount.fits_in_page(text):
+        return text
+    return _option_text([(key, _short_layers(key, value, opened)) for key, value in options])
+
+
+def _short_layers(key: str, value: str | None, opened: list[int]) -> str | None:
+    if key != "lowerdir" or value is None:
+        return value
+    return ":".join(_by_descriptor(layer, opened) for layer in split_layers(value))
 
 
 def _option_text(options: Sequence[tuple[str, str | None]]) -> str:
