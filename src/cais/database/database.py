@@ -65,7 +65,7 @@ class Database(Reader):
         self._path = path
         if mirrored:
             _check_pair(path)
-        self._mirror = Mirror(mirror_path(path)) if mirrored else None
+        self._mirror = Mirror(mirror_path(path), _WAL_PAGES) if mirrored else None
         self._synchronous = "FULL" if durable else "NORMAL"
         try:
             self._open(migrations)

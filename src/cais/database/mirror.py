@@ -47,8 +47,14 @@ Change = tuple[str, str, str | None]
 class Mirror:
     """The open copy of one database."""
 
-    def __init__(self, path: Path) -> None:
-        """Open or create it; a damaged one is begun anew."""
+    def __init__(self, path: Path, wal_pages: int) -> None:
+        """Open or create it; a damaged one is begun anew.
+
+        Args:
+            path: of the file.
+            wal_pages: after how many its write-ahead log begins anew.
+
+        """
         if path.exists() and damage_of(path) is not None:
             log.warning("%s is damaged: it is written anew", path)
             for suffix in ("", "-wal", "-shm"):
@@ -58,6 +64,7 @@ class Mirror:
         self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         path.chmod(0o600)
         self._connection.executescript(_SCHEMA)
+        self._connection.execute(f"PRAGMA wal_autocheckpoint={wal_pages}")
 
     def close(self) -> None:
         """Close it."""
