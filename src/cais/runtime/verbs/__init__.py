@@ -136,7 +136,7 @@ def _wants_help(given: Arguments) -> bool:
 
 def _answer(given: Arguments) -> int:
     if given.has("version"):
-        # Only here: reading a package's metadata costs more than starting a container.
+        # Only here: what a start never needs.
         from cais.runtime.verbs import describing
 
         sys.stdout.write(describing.version())

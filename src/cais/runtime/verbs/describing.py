@@ -10,6 +10,7 @@ from cais.runtime.arguments import SWITCH, TEXT
 from cais.runtime.verbs.verb import Verb
 from cais.spec import json_text
 from cais.spec.runtime import OCI_VERSION
+from cais.spec.version import VERSION
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,10 +25,7 @@ _SPEC_FLAGS: tuple[Flag, ...] = (
 
 def version() -> str:
     """Return the text of ``--version``."""
-    # Only here: reading a package's metadata costs more than starting a container.
-    from importlib import metadata
-
-    return f"cais-runtime version {metadata.version('cais')}\nspec: {OCI_VERSION}\n"
+    return f"cais-runtime version {VERSION}\nspec: {OCI_VERSION}\n"
 
 
 def _spec(given: Arguments, _: Context) -> int:
