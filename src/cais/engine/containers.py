@@ -142,9 +142,12 @@ class Containers:
 
         What is reclaimed is counted as ``system df`` does.
 
-        Filters: ``until``, ``label``, ``label!``.
+        Filters: ``until``, ``label``, ``label!``. PruneRunningError: another one is under way.
         """
-        checked = parse_filters(filters, _PRUNE_FILTERS)
+        with self._core.pruning:
+            return await self._prune(parse_filters(filters, _PRUNE_FILTERS))
+
+    async def _prune(self, checked: Mapping[str, Sequence[str]]) -> dict[str, Any]:
         before_ns = parse_until(checked, self._core.clock.wall_ns())
         deleted, reclaimed = [], 0
         for container in self._core.table:

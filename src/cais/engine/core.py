@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from cais.engine.clock import Clock
 from cais.engine.events import Events
+from cais.engine.pruning import PruneTurn
 from cais.engine.runtimes import Runtimes
 from cais.engine.table import Table
 from cais.engine.tasks import Background, Threads
@@ -50,6 +51,8 @@ class Core:
     background: Background = field(default_factory=Background)
     watch: LogWatch = field(default_factory=LogWatch)
     runtimes: Runtimes = field(init=False)
+    pruning: PruneTurn = field(default_factory=PruneTurn)
+    """Of containers and networks, which have one between them, as in Docker."""
 
     creations: dict[str, set[str]] = field(default_factory=dict)
     """Volumes of containers that are being created, by container id."""

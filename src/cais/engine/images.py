@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from cais.engine.block_reader import BlockReader, read_in_pool
 from cais.engine.image_selection import ListSelection, PruneSelection
 from cais.engine.messages import Messages
+from cais.engine.pruning import PruneTurn
 from cais.errors import ConflictError, NotFoundError
 from cais.images import archive, describe, importer
 from cais.images.footprint import DiskFootprint, content_footprint
@@ -34,6 +35,7 @@ class Images:
         self._core = core
         self._store = core.images
         self._disk = DiskFootprint(core.images)
+        self._pruning = PruneTurn()
 
     async def inspect(self, ref: str, platform: Platform | None = None) -> dict[str, Any]:
         """Return the document of ``GET /images/{name}/json``.
@@ -77,8 +79,13 @@ class Images:
         """Delete dangling (or with ``dangling=false`` all unused) images.
 
         ``SpaceReclaimed`` is what the disk has back: blobs and unpacked layers.
+
+        PruneRunningError: another one is under way.
         """
-        selection = PruneSelection(filters, self._core.clock.wall_ns())
+        with self._pruning:
+            return await self._prune(PruneSelection(filters, self._core.clock.wall_ns()))
+
+    async def _prune(self, selection: PruneSelection) -> dict[str, Any]:
         records = await self._core.threads.run(self._store.list)
         deleted: list[dict[str, str]] = []
         before: dict[Part, int] = {}

@@ -45,10 +45,12 @@ class Networks:
 
         Raises:
             InvalidArgumentError: a filter other than until, label, label!; a malformed until.
+            PruneRunningError: another one, or one of containers, is under way.
 
         """
-        checked = parse_filters(filters, _PRUNE_FILTERS)
-        parse_until(checked, self._core.clock.wall_ns())
+        with self._core.pruning:
+            checked = parse_filters(filters, _PRUNE_FILTERS)
+            parse_until(checked, self._core.clock.wall_ns())
         self._core.events.publish("network", "prune", "", {"reclaimed": "0"})
         return {"NetworksDeleted": None}
 

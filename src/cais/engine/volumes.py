@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from cais.engine.pruning import PruneTurn
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -16,6 +18,7 @@ class Volumes:
     def __init__(self, core: Core) -> None:
         self._core = core
         self._store = core.volumes
+        self._pruning = PruneTurn()
 
     async def list(self, filters: Mapping[str, Sequence[str]] | None = None) -> dict[str, Any]:
         """Return ``{Volumes, Warnings}``."""
@@ -51,10 +54,14 @@ class Volumes:
         self._announce("destroy", name)
 
     async def prune(self, filters: Mapping[str, Sequence[str]] | None = None) -> dict[str, Any]:
-        """Remove unused anonymous (``all=true``: any) volumes; ``{VolumesDeleted, ...}``."""
-        names, reclaimed = await self._core.threads.run(
-            self._store.prune, filters, in_use=self._core.volumes_in_use()
-        )
+        """Remove unused anonymous (``all=true``: any) volumes; ``{VolumesDeleted, ...}``.
+
+        PruneRunningError: another one is under way.
+        """
+        with self._pruning:
+            names, reclaimed = await self._core.threads.run(
+                self._store.prune, filters, in_use=self._core.volumes_in_use()
+            )
         for name in names:
             self._announce("destroy", name)
         self._core.events.publish("volume", "prune", "", {"reclaimed": str(reclaimed)})
