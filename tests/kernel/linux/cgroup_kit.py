@@ -9,6 +9,7 @@ import time
 from typing import TYPE_CHECKING
 
 from cais.linux.cgroups import detect, join, open_cgroup
+from cais.testing.waiting import PATIENCE_S, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -27,7 +28,7 @@ def group(resources: Resources | None = None, name: str = "") -> Iterator[Cgroup
     try:
         yield made
     finally:
-        made.kill_all(5)
+        made.kill_all(PATIENCE_S)
         reap_all()
         made.remove()
         open_cgroup(HIERARCHY, parent()).remove()
@@ -69,7 +70,7 @@ def run(group: Cgroup, body: Callable[[], object]) -> int:
 def sleeper(group: Cgroup) -> int:
     """Spawn a child that sleeps, and wait until it is in the group."""
     pid = spawn(group, lambda: time.sleep(60))
-    until(lambda: pid in group.pids())
+    wait_until(lambda: pid in group.pids())
     return pid
 
 
@@ -80,14 +81,6 @@ def errno_of(body: Callable[[], object]) -> int:
     except OSError as exc:
         return exc.errno or 0
     return 0
-
-
-def until(condition: Callable[[], object], timeout_s: float = 5) -> None:
-    """Wait for the kernel."""
-    end = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < end, "timed out"
-        time.sleep(0.001)
 
 
 def reap_all() -> None:

@@ -15,6 +15,7 @@ import pytest
 from cais.errors import ConflictError
 from cais.linux.cgroups import UnsupportedLimitError, open_cgroup, probe
 from cais.testing.isolation import cgroups_named, isolated
+from cais.testing.waiting import PATIENCE_S, wait_until
 
 MIB = 1 << 20
 ENDS_BY_KILL = -signal.SIGKILL
@@ -67,9 +68,9 @@ def test_memory_limit_kills_and_is_counted() -> None:
             waiter.register(fd, group.oom_poll_mask)
             assert waiter.poll(0) == []
             assert kit.run(group, lambda: allocate(64 * MIB)) == ENDS_BY_KILL
-            assert waiter.poll(1000)
+            assert waiter.poll(1000 * PATIENCE_S)
             # cgroup v2 may tell of the same event again, 10 ms later.
-            kit.until(lambda: group.clear_oom_event(fd) and not waiter.poll(20))
+            wait_until(lambda: group.clear_oom_event(fd) and not waiter.poll(20))
             os.close(fd)
             assert group.oom_kills() >= 1
             assert group.stats()["memory"]["limit"] == 16 * MIB
@@ -87,7 +88,7 @@ def test_a_watch_outlives_its_group() -> None:
         open_cgroup(kit.HIERARCHY, kit.parent()).remove()
         waiter = select.poll()
         waiter.register(fd, group.oom_poll_mask)
-        assert waiter.poll(1000)
+        assert waiter.poll(1000 * PATIENCE_S)
         is_there = group.clear_oom_event(fd)
         assert is_there == (waiter.poll(0) == [])
         assert group.oom_kills() == 0
@@ -183,7 +184,7 @@ def test_a_frozen_group_stands_still_and_can_be_killed() -> None:
             os.set_blocking(read_fd, True)
             os.read(read_fd, 1)
             group.freeze()
-            group.kill_all(5)
+            group.kill_all(PATIENCE_S)
             assert kit.status_of(pid) == ENDS_BY_KILL
             os.close(read_fd)
             os.close(write_fd)
@@ -201,8 +202,8 @@ def test_killing_takes_a_forking_family() -> None:
     def body() -> None:
         with kit.group({"pids": {"limit": 50}}) as group:
             kit.spawn(group, bomb)
-            kit.until(lambda: len(group.pids()) > 5)
-            group.kill_all(5)
+            wait_until(lambda: len(group.pids()) > 5)
+            group.kill_all(PATIENCE_S)
             assert group.pids() == []
 
     isolated(body)
@@ -219,14 +220,14 @@ def test_removing_waits_for_the_last_process() -> None:
             time.sleep(0.1)
 
         pid = kit.spawn(group, last)
-        kit.until(lambda: pid in group.pids())
+        wait_until(lambda: pid in group.pids())
         assert not group.remove_if_empty()
         assert group.exists()
         with pytest.raises(OSError, match="rmdir") as busy:
             group.remove(0.01)
         assert busy.value.errno == errno.EBUSY
         os.write(write_fd, b"x")
-        group.remove(5)
+        group.remove(PATIENCE_S)
         os.close(read_fd)
         os.close(write_fd)
         assert not group.exists()
@@ -245,7 +246,7 @@ def test_groups_made_inside_are_removed_too() -> None:
             pid = kit.sleeper(inner)
             assert group.pids() == [pid]
             assert not group.remove_if_empty()
-            group.kill_all(5)
+            group.kill_all(PATIENCE_S)
             assert kit.status_of(pid) == ENDS_BY_KILL
             group.remove()
             assert not inner.exists()

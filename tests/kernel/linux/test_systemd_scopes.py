@@ -16,6 +16,7 @@ from cais.errors import ConflictError, InvalidArgumentError
 from cais.linux.cgroups import open_cgroup
 from cais.linux.cgroups.systemd_manager import Manager, is_running
 from cais.testing.isolation import isolated
+from cais.testing.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -85,7 +86,7 @@ def test_a_scope_goes_by_itself_when_its_last_process_ends() -> None:
         with scope() as (group, pid):
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
-            kit.until(lambda: not group.exists())
+            wait_until(lambda: not group.exists())
 
     isolated(body)
 

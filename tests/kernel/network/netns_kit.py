@@ -4,11 +4,11 @@ import ctypes
 import os
 import socket
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from cais.network.endpoint import ReadyNamespace
+from cais.testing.waiting import PATIENCE_S
 
 CLONE_NEWNET = 0x40000000
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -56,7 +56,7 @@ def ip(*arguments: str) -> str:
 
 
 def exchange(
-    server_path: str | None, client_path: str | None, address: str, timeout_s: float = 2
+    server_path: str | None, client_path: str | None, address: str, timeout_s: float = PATIENCE_S
 ) -> str:
     """Connect from one namespace (None = here) to another; return the peer the server saw."""
     with _maybe(server_path):
@@ -77,11 +77,3 @@ def _maybe(path: str | None) -> Iterator[None]:
     else:
         with inside(path):
             yield
-
-
-def eventually(condition: Callable[[], bool], what: str, deadline_s: float = 5) -> None:
-    """Wait for something the kernel does in its own time."""
-    end = time.monotonic() + deadline_s
-    while not condition():
-        assert time.monotonic() < end, f"not within {deadline_s} s: {what}"
-        time.sleep(0.002)

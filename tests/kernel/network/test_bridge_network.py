@@ -18,6 +18,7 @@ from cais.network.endpoint import Attachment
 from cais.network.errors import NetworkFullError, NoReadyNamespaceError
 from cais.network.manager import NetworkManager
 from cais.testing.isolation import isolated
+from cais.testing.waiting import wait_until
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
@@ -181,7 +182,7 @@ def test_release_leaves_nothing(on_host: Callable[..., None]) -> None:
             host.attach("a" * 64, mode)
             host.manager.release("a" * 64)
             host.manager.release("a" * 64)
-            kit.eventually(host.is_clean, f"nothing of mode {mode} is left")
+            wait_until(host.is_clean, f"nothing of mode {mode} is left")
 
     on_host(body)
 
@@ -227,7 +228,7 @@ def test_a_repair_does_not_bring_the_released_back(on_host: Callable[..., None])
         kit.ip("link", "delete", "docker0")
         host.attach("b" * 64)
         os.close(lingering_fd)
-        kit.eventually(lambda: len(host.ports()) == 1, "the released interface goes")
+        wait_until(lambda: len(host.ports()) == 1, "the released interface goes")
         for number in range(4):
             host.attach(f"{number:064x}")
 
@@ -261,7 +262,7 @@ def test_a_failed_attach_leaves_nothing(
                 patch.setattr(f"cais.network.bridge_network.BridgeNetwork.{step}", refuse)
                 with pytest.raises(OSError, match="refused by the test"):
                     host.attach("a" * 64)
-            kit.eventually(host.is_clean, f"nothing is left after {step} failed")
+            wait_until(host.is_clean, f"nothing is left after {step} failed")
             assert host.manager.inspect("bridge")["Containers"] == {}
         for number in range(5):
             host.attach(f"{number:064x}")
@@ -290,7 +291,7 @@ def test_a_restart_keeps_the_living_and_their_addresses(on_host: Callable[..., N
     def body(host: Host) -> None:
         kept, orphan = host.attach("a" * 64), host.attach("b" * 64)
         host.restart({"a" * 64: kept})
-        kit.eventually(lambda: len(host.ports()) == 1, "the orphan's interface goes")
+        wait_until(lambda: len(host.ports()) == 1, "the orphan's interface goes")
         assert orphan.netns_path is not None
         assert not os.path.exists(orphan.netns_path)
         _, address = where(host.attach("c" * 64))

@@ -11,6 +11,7 @@ from cais.linux.netlink.route import RouteSocket
 from cais.network.bridge import NetworkOptions
 from cais.network.manager import NetworkManager
 from cais.testing.isolation import isolated
+from cais.testing.waiting import wait_until
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 ID = "a" * 64
@@ -70,13 +71,13 @@ def test_killed_at_every_step(tmp_path: Path) -> None:
 def check_recovery(root: Path) -> None:
     after = manager(root)
     after.reconcile({})
-    kit.eventually(lambda: own_interfaces() == {"docker0"}, f"only the bridge: {own_interfaces()}")
+    wait_until(lambda: own_interfaces() == {"docker0"}, f"only the bridge: {own_interfaces()}")
     assert os.listdir(root / "run" / "netns") == []
     for number in range(5):
         after.offer(kit.make_namespace(str(root / "run" / "netns" / f"r{number}")))
         after.attach(f"{number:064x}", "bridge")
     after.reconcile({})
-    kit.eventually(lambda: own_interfaces() == {"docker0"}, "released interfaces are gone")
+    wait_until(lambda: own_interfaces() == {"docker0"}, "released interfaces are gone")
     after.teardown(remove_bridge=True)
     assert own_interfaces() == set()
 

@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,6 +15,7 @@ import pytest
 from cais.testing.bundles import Bundle
 from cais.testing.criu import why_not
 from cais.testing.isolation import isolated
+from cais.testing.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -81,10 +81,7 @@ class Runtime:
         return int((self.bundle.rootfs / "count").read_text() or 0)
 
     def counts_past(self, number: int) -> None:
-        deadline = time.monotonic() + 60
-        while self.count() <= number:
-            assert time.monotonic() < deadline, f"it does not count past {number}"
-            time.sleep(0.05)
+        wait_until(lambda: self.count() > number, f"it does not count past {number}")
 
     def end(self, pid: int) -> None:
         self("kill", self.id, "KILL")

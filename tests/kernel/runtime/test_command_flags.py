@@ -9,7 +9,6 @@ import os
 import re
 import socket
 import subprocess
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +17,7 @@ from command_kit import Runtime, with_runtime
 from probes import write_probe
 
 from cais.linux.cgroups import detect
+from cais.testing.waiting import PATIENCE_S, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -30,8 +30,7 @@ def sleeping(runtime: Runtime, *args: str) -> int:
     runtime.bundle.process["args"] = SLEEP
     pid = runtime.create(*args)
     runtime("start", runtime.id)
-    while b"sleep" not in Path(f"/proc/{pid}/cmdline").read_bytes():
-        time.sleep(0.005)
+    wait_until(lambda: b"sleep" in Path(f"/proc/{pid}/cmdline").read_bytes())
     return pid
 
 
@@ -46,7 +45,7 @@ def output(command: Sequence[str], fds: Sequence[int] = (), **env: str) -> str:
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=PATIENCE_S,
         check=True,
         pass_fds=fds,
         env={**os.environ, **env},
@@ -200,9 +199,7 @@ def test_a_paused_container_can_be_killed(tmp_path: Path) -> None:
         assert runtime.status() == "paused"
         runtime("kill", runtime.id, "KILL")
         try:
-            deadline = time.monotonic() + 20
-            while runtime.status() != "stopped":
-                assert time.monotonic() < deadline, "still frozen"
+            wait_until(lambda: runtime.status() == "stopped", "still frozen")
         finally:  # a frozen process outlives every attempt to clean up
             runtime("resume", runtime.id, code=None)
             os.waitpid(pid, 0)
@@ -247,7 +244,7 @@ def test_events_tell_counters_and_kills(tmp_path: Path) -> None:
             assert event == {"type": "oom", "id": runtime.id}
             end(runtime, pid)
             events.stdout.read()
-            assert events.wait(20) == 0
+            assert events.wait(PATIENCE_S) == 0
 
     with_runtime(tmp_path, body)
 

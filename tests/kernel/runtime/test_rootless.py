@@ -19,6 +19,7 @@ from rootless_kit import OURS, RANGE, SINGLE, SUBORDINATE, UID, Walker, walker
 
 from cais.testing.bundles import read_terminal
 from cais.testing.isolation import isolated
+from cais.testing.waiting import PATIENCE_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -101,7 +102,7 @@ def test_a_terminal() -> None:
         with subprocess.Popen(command, stdin=slave_fd, stdout=slave_fd, stderr=slave_fd) as done:
             os.close(slave_fd)
             assert read_terminal(master_fd).split() == ["/dev/pts/0", "0"]
-            assert done.wait(20) == 0
+            assert done.wait(PATIENCE_S) == 0
         os.close(master_fd)
 
     with_walker(body)

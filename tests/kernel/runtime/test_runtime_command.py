@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from command_kit import Runtime, with_runtime
 
 from cais.testing.bundles import read_terminal
+from cais.testing.waiting import PATIENCE_S
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -82,7 +83,7 @@ def test_run_in_the_foreground_passes_output_code_and_signals(tmp_path: Path) ->
             assert done.stdout is not None
             assert done.stdout.readline() == b"ready\n"
             done.send_signal(signal.SIGTERM)
-            assert done.wait(20) == 6
+            assert done.wait(PATIENCE_S) == 6
         assert runtime("list", "-q") == ""
 
     with_runtime(tmp_path, body)
@@ -101,7 +102,7 @@ def test_run_with_a_terminal_in_front(tmp_path: Path) -> None:
                 seen += os.read(master_fd, 1000)
             os.write(master_fd, b"typed\n")
             assert "typed!" in read_terminal(master_fd)
-            assert done.wait(20) == 0
+            assert done.wait(PATIENCE_S) == 0
         os.close(master_fd)
 
     with_runtime(tmp_path, body)

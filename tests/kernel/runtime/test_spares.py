@@ -10,7 +10,6 @@ import difflib
 import os
 import signal
 import subprocess
-import time
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +24,7 @@ from cais.runtime.launch import LaunchError
 from cais.runtime.nursery import Nursery, Spare
 from cais.testing.bundles import Bundle, Capture, Result, end, read_terminal
 from cais.testing.isolation import cgroups_named, children, is_alive, isolated
+from cais.testing.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -199,13 +199,6 @@ def begun(bundle: Bundle, capture: Capture) -> Launch:
     launch = runtime.begin(bundle.id, str(bundle.path), stdio=capture.stdio)
     wait_until(lambda: len(launch.children) == 2)
     return launch
-
-
-def wait_until(is_so: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not is_so():
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
 
 
 def state(pid: int) -> str:

@@ -6,7 +6,6 @@ import json
 import os
 import select
 import signal
-import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,6 +17,7 @@ from cais.runtime.launch import Launch, LaunchError, Running
 from cais.testing.bundles import Bundle, Capture, end, wait
 from cais.testing.isolation import isolated
 from cais.testing.stopped_calls import run_stopped
+from cais.testing.waiting import PATIENCE_S, wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -77,7 +77,7 @@ def held_exec(bundle: Bundle, init: Running, streams: Capture) -> Launch:
     launch = runtime.begin_exec(
         bundle.id, str(bundle.path), str(document), init.pidfd, stdio=streams.stdio
     )
-    select.select([launch], [], [], 10)
+    select.select([launch], [], [], PATIENCE_S)
     return launch
 
 
@@ -102,7 +102,7 @@ def test_cve_2016_9962_an_exec_in_progress_has_nothing_to_take(tmp_path: Path) -
             init = bundle.start("sh", "-c", SCAN, stdio=capture.stdio)
             launch = held_exec(bundle, init, streams)
             (bundle.rootfs / "go").touch()
-            wait_for(bundle.rootfs / "done")
+            wait_until((bundle.rootfs / "done").exists)
             stop(wait(launch))
             stop(init)
             bundle.destroy()
@@ -139,9 +139,9 @@ def test_cve_2016_9962_a_start_in_anothers_pid_namespace_has_nothing_to_take(
             second.linux["namespaces"].append({"type": "pid", "path": namespace})
             second.save()
             launch = runtime.begin(second.id, str(second.path), stdio=streams.stdio)
-            select.select([launch], [], [], 10)
+            select.select([launch], [], [], PATIENCE_S)
             (first.rootfs / "go").touch()
-            wait_for(first.rootfs / "done")
+            wait_until((first.rootfs / "done").exists)
             running = wait(launch)
             assert os.stat(f"/proc/{running.pid}/ns/pid") == os.stat(namespace)
             inside = os.listdir(f"/proc/{running.pid}/root/proc")
@@ -202,7 +202,7 @@ def test_an_exec_in_progress_cannot_be_read_without_sys_ptrace(tmp_path: Path) -
             init = bundle.start("sh", "-c", SCAN, stdio=capture.stdio)
             launch = held_exec(bundle, init, streams)
             (bundle.rootfs / "go").touch()
-            wait_for(bundle.rootfs / "done")
+            wait_until((bundle.rootfs / "done").exists)
             stop(wait(launch))
             stop(init)
             bundle.destroy()
@@ -246,7 +246,7 @@ def test_cve_2016_9962_an_exec_in_progress_cannot_be_traced_or_read_call_by_call
             init = bundle.start(*command, stdio=capture.stdio)
             launch = held_exec(bundle, init, streams)
             (bundle.rootfs / "go").touch()
-            wait_for(bundle.rootfs / "done")
+            wait_until((bundle.rootfs / "done").exists)
             stop(wait(launch))
             stop(init)
             bundle.destroy()
@@ -263,10 +263,3 @@ def own_program() -> str:
 def stop(process: Running) -> None:
     signal.pidfd_send_signal(process.pidfd, signal.SIGKILL)
     end(process)
-
-
-def wait_for(path: Path) -> None:
-    deadline = time.monotonic() + 10
-    while not path.exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)

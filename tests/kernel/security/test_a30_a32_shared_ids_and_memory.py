@@ -6,7 +6,6 @@ import contextlib
 import os
 import re
 import subprocess
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +13,8 @@ import pytest
 from docker_bundle import give_user_namespace, in_container
 from python_inside import script, volumes
 from security_daemon import MaskedDaemon, connected, public_directory, running
+
+from cais.testing.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -131,9 +132,6 @@ def test_cve_2024_3056_containers_that_share_memory_and_end(daemon: TestDaemon) 
         assert b" 100% /dev/shm" in donor.exec_run(["df", "/dev/shm"])[1]
         segments = donor.exec_run(["cat", "/proc/sysvipc/shm"])[1].decode().splitlines()
         assert len(segments) == 1, segments  # the heading
-        deadline = time.monotonic() + 10
-        while left := set(daemon.processes()) - before:
-            assert time.monotonic() < deadline, left
-            time.sleep(0.02)
+        wait_until(lambda: set(daemon.processes()) <= before, "processes of theirs are left")
         sleepers = [name for name in daemon.processes().values() if re.search("sleep", name)]
         assert len(sleepers) == 1

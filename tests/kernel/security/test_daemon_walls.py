@@ -7,15 +7,15 @@ import os
 import re
 import sys
 import threading
-import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from security_daemon import connected, running, shim_pid
 
 from cais.linux import memfd
 from cais.testing.archives import busybox_rootfs, docker_archive
+from cais.testing.waiting import wait_until
 
 if TYPE_CHECKING:
     from cais.testing.daemon import TestDaemon
@@ -68,21 +68,15 @@ def test_cve_2019_5736_exec_and_healthcheck_of_our_own_program(daemon: TestDaemo
         connected(daemon) as client,
         running(client, "sh", "-c", prepare, healthcheck=health) as container,
     ):
-        while container.exec_run(["test", "-e", "/ready"])[0]:
-            time.sleep(0.05)
+        wait_until(lambda: container.exec_run(["test", "-e", "/ready"])[0] == 0)
         for program in ("/x/ep", "/proc/self/exe", "/proc/1/../self/exe"):
             code, output = container.exec_run([program])
             # Refused before it ran: as our program it would look for an applet of that name.
             assert code in (126, 127), output
             assert b"unable to start container process" in output, (program, output)
         container.exec_run(["/x/script"])
-        container.reload()
-        deadline = time.monotonic() + 10
-        while container.attrs["State"]["Health"]["Status"] == "starting":
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
-            container.reload()
-        assert container.attrs["State"]["Health"]["Status"] == "unhealthy"
+        wait_until(lambda: health_of(container) != "starting")
+        assert health_of(container) == "unhealthy"
     assert host_files() == before
 
 
@@ -104,9 +98,8 @@ def test_cve_2016_9962_a_hunter_finds_nothing_in_many_execs(daemon: TestDaemon) 
         for thread in threads:
             thread.join()
         container.exec_run(["touch", "/stop"])
-        while not (found := container.exec_run(["cat", "/found"])[1].decode()).endswith("done\n"):
-            time.sleep(0.05)
-    lines = set(found.splitlines())
+        wait_until(lambda: written(container, "/found").endswith(b"done\n"))
+        lines = set(written(container, "/found").decode().splitlines())
     assert [line for line in lines if line.startswith("WROTE")] == []
     assert [line for line in lines if not HARMLESS.match(line)] == []
     assert host_files() == before
@@ -164,11 +157,19 @@ def test_cve_2021_20188_sets_in_every_way_in(
                     if not privileged and not more:
                         expected = int(MASK, 16) | (1 << 25 if added else 0)
                         assert int(sets["CapBnd"], 16) == expected
-        deadline = time.monotonic() + 10
-        while (answer := container.exec_run(["cat", "/health"]))[0] or not answer[1]:
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-        check(facts(answer[1]), root=True)
+        check(facts(wait_until(lambda: written(container, "/health"))), root=True)
+
+
+def health_of(container: Any) -> str:
+    container.reload()
+    status: str = container.attrs["State"]["Health"]["Status"]
+    return status
+
+
+def written(container: Any, path: str) -> bytes:
+    """Return a file of a container, or nothing while it is not there."""
+    code, content = container.exec_run(["cat", path])
+    return b"" if code else bytes(content)
 
 
 def facts(text: bytes) -> dict[str, str]:

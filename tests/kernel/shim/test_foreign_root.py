@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from cais.shim.foreign_child import Bundle
 from cais.shim.foreign_command import has_ended, spawn
 from cais.shim.foreign_desk import Desk
 from cais.testing.isolation import isolated
+from cais.testing.waiting import wait_until
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: it mounts")
 PASSWD = "root:x:0:0:root:/root:/bin/sh\nsailor:x:700:701:sailor:/sea:/bin/sh\n"
@@ -42,17 +42,19 @@ def make_bundle(root: Path, user: str) -> Path:
 
 
 def run_command(bundle: Path, look: Callable[[int], None] = lambda _pid: None) -> None:
-    """Run ``sleep`` as the runtime's command, ``look`` at it, and finish it."""
+    """Run ``cat`` as the runtime's command, ``look`` at it while it waits, and finish it."""
+    gate = bundle / "gate"
+    os.mkfifo(gate)
     with Desk(str(bundle / "desk")) as desk:
         complete = Bundle(str(bundle)).complete
         command = spawn(
-            "/bin/sleep", ["0.5"], desk, lambda _: None, complete=complete, flags=CLONE_NEWNS
+            "/bin/cat", [str(gate)], desk, lambda _: None, complete=complete, flags=CLONE_NEWNS
         )
         program = Path(f"/proc/{command.pid}/comm")
-        while program.read_text() != "sleep\n" and not has_ended(command.fileno()):
-            time.sleep(0.01)
+        wait_until(lambda: program.read_text() == "cat\n" or has_ended(command.fileno()))
         if not has_ended(command.fileno()):
             look(command.pid)
+            gate.write_bytes(b"")
         os.waitid(os.P_PID, command.pid, os.WEXITED | os.WNOWAIT)
         command.finish()
 

@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from cais import errors
 from cais.runtime.launch import LaunchError
 from cais.shim.values import OciRuntime, Started
 from cais.testing.shims import Session, ShimProcess
+from cais.testing.waiting import until
 
 # ``mode`` lies beside it and says what it is to do wrong; ``calls`` gets every verb.
 SCRIPT = r"""#!/bin/sh
@@ -111,7 +112,7 @@ class Bench:
         )
 
     async def until_idle(self) -> None:
-        await eventually(lambda: not self.desks)
+        await until(lambda: not self.desks)
 
 
 @pytest.fixture
@@ -121,12 +122,6 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
     with ShimProcess(tmp_path) as shim:
         async with Session(shim) as session:
             yield Bench(tmp_path, session)
-
-
-async def eventually(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
-        while not condition():  # noqa: ASYNC110 - another process's doing
-            await asyncio.sleep(0.01)
 
 
 def is_alive(pid: int) -> bool:
@@ -146,7 +141,7 @@ async def test_its_process_becomes_the_shims(bench: Bench) -> None:
     assert (ended.pid, ended.code, ended.signal) == (started.pid, 143, 15)
     await bench.until_idle()
     assert bench.calls == ["create", "start", "delete", "deleted"]
-    await eventually(lambda: bench.session.shim.fds() == fds)
+    await until(lambda: bench.session.shim.fds() == fds)
 
 
 @pytest.mark.parametrize("verb", ["create", "start"])
@@ -156,7 +151,7 @@ async def test_a_command_that_fails_says_why_and_leaves_nothing(bench: Bench, ve
         await bench.start()
     await bench.until_idle()
     assert bench.calls[-1] == "deleted"
-    await eventually(lambda: not any(map(is_alive, bench.session.shim.children())))
+    await until(lambda: not any(map(is_alive, bench.session.shim.children())))
     bench.misbehave("")
     await bench.start()  # the name is free again
 
@@ -176,7 +171,7 @@ async def test_a_stranger_is_neither_taken_nor_killed(bench: Bench) -> None:
 async def test_a_start_that_hangs_is_given_up_by_a_kill(bench: Bench) -> None:
     bench.misbehave("hang-create")
     start = asyncio.create_task(bench.start())
-    await eventually(lambda: bench.calls == ["create"])
+    await until(lambda: bench.calls == ["create"])
     bench.misbehave("")
     await bench.session.client.kill("a", signal.SIGKILL)
     with pytest.raises(errors.ConflictError, match="the start was interrupted"):
@@ -190,7 +185,7 @@ async def test_a_command_that_hangs_keeps_nobody_else_waiting(bench: Bench) -> N
     await bench.start()
     bench.misbehave("hang-pause")
     pause = asyncio.create_task(bench.session.client.pause("a"))
-    await eventually(lambda: bench.calls[-1] == "pause")
+    await until(lambda: bench.calls[-1] == "pause")
     await bench.start("b")
     assert not pause.done()
     pause.cancel()

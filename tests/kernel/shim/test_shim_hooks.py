@@ -12,6 +12,7 @@ from test_sealed_shim import Engine, with_engine
 from cais import errors
 from cais.runtime.launch import LaunchError
 from cais.shim.client import ShimClient
+from cais.testing.waiting import until
 
 
 def hook(engine: Engine, point: str, script: str) -> None:
@@ -25,11 +26,6 @@ def note(engine: Engine, point: str, extra: str = "true") -> Path:
     path = engine.root / f"{point}.json"
     hook(engine, point, f"cat > {path}.new; mv {path}.new {path}; {extra}")
     return path
-
-
-async def until_there(path: Path) -> None:
-    while not path.exists():  # noqa: ASYNC110 - nothing tells
-        await asyncio.sleep(0.01)
 
 
 async def states(engine: Engine) -> list[str]:
@@ -80,7 +76,7 @@ def test_a_slow_hook_stalls_no_other_container(tmp_path: Path) -> None:
         go = engine.root / "go"
         begun = note(engine, "createRuntime", f"until test -e {go}; do sleep 0.01; done")
         starting = asyncio.create_task(engine.start("sleep", "60"))
-        await until_there(begun)
+        await until(begun.exists)
         assert await states(engine) == ["starting"]
         go.touch()
         await starting
@@ -93,7 +89,7 @@ def test_the_exit_is_told_behind_the_poststop_hooks(tmp_path: Path) -> None:
         go = engine.root / "go"
         begun = note(engine, "poststop", f"until test -e {go}; do sleep 0.01; done; exit 3")
         await engine.start("true")
-        await until_there(begun)
+        await until(begun.exists)
         assert engine.events.empty()
         with pytest.raises(errors.ConflictError):
             await engine.start("true")
@@ -115,7 +111,7 @@ def test_a_start_given_up_in_a_hook_ends_the_hook(tmp_path: Path) -> None:
         )
         stopped = note(engine, "poststop")
         starting = asyncio.create_task(engine.start("sleep", "60"))
-        await until_there(begun)
+        await until(begun.exists)
         await engine.client.kill(engine.bundle.id, signal.SIGKILL)
         with pytest.raises(errors.ConflictError, match="the start was interrupted"):
             await starting

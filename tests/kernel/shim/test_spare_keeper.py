@@ -6,7 +6,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +15,7 @@ from cais.shim.client import ShimClient, ensure_shim
 from cais.shim.values import ExitEvent, ShimEvent
 from cais.testing.bundles import Bundle
 from cais.testing.isolation import cgroups_named, children, isolated
+from cais.testing.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -47,11 +47,12 @@ class Shim:
 
     async def spare_is_there(self) -> set[int]:
         """Wait until there is a nursery and a spare that waits; return their pids."""
-        deadline = time.monotonic() + 60
-        while len(found := self.spares()) < 2 or not all(map(_sleeps, found)):
-            assert time.monotonic() < deadline
-            await asyncio.sleep(0.01)
-        return found
+
+        def found() -> set[int]:
+            pids = self.spares()
+            return pids if len(pids) >= 2 and all(map(_sleeps, pids)) else set()
+
+        return await until(found)
 
     async def run(self, *args: str) -> int | None:
         self.bundle.process["args"] = list(args)
