@@ -15,10 +15,20 @@ from hypothesis import HealthCheck, settings
 
 from cais.testing.archives import busybox_archive
 from cais.testing.daemon import TestDaemon
+from cais.testing.isolation import PATIENCE
 
 # How long an example takes says something of the machine only.
 settings.register_profile("cais", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("cais")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Give each test as much more time as this machine is slower."""
+    usual = float(config.getini("timeout"))
+    for item in items if PATIENCE != 1 else ():
+        own = item.get_closest_marker("timeout")
+        limit = (own.args[0] if own else usual) * PATIENCE
+        item.add_marker(pytest.mark.timeout(limit), append=False)
 
 
 def _has_capability(bit: int) -> bool:

@@ -23,7 +23,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
-from cais.testing.isolation import CGROUP_ROOT, groups_below, remove_cgroups
+from cais.testing.isolation import CGROUP_ROOT, PATIENCE, groups_below, remove_cgroups
 
 _UNSHARE = ("unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
 BIN = Path(sys.executable).parent
@@ -35,6 +35,8 @@ class DaemonDiedError(AssertionError):
 
 class TestDaemon:
     """A ``caisd`` with its own roots; a context manager. Needs root.
+
+    Every ``timeout_s`` is for a machine of usual speed: ``PATIENCE`` multiplies it.
 
     Args:
         directory: an existing directory for the roots, the socket and the log; not removed.
@@ -80,7 +82,7 @@ class TestDaemon:
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )
-        self._wait_until_it_answers(time.monotonic() + timeout_s)
+        self._wait_until_it_answers(time.monotonic() + timeout_s * PATIENCE)
 
     def command(self) -> list[str]:
         """Return the daemon's command line."""
@@ -174,7 +176,7 @@ class TestDaemon:
             input=data,
             capture_output=True,
             env=self.environment,
-            timeout=timeout_s,
+            timeout=timeout_s * PATIENCE,
             check=False,
         )
         result = subprocess.CompletedProcess(
@@ -287,7 +289,7 @@ class TestDaemon:
         assert self._daemon is not None
         if self._daemon.poll() is None:
             os.kill(self.pid, number)
-        return self._daemon.wait(timeout_s)
+        return self._daemon.wait(timeout_s * PATIENCE)
 
     def _remove_cgroups(self) -> None:
         remove_cgroups(self.cgroup_parent)

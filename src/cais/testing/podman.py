@@ -12,6 +12,7 @@ from cais.testing.bundles import make_rootfs
 from cais.testing.isolation import remove_cgroups
 from cais.testing.namespaces import Namespaces
 from cais.testing.pseudoterminal import PseudoTerminal
+from cais.testing.waiting import PATIENCE_S
 
 IMAGE = "localhost/box"
 _CONFIGURATION = """
@@ -69,7 +70,7 @@ class Podman:
             capture_output=True,
             text=True,
             env=self._environment,
-            timeout=120,
+            timeout=2 * PATIENCE_S,
             check=False,
         )
         assert code is None or done.returncode == code, f"{arguments}: {done}"

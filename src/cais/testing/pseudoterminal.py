@@ -12,6 +12,8 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Self
 
+from cais.testing.isolation import PATIENCE
+
 
 class ExpectationError(AssertionError):
     """What was waited for did not come; the text holds all the program wrote."""
@@ -63,7 +65,7 @@ class PseudoTerminal:
             ExpectationError: it did not come in time, or the program ended first.
 
         """
-        deadline = time.monotonic() + timeout_s
+        deadline = time.monotonic() + timeout_s * PATIENCE
         while not (match := re.search(pattern, self.transcript[self._searched :])):
             if not self._read(deadline):
                 raise ExpectationError(f"no {pattern!r} in:\n{self.transcript}")
@@ -77,7 +79,7 @@ class PseudoTerminal:
             ExpectationError: it did not end in time.
 
         """
-        deadline = time.monotonic() + timeout_s
+        deadline = time.monotonic() + timeout_s * PATIENCE
         while self._read(deadline):
             pass
         while self._status is None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from cais.shim.client import ShimClient
 from cais.shim.values import ExitEvent, LogTarget
+from cais.testing.waiting import PATIENCE_S
 
 if TYPE_CHECKING:
     from cais.shim.values import ShimEvent, Started
@@ -44,7 +45,7 @@ class ShimProcess:
         os.close(write_fd)
         with open(read_fd, "rb") as ready:
             if ready.read() != b"ready\n":
-                _, stderr = self.process.communicate(timeout=10)
+                _, stderr = self.process.communicate(timeout=PATIENCE_S)
                 raise AssertionError(f"the shim did not start: {stderr.decode()}")
 
     @property
@@ -66,7 +67,7 @@ class ShimProcess:
         """Kill it and the processes it left; close everything."""
         pids = self.children()
         self.process.kill()
-        self.process.communicate(timeout=10)
+        self.process.communicate(timeout=PATIENCE_S)
         for pid in pids:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -141,7 +142,7 @@ class Session:
 
     async def exited(self, name: str, exec_id: str | None = None) -> ExitEvent:
         """Wait for the exit of ``name``; acknowledge it."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_S):
             while True:
                 for event in self.events:
                     if isinstance(event, ExitEvent) and (event.id, event.exec_id) == (
@@ -156,7 +157,7 @@ class Session:
 
     async def arrived(self, count: int) -> None:
         """Wait until ``count`` events lie in ``events``."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_S):
             while len(self.events) < count:
                 self._arrived.clear()
                 await self._arrived.wait()
@@ -166,7 +167,7 @@ class Session:
         self._arrived.set()
 
 
-async def read_all(channel: Any, timeout_s: float = 30) -> bytes:  # noqa: ANN401
+async def read_all(channel: Any, timeout_s: float = PATIENCE_S) -> bytes:  # noqa: ANN401
     """Read an attach socket to its end and close it."""
     loop = asyncio.get_running_loop()
     chunks: list[bytes] = []

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import cais
 from cais.testing.bundles import make_rootfs
+from cais.testing.waiting import PATIENCE_S
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -82,7 +83,7 @@ class Walker:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=PATIENCE_S,
             check=False,
         )
         assert done.returncode == code, done.stdout + done.stderr
@@ -105,7 +106,7 @@ class Walker:
         null = subprocess.DEVNULL
         with open(self.directory / "errors", "w+") as errors:  # which the container keeps open
             done = subprocess.run(
-                command, stdin=null, stdout=null, stderr=errors, timeout=30, check=False
+                command, stdin=null, stdout=null, stderr=errors, timeout=PATIENCE_S, check=False
             )
             errors.seek(0)
             assert done.returncode == 0, errors.read()

@@ -17,6 +17,7 @@ from cais.errors import InvalidArgumentError, UnsupportedError
 from cais.runtime.launch import LaunchError
 from cais.testing.bundles import Bundle, Capture, Result, end
 from cais.testing.isolation import isolated
+from cais.testing.waiting import PATIENCE_S
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,7 +43,7 @@ def run(bundle: Bundle, runtime: str, *args: str) -> Result:
         str(bundle.path),
         bundle.id,
     ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
     return Result(done.returncode, done.stdout, done.stderr, [])
 
 

@@ -14,6 +14,7 @@ from cais.linux.cgroups import detect
 from cais.linux.cgroups.systemd_manager import is_running
 from cais.testing.bundles import Bundle
 from cais.testing.isolation import isolated
+from cais.testing.waiting import PATIENCE_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,7 +41,7 @@ class Runtime:
         done = subprocess.run(
             [sys.executable, "-c", PROGRAM, *flags, *args],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            text=True, timeout=120, check=False,
+            text=True, timeout=PATIENCE_S, check=False,
         )  # fmt: skip
         assert done.returncode == code, done.stdout
         return done.stdout
@@ -52,7 +53,9 @@ class Runtime:
         for verb in (["create", "-b", str(self.bundle.path)], ["start"]):
             null = subprocess.DEVNULL
             command = [sys.executable, "-c", PROGRAM, *flags, *verb, self.id]
-            subprocess.run(command, stdin=null, stdout=null, stderr=null, timeout=120, check=True)
+            subprocess.run(
+                command, stdin=null, stdout=null, stderr=null, timeout=PATIENCE_S, check=True
+            )
 
 
 def in_runtime(path: Path, body: Callable[[Runtime], None]) -> None:

@@ -16,6 +16,7 @@ from cais.linux import memfd
 from cais.runtime.launch import LaunchError
 from cais.testing.bundles import Bundle, Capture, end
 from cais.testing.isolation import isolated
+from cais.testing.waiting import PATIENCE_S
 
 SOURCE = Path(memfd.__file__).parents[2]
 RUN = (
@@ -79,7 +80,7 @@ def test_cve_2019_5736_a_script_run_by_our_program_finds_a_sealed_copy(tmp_path:
             env={**environment, "PYTHONHOME": home},
             capture_output=True,
             check=False,
-            timeout=30,
+            timeout=PATIENCE_S,
         )
 
     isolated(body)
@@ -100,7 +101,7 @@ def test_cve_2019_5736_the_runtime_command_runs_from_a_sealed_copy(tmp_path: Pat
                 check=True,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
-                timeout=30,
+                timeout=PATIENCE_S,
             )
 
         runtime("create", "-b", str(bundle.path), "--pid-file", str(tmp_path / "pid"), bundle.id)

@@ -24,6 +24,7 @@ from cais.linux import (
 )
 from cais.testing.bundles import Bundle
 from cais.testing.isolation import isolated
+from cais.testing.waiting import PATIENCE_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -175,7 +176,7 @@ def test_no_call_of_a_start_or_an_exec_leaves_it_out(tmp_path: Path) -> None:
                 *(sys.executable, "-c", STARTER, SOURCE, bundle.path, bundle.id),
             ],
             check=True,
-            timeout=60,
+            timeout=PATIENCE_S,
             stdin=subprocess.DEVNULL,
         )
         programs: set[str] = set()

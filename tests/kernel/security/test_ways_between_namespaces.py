@@ -16,6 +16,7 @@ from cais.linux import namespaces, user_namespaces
 from cais.runtime import net_devices, openings
 from cais.testing.bundles import Bundle
 from cais.testing.isolation import isolated
+from cais.testing.waiting import PATIENCE_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,7 +63,7 @@ def test_nobody_is_traceable_in_a_user_namespace_that_is_joined(
             ["strace", "-f", "-qq", "-o", str(log), "-e", "trace=prctl,setns,execve", *command],
             check=False,
             capture_output=True,
-            timeout=60,
+            timeout=PATIENCE_S,
             stdin=subprocess.DEVNULL,
         )
         assert result.stdout == b"ran\n", result.stderr.decode()
