@@ -41,7 +41,7 @@ from cais.engine.paths import Paths
 from cais.engine.reconcile import Reconciler
 from cais.engine.removal import Remover
 from cais.engine.shims import ShimLink
-from cais.engine.state import State
+from cais.engine.state import REBUILT, State
 from cais.engine.streams import Streams
 from cais.engine.system import System
 from cais.engine.tasks import Background, Threads
@@ -144,6 +144,8 @@ class Engine:
         await self._reconciler.fill_table(loaded)
         may_delete = not (loaded.is_damaged or loaded.quarantined)
         await self._reconciler.reconcile(hello, may_delete=may_delete)
+        if loaded.is_damaged:
+            await core.state.forget_fact(REBUILT)
         core.shim.release_events()
         if loaded.facts.get("daemon_id") != daemon_id:
             await core.state.set_fact("daemon_id", daemon_id)

@@ -4,14 +4,15 @@ Schema, version 1 (a change needs a new entry in ``_MIGRATIONS``, never an edit 
 
     <data-root>/state.db        WAL, synchronous=FULL
       containers(id TEXT PRIMARY KEY, name TEXT UNIQUE, document BLOB)   cais.engine.documents
-      facts(name TEXT PRIMARY KEY, value TEXT)                           boot id, daemon id
+      facts(name TEXT PRIMARY KEY, value TEXT)                           daemon id, rebuilt
       quarantine(kind TEXT, id TEXT, document BLOB, reason TEXT, at_ns INTEGER)
 
 One thread writes. Changes that arrive while a commit runs share the next one, so a hundred
 containers that end together cost a few commits and not a hundred.
 
 A row that cannot be read moves to ``quarantine``. A file that is no database is set aside as
-``state.db.damaged-<time>`` after every row that can still be read was copied.
+``state.db.damaged-<time>`` after every row that can still be read was copied into a new one, which
+takes its name when it is whole, and is marked by a fact until a daemon has started on it.
 """
 
 from __future__ import annotations
@@ -26,12 +27,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from cais.database import Database
-from cais.database.database import set_aside
+from cais.database.database import SUFFIXES, set_aside
 from cais.engine.documents import pack_record, unpack_record
 from cais.errors import DataLossError, ExhaustedError, InternalError
+from cais.linux.durable import sync_directory
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from cais.engine.records import ContainerRecord
@@ -48,6 +50,9 @@ _MIGRATIONS = (
 )
 _PUT = "INSERT OR REPLACE INTO containers(id, name, document) VALUES (?, ?, ?)"
 _DELETE = "DELETE FROM containers WHERE id = ?"
+_PUT_FACT = "INSERT OR REPLACE INTO facts VALUES (?, ?)"
+REBUILT = "rebuilt"
+"""The fact of a database that was made anew: containers may be missing in it."""
 
 Statement = tuple[str, tuple[object, ...]]
 
@@ -62,7 +67,7 @@ class Loaded:
     """Ids of containers whose rows cannot be read."""
 
     is_damaged: bool = False
-    """The file was set aside: containers may be missing, so nothing unknown may be deleted."""
+    """The file was made anew: containers may be missing, so nothing unknown may be deleted."""
 
 
 class State:
@@ -92,8 +97,10 @@ class State:
             _read(database, loaded)
         except (DataLossError, sqlite3.DatabaseError) as exc:
             log.error("state database %s is damaged (%s): keeping what can be read", path, exc)  # noqa: TRY400
-            loaded = Loaded(is_damaged=True)
-            database = _rebuild(path, loaded)
+            rebuild(path)
+            loaded = Loaded()
+            database = Database(path, _MIGRATIONS)
+            _read(database, loaded)
         return cls(database), loaded
 
     async def put(self, record: ContainerRecord) -> None:
@@ -112,10 +119,12 @@ class State:
 
     async def set_fact(self, name: str, value: str) -> None:
         """Write a fact about the daemon."""
-        self._pending[f"fact {name}"] = (
-            "INSERT OR REPLACE INTO facts VALUES (?, ?)",
-            (name, value),
-        )
+        self._pending[f"fact {name}"] = (_PUT_FACT, (name, value))
+        await self._durable()
+
+    async def forget_fact(self, name: str) -> None:
+        """Forget a fact; idempotent."""
+        self._pending[f"fact {name}"] = ("DELETE FROM facts WHERE name = ?", (name,))
         await self._durable()
 
     async def settle(self) -> None:
@@ -178,6 +187,7 @@ def _commit(database: Database, statements: list[Statement]) -> None:
 
 def _read(database: Database, loaded: Loaded) -> None:
     loaded.facts = dict(map(tuple, database.rows("SELECT name, value FROM facts")))
+    loaded.is_damaged = REBUILT in loaded.facts
     for container_id, name, document in database.rows("SELECT id, name, document FROM containers"):
         try:
             record = _decode_row(container_id, name, document)
@@ -215,14 +225,48 @@ def _refuse_lost(path: Path) -> None:
         raise DataLossError("the file is gone")
 
 
-def _rebuild(path: Path, loaded: Loaded) -> Database:
-    """Set the damaged file aside and start a new one with the rows that can still be read."""
-    aside = set_aside(path)
-    database = Database(path, _MIGRATIONS)
-    rescued = {record.id: record for record in _salvage(aside)} if aside.exists() else {}
-    loaded.containers = list(rescued.values())
-    _commit(database, [(_PUT, (one.id, one.name, pack_record(one))) for one in rescued.values()])
-    return database
+def rebuild(path: Path, copies: Iterable[ContainerRecord] = ()) -> int:
+    """Put a new file in the place of a damaged one, which is set aside.
+
+    Until the last step, a rename, the damaged file or nothing has the name.
+
+    Args:
+        path: of the database. Nobody has it open.
+        copies: records to put in besides those that can still be read.
+
+    Returns:
+        How many containers it has.
+
+    Blocks: reads the whole file.
+
+    """
+    rescued = {record.id: record for record in (_salvage(path) if path.exists() else ())}
+    _add_copies(rescued, copies)
+    passing = path.with_name(f"{path.name}.new")
+    for suffix in SUFFIXES:
+        passing.with_name(passing.name + suffix).unlink(missing_ok=True)
+    database = Database(passing, _MIGRATIONS)
+    try:
+        rows: list[Statement] = [(_PUT_FACT, (REBUILT, str(time.time_ns())))]
+        rows += [(_PUT, (one.id, one.name, pack_record(one))) for one in rescued.values()]
+        _commit(database, rows)
+    finally:
+        database.close()  # what was in its write-ahead log is in the file then
+    set_aside(path)
+    passing.rename(path)
+    sync_directory(path.parent)
+    return len(rescued)
+
+
+def _add_copies(rescued: dict[str, ContainerRecord], copies: Iterable[ContainerRecord]) -> None:
+    names = {record.name for record in rescued.values()}
+    for record in copies:
+        if record.id in rescued:
+            continue
+        if record.name in names:  # of a container that was there before
+            record.name = f"/{record.id[:12]}"
+        names.add(record.name)
+        rescued[record.id] = record
 
 
 def _salvage(path: Path) -> Iterator[ContainerRecord]:

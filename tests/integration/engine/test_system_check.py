@@ -264,13 +264,70 @@ def test_a_damaged_database_is_rebuilt_and_nothing_is_lost(
     if name != "state.db":
         assert root.check("--repair")[0] == 0
         root.assert_sound()
-    daemon.start()
+    daemon.start()  # it mends by itself what nobody repaired
     assert sorted(daemon.docker("images", "--no-trunc", "-q").stdout.split()) == images
     assert daemon.docker("ps", "-a", "--no-trunc", "-q").stdout.split() == containers
     assert daemon.docker("start", "-a", "kept").stdout == ""
     daemon.docker("run", "--rm", "busybox", "true")
     with root.stopped():
         root.assert_sound()
+
+
+@pytest.mark.parametrize("damage", [scribble, empty, forget_commits])
+def test_the_database_of_containers_is_rebuilt_without_a_daemon(
+    root: Root, damage: Callable[[Path], None]
+) -> None:
+    daemon = root.daemon
+    daemon.docker("run", "-d", "--name", "runs", "busybox", "sleep", "600")
+    listing = ["ps", "-a", "--no-trunc", "--format", "{{.ID}} {{.Names}}"]
+    containers = daemon.docker(*listing).stdout
+    daemon.stop()
+    forgotten = "e" * 64  # a container that neither the database nor its copy knows
+    (root.path / "containers" / forgotten).mkdir()
+    damage(root.path / "state.db")
+    status, said = root.check("--repair", "--quick")
+    assert status == 0, said
+    assert "rebuilt, with 2 containers" in said
+    assert f"{root.path}: 1 problems, 1 repaired" in said
+    assert root.check("--quick")[0] == 0
+    daemon.start()
+    assert daemon.docker(*listing).stdout == containers
+    assert daemon.docker("exec", "runs", "echo", "here").stdout == "here\n"
+    assert (root.path / "containers" / forgotten).exists()
+    daemon.docker("rm", "-f", "runs")
+    daemon.restart()  # it is sure of what it knows now
+    assert not (root.path / "containers" / forgotten).exists()
+    with root.stopped():
+        root.assert_sound()
+
+
+def test_a_rebuilt_database_lets_nothing_be_removed_before_a_daemon_was_there(root: Root) -> None:
+    with root.stopped():
+        scribble(root.path / "state.db")
+        assert root.check("--repair", "--quick")[0] == 0
+        stray = root.path / "snapshots/99"
+        stray.mkdir()
+        status, said = root.check("--repair", "--quick")
+        assert status == 0
+        assert "not checked: what belongs to no container: state.db was rebuilt" in said
+        assert stray.exists()
+
+
+def test_the_copy_of_the_database_of_containers_is_written_anew(root: Root) -> None:
+    with root.stopped():
+        for damage in (scribble, forget_commits):
+            damage(root.path / "copies.db")
+            status, said = root.check("--quick")
+            assert status == 1
+            assert "database copies.db is" in said
+            assert root.check("--repair", "--quick")[0] == 0
+            root.assert_sound()
+            assert len(root.rows("copies.db", "SELECT id FROM copies")) == 1
+        scribble(root.path / "state.db")
+        scribble(root.path / "copies.db")
+        status, said = root.check("--repair")
+        assert status == 1
+        assert "and its copy copies.db is damaged" in said
 
 
 @pytest.mark.parametrize("name", ["images.db", "snapshots/snapshots.db"])

@@ -102,6 +102,10 @@ class _Run:
             return
         if self._root.has_containers_running:
             self.leave_out("what belongs to no container: some are running")
+        elif self._root.may_lack_containers:
+            self.leave_out(
+                "what belongs to no container: state.db was rebuilt, and no daemon started since"
+            )
         else:
             self.take(check_unused_snapshots(self._root))
             self.take(check_unused_directories(self._root))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Self
 
 from cais.database import Reader
 from cais.engine.documents import unpack_record
+from cais.engine.state import REBUILT
 from cais.errors import ConflictError, DataLossError, NotFoundError
 from cais.images.catalog_view import CatalogView
 from cais.shim.protocol import LOCK_NAME
@@ -91,6 +92,13 @@ class DataRoot:
         """Whether there is a shim, and containers that were running when a daemon last looked."""
         with _locked(self.path / LOCK_NAME) as is_free:
             return not is_free and any(record.state.running for record in self.containers())
+
+    @property
+    def may_lack_containers(self) -> bool:
+        """Whether ``state.db`` was rebuilt, and no daemon has looked what else there is."""
+        with self._reading(self.path / "state.db") as reader:
+            query = "SELECT 1 FROM facts WHERE name = ?"
+            return bool(reader and reader.rows(query, (REBUILT,)))
 
     @property
     def databases(self) -> tuple[Path, ...]:
