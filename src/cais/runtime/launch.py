@@ -173,7 +173,7 @@ class Launch:
             if self._errands is not None and self._ready and self.pid and not self._held:
                 self._errands.finish(self.pid)
         except BlockingIOError:
-            if not self._is_deserted():
+            if not self.is_deserted():
                 return None
         except BaseException:
             self.abort()
@@ -243,8 +243,11 @@ class Launch:
             return self._channel.sender == self.pid
         return self._forerunner is None or self._forerunner.is_heard(self._channel.sender)
 
-    def _is_deserted(self) -> bool:
-        """Say whether nobody will say more, though a process nobody knows may hold the line."""
+    def is_deserted(self) -> bool:
+        """Say whether nobody will say more, though a process nobody knows may hold the line.
+
+        ``fileno`` does not tell of all such ends; of the others the kernel tells by SIGCHLD.
+        """
         awaited = self._forerunner if self.pid is None else None
         return awaited is not None and awaited.has_ended_silently()
 

@@ -244,6 +244,20 @@ class Predecessor(Forerunner):
         """Say whether a message is its own or its successor's."""
         return sender in self.children
 
+    def has_ended_silently(self) -> bool:
+        """Say whether it has, or its successor before its first word.
+
+        Then it is held in the kernel, as it must be, and its end of the line stays open.
+        """
+        return super().has_ended_silently() or self._has_no_successor_any_more()
+
+    def _has_no_successor_any_more(self) -> bool:
+        pid = self._birth.pid
+        if not pid:
+            return False
+        ended = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        return ended is not None and not _is_readable(self._line.fileno(), 0)
+
     def make_way(self, line: Channel) -> None:
         """End it, which is held in the kernel since its successor exists."""
         del line

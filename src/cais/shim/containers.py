@@ -101,6 +101,11 @@ class Containers:
             pids |= process.known_pids
         return pids
 
+    def look_at_launches(self) -> None:
+        """Give up those whose process has ended without a word; a child of ours has."""
+        for process in list(self._register.processes()):
+            process.look()
+
     def statuses(self) -> list[Document]:
         """Return what is held here, a document per container."""
         return self._register.statuses()

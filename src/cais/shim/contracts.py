@@ -25,6 +25,9 @@ class Launch(Protocol):
     def advance(self) -> Running | None:
         """Make progress; None while it is not finished. The descriptor may be another then."""
 
+    def is_deserted(self) -> bool:
+        """Say whether to call ``advance`` all the same: its child has ended without a word."""
+
     def abort(self) -> None:
         """Give it up."""
 

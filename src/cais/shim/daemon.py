@@ -125,9 +125,19 @@ def freeze() -> None:
 class Reaper:
     """Reaps orphans that came back to the shim, a subreaper; leaves known children alone."""
 
-    def __init__(self, loop: Loop, known_pids: Callable[[], set[int] | None]) -> None:
-        """``known_pids`` are reaped by somebody else; None: they cannot be told now."""
+    def __init__(
+        self, loop: Loop, look: Callable[[], None], known_pids: Callable[[], set[int] | None]
+    ) -> None:
+        """Sweep after the end of a child.
+
+        Args:
+            loop: of the shim.
+            look: called before: who waits for a child may find out that it has ended.
+            known_pids: those reaped by somebody else; None: they cannot be told now.
+
+        """
         self._loop = loop
+        self._look = look
         self._known_pids = known_pids
         self._scheduled = False
 
@@ -140,6 +150,7 @@ class Reaper:
     def sweep(self) -> None:
         """Reap every ended child that nobody else knows."""
         self._scheduled = False
+        self._look()
         known = self._known_pids()
         if known is None:
             self.wake()

@@ -65,6 +65,10 @@ class ForeignLaunch:
             return self._go_on(lambda: self._steps.throw(error))
         return self._go_on(lambda: next(self._steps))
 
+    def is_deserted(self) -> bool:
+        """No: every step is told by its descriptor."""
+        return False
+
     def abort(self) -> None:
         """Kill what is under way and clean up; idempotent."""
         self._step.abort()

@@ -130,7 +130,10 @@ class Shim:
             spill_directory=options.data_root,
             command_directory=os.path.join(options.exec_root, "runtimes", "cais"),
         )
-        reaper = daemon.Reaper(self._loop, lambda: self._containers.known_pids)
+        containers = self._containers
+        reaper = daemon.Reaper(
+            self._loop, containers.look_at_launches, lambda: containers.known_pids
+        )
         handlers: dict[int, Callable[[], None]] = {
             signal.SIGCHLD: reaper.wake,
             signal.SIGTERM: self._terminate,

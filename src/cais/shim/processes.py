@@ -50,6 +50,7 @@ class Process:
         self._loop = loop
         self._on_exit = on_exit
         self._launch: Launch | None = None
+        self._go_on: Callable[[int], None] = _nothing
         self._pipes: _Pipes | None = None
         self._fail: Callable[[BaseException], None] | None = None
         self.streams = streams
@@ -96,6 +97,11 @@ class Process:
         self._fail = failed
         self._wait(self._launch, lambda running: self._run(running, started, open_stdin=open_stdin))
 
+    def look(self) -> None:
+        """A child has ended: go on with a launch that nobody will speak for any more."""
+        if self._launch is not None and self._launch.is_deserted():
+            self._go_on(0)
+
     def abort(self) -> None:
         """Give up a launch under way; ``failed`` is called."""
         if self._launch is not None and self._fail is not None:
@@ -125,6 +131,7 @@ class Process:
         def advance(_events: int) -> None:
             # Unwatched first: the launch closes its descriptor, and its number is soon another's.
             self._loop.unwatch(fd)
+            self._go_on = _nothing
             try:
                 running = launch.advance()
             except Exception as exc:  # noqa: BLE001 - whatever it is, the requester must hear it
@@ -136,6 +143,7 @@ class Process:
                 self._launch = None
                 run(running)
 
+        self._go_on = advance
         self._loop.watch(fd, READ, advance)
 
     def _run(
@@ -236,6 +244,10 @@ def _close(fds: list[int]) -> None:
         fd = fds.pop()
         if fd >= 0:
             os.close(fd)
+
+
+def _nothing(_events: int) -> None:
+    pass
 
 
 def _explained(error: OSError) -> str:

@@ -158,6 +158,10 @@ class FakeLaunch:
         assert self.pid is not None
         return Running(self.pid, self.pidfd, start_ticks(self.pid), self._terminal_fd, [])
 
+    def is_deserted(self) -> bool:
+        """No: the pipe ends with the child."""
+        return False
+
     def abort(self) -> None:
         """As the runtime's."""
         if self.pid is None:

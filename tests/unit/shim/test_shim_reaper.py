@@ -44,7 +44,8 @@ def test_nothing_is_reaped_while_a_runtime_makes_children_nobody_can_name() -> N
     strangers = children()  # of other tests
     known: set[int] | None = None
     loop: Any = Later()
-    reaper = Reaper(loop, lambda: known)
+    looks: list[int] = []
+    reaper = Reaper(loop, lambda: looks.append(len(children())), lambda: known)
     pid = ended_child()
     reaper.wake()
     reaper.wake()
@@ -58,3 +59,5 @@ def test_nothing_is_reaped_while_a_runtime_makes_children_nobody_can_name() -> N
     reaper.wake()
     loop.pass_time()
     assert pid not in children()
+    assert len(looks) == 3  # each before the sweep
+    assert looks[-1] == len(children()) + 1
