@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cais.runtime import spares
 from cais.runtime import container as runtime
+from cais.runtime import spares
 from cais.runtime.launch import LaunchError
 from cais.runtime.nursery import Nursery
 from cais.testing.bundles import Bundle, Capture, wait
