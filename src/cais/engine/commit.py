@@ -15,6 +15,7 @@ from cais.images.committing import Commit, commit_snapshot
 from cais.images.store import name_to_give
 from cais.spec import image
 from cais.spec.container import ContainerConfig
+from cais.spec.conversion import convert
 from cais.spec.digest import Digest, ImageId
 
 if TYPE_CHECKING:
@@ -135,10 +136,10 @@ def _image_config(
 
 def _for_image(config: ContainerConfig) -> image.ContainerConfig:
     """Leave out what belongs to one container, and maps with nothing in them."""
-    kept = msgspec.convert(config, image.ContainerConfig, from_attributes=True)
+    kept = convert(config, image.ContainerConfig, from_attributes=True)
     empty = {name: None for name in _MAPS if not getattr(kept, name)}
     return msgspec.structs.replace(kept, **empty)
 
 
 def _for_container(config: image.ContainerConfig) -> ContainerConfig:
-    return msgspec.convert(config, ContainerConfig, from_attributes=True)
+    return convert(config, ContainerConfig, from_attributes=True)

@@ -15,13 +15,14 @@ import msgspec
 
 from cais.engine.records import ContainerRecord
 from cais.errors import DataLossError
+from cais.spec.conversion import decoder
 
 _DICTIONARY = files("cais.engine").joinpath("data/document.zdict").read_bytes()
 _PLAIN = b"{"
 _LEVEL = 6
 _LIMIT_BYTES = 64 * 1024 * 1024
 _encode = msgspec.json.Encoder().encode
-_decode = msgspec.json.Decoder(ContainerRecord).decode
+_decode = decoder(ContainerRecord)
 
 
 def pack_record(record: ContainerRecord) -> bytes:

@@ -17,6 +17,8 @@ from urllib.parse import quote_plus
 
 import msgspec
 
+from cais.spec.conversion import decoder
+
 BLOCK_BYTES = 256 * 1024
 _MAX_LINE_BYTES = 1 << 20
 """The shim splits lines at 16 KiB; anything longer is damage and is skipped."""
@@ -33,7 +35,7 @@ class LogEntry(msgspec.Struct):
     attrs: dict[str, str] = {}
 
 
-_decode = msgspec.json.Decoder(LogEntry).decode
+_decode = decoder(LogEntry)
 
 
 @dataclass(frozen=True, slots=True)

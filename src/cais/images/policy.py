@@ -31,6 +31,7 @@ import msgspec
 
 from cais.errors import ForbiddenError, InvalidArgumentError
 from cais.images.signatures import is_signed, load_key
+from cais.spec.conversion import convert
 from cais.spec.digest import parse_digest
 from cais.spec.reference import split_domain
 
@@ -137,7 +138,7 @@ def load_policy(path: Path) -> Policy:
 
     """
     try:
-        document = msgspec.convert(tomllib.loads(path.read_text()), _Document)
+        document = convert(tomllib.loads(path.read_text()), _Document)
     except FileNotFoundError:
         return Policy(str(path))
     except (OSError, ValueError, msgspec.ValidationError) as exc:

@@ -24,6 +24,7 @@ from cais.errors import CaisError, InvalidArgumentError, UnsupportedError
 from cais.registry.discovery import referrers
 from cais.registry.errors import UnknownToRegistryError
 from cais.spec import strict_json
+from cais.spec.conversion import convert
 from cais.spec.digest import parse_digest
 from cais.spec.image import Manifest, decode
 
@@ -153,7 +154,7 @@ def _layers_of(source: Repository, reference: str) -> list[Descriptor]:
 def _names(payload: bytes, digest: Digest, name: str | None) -> bool:
     """Whether a payload is about this image."""
     try:
-        document = msgspec.convert(strict_json.loads(payload, _PAYLOAD_LIMIT_BYTES), _Payload)
+        document = convert(strict_json.loads(payload, _PAYLOAD_LIMIT_BYTES), _Payload)
     except (strict_json.InvalidJsonError, msgspec.ValidationError):
         return False
     critical = document.critical

@@ -149,7 +149,8 @@ def set_no_new_privileges() -> None:
 
 def set_name(name: bytes) -> None:
     """Set what ps shows (15 bytes)."""
-    _prctl(PR_SET_NAME, ctypes.addressof(ctypes.create_string_buffer(name)), 0, 0, 0)
+    buffer = ctypes.create_string_buffer(name)  # it has to outlive the call
+    _prctl(PR_SET_NAME, ctypes.addressof(buffer), 0, 0, 0)
 
 
 def set_parent_death_signal(signal: int) -> None:

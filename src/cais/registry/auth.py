@@ -23,6 +23,7 @@ from cais.registry.answers import Request
 from cais.registry.errors import LoginNeededError, ProtocolError
 from cais.registry.origin import parse_url
 from cais.spec import strict_json
+from cais.spec.conversion import convert
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -137,7 +138,7 @@ class Authenticator:
             raise LoginNeededError(401, ("UNAUTHORIZED",), text) from exc
         document = strict_json.loads(body, TOKEN_LIMIT_BYTES)
         try:
-            answer = msgspec.convert(document, _Token)
+            answer = convert(document, _Token)
         except msgspec.ValidationError as exc:
             raise ProtocolError(f"{realm}: not an answer of a token server: {exc}") from exc
         token = answer.token or answer.access_token

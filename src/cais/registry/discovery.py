@@ -12,6 +12,7 @@ import msgspec
 
 from cais.registry.errors import ProtocolError, UnknownToRegistryError
 from cais.spec import strict_json
+from cais.spec.conversion import convert
 from cais.spec.image import LIMIT_BYTES, Descriptor, Index
 
 if TYPE_CHECKING:
@@ -84,6 +85,6 @@ def _pages(repository: Repository, place: str | Url) -> Iterator[tuple[Url, byte
 
 def _convert(what: object, body: bytes, kind: type[_T]) -> _T:
     try:
-        return msgspec.convert(strict_json.loads(body, LIMIT_BYTES), kind)
+        return convert(strict_json.loads(body, LIMIT_BYTES), kind)
     except (strict_json.InvalidJsonError, msgspec.ValidationError) as exc:
         raise ProtocolError(f"{what}: not such a list: {exc}") from exc

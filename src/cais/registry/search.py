@@ -15,6 +15,7 @@ from cais.registry.answers import Request, raise_error
 from cais.registry.errors import ProtocolError, RegistryUnreachableError
 from cais.registry.settings import HUB
 from cais.spec import strict_json
+from cais.spec.conversion import convert
 from cais.spec.image import LIMIT_BYTES
 
 if TYPE_CHECKING:
@@ -164,7 +165,7 @@ def _ask(transport: Transport, url: Url, auth: Authenticator, cancel: Cancel) ->
         raise_error(answer, f"GET {url}")
         body = answer.read(LIMIT_BYTES)
     try:
-        return msgspec.convert(strict_json.loads(body, LIMIT_BYTES), _Answer).results
+        return convert(strict_json.loads(body, LIMIT_BYTES), _Answer).results
     except (strict_json.InvalidJsonError, msgspec.ValidationError) as exc:
         raise ProtocolError(f"{url.origin}: not an answer to a search: {exc}") from exc
 

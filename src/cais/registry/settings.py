@@ -31,6 +31,7 @@ import msgspec
 
 from cais.errors import ForbiddenError, InvalidArgumentError
 from cais.registry.origin import Origin, check_mirror, make_origin, parse_url, split_host
+from cais.spec.conversion import convert
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -185,7 +186,7 @@ def load_settings(
 
     """
     try:
-        document = msgspec.convert(tomllib.loads(path.read_text()), _Document)
+        document = convert(tomllib.loads(path.read_text()), _Document)
     except FileNotFoundError:
         document = _Document()
     except (OSError, ValueError, msgspec.ValidationError) as exc:

@@ -25,6 +25,7 @@ from cais.spec.container import (
     NetworkingConfig,
     UpdateBody,
 )
+from cais.spec.conversion import convert
 
 LIMIT_BYTES = 16 * 1024 * 1024
 T = TypeVar("T", bound=Struct)
@@ -95,7 +96,7 @@ def _loads(text: bytes) -> dict[str, Any]:
 
 def _convert(document: Any, kind: type[T], where: str) -> T:  # noqa: ANN401 - any JSON value
     try:
-        return msgspec.convert(document, kind)
+        return convert(document, kind)
     except msgspec.ValidationError as exc:
         text = str(exc).replace("`$", f"`{where}")
         raise InvalidArgumentError(f"invalid JSON: {text[:300]}") from exc

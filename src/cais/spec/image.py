@@ -17,6 +17,7 @@ from msgspec import Struct, field
 
 from cais.errors import InvalidArgumentError
 from cais.spec import strict_json
+from cais.spec.conversion import convert
 from cais.spec.schema import without_nulls
 
 LIMIT_BYTES = 4 * 1024 * 1024
@@ -176,7 +177,7 @@ def decode(text: bytes, kind: type[T], what: str) -> T:
 
     """
     try:
-        document: T = msgspec.convert(without_nulls(strict_json.loads(text, LIMIT_BYTES)), kind)
+        document: T = convert(without_nulls(strict_json.loads(text, LIMIT_BYTES)), kind)
     except RecursionError as exc:
         raise InvalidImageError(f"{what}: nested too deeply") from exc
     except (strict_json.InvalidJsonError, msgspec.ValidationError) as exc:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import msgspec
 import pytest
 
 from cais.errors import InvalidArgumentError
@@ -23,6 +22,7 @@ from cais.spec.container import (
     PortBinding,
     Ulimit,
 )
+from cais.spec.conversion import convert
 
 
 def create(**members: Any) -> Any:
@@ -145,7 +145,7 @@ def test_a_round_trip_loses_nothing() -> None:
         Tmpfs={"/x": ""},
     )
     stored = json.loads(json.dumps(to_document(original)))
-    assert msgspec.convert(stored, HostConfig) == original
+    assert convert(stored, HostConfig) == original
     assert original.ulimits == [Ulimit(name="nofile", soft=1, hard=2)]
     assert original.mounts is not None
     assert isinstance(original.mounts[0], Mount)

@@ -1,10 +1,10 @@
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 
 from cais.spec.container import HostConfig
+from cais.spec.conversion import convert
 from cais.volumes.errors import InvalidMountError, InvalidVolumeNameError
 from cais.volumes.mounts import MountPoint, VolumeRequest, make_sources, resolve_mounts
 
@@ -29,7 +29,7 @@ def resolve(
 ) -> list[MountPoint]:
     return resolve_mounts(
         volumes=volumes,
-        host_config=msgspec.convert(host_config or {}, HostConfig),
+        host_config=convert(host_config or {}, HostConfig),
         image_volumes=image,
         create_volume=made or Volumes(),
         volumes_from=(others or {}).__getitem__,
