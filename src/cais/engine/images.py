@@ -195,6 +195,7 @@ class Images:
 
         def work() -> str:
             with messages, open_remote(url, cancel, report) as source:
+                messages.report({"status": f"Downloading from {complete_url(url)}"})
                 return importer.import_rootfs(
                     source,
                     self._store,
@@ -206,7 +207,6 @@ class Images:
                     origin=url,
                 )
 
-        yield {"status": f"Downloading from {complete_url(url)}"}
         importing = asyncio.ensure_future(self._core.threads.run(work))
         try:
             async for said in messages:

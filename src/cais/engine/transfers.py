@@ -76,8 +76,10 @@ class Transfers:
         def work(report: Report, cancel: Cancel) -> list[Reference]:
             remote = self._remote()
             names = remote.each_tag(wanted, credentials, cancel) if all_tags else [wanted]
-            for one in names:
-                remote.pull(one, platform, credentials, report, cancel)
+            news = [remote.pull(one, platform, credentials, report, cancel) for one in names]
+            outcome = "Downloaded newer image" if any(news) else "Image is up to date"
+            shown = wanted.familiar_repository if all_tags else wanted.familiar()
+            report({"status": f"Status: {outcome} for {shown}"})
             return names
 
         key = (wanted, platform, credentials, all_tags)
@@ -98,7 +100,8 @@ class Transfers:
         """Send an image; without a tag every tag of the repository. Yields Docker's messages.
 
         Raises:
-            NotFoundError: "An image does not exist locally with the tag: ...".
+            NotFoundError: a digest; after the first message, as with Docker: "An image does not
+                exist locally with the tag: ...".
 
         """
         reference = parse_reference(name)
@@ -106,9 +109,10 @@ class Transfers:
             raise NotFoundError("cannot push a digest reference")
         if tag:
             reference = Reference(reference.domain, reference.path, parse_tag(tag))
-        images = await self._core.threads.run(self._to_push, reference)
 
         def work(report: Report, cancel: Cancel) -> list[Reference]:
+            report({"status": f"The push refers to repository [{reference.repository}]"})
+            images = self._to_push(reference)
             self._remote().push(images, credentials, report, cancel)
             return [reference for reference, _ in images]
 

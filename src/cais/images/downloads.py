@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from cais.content.store import BlobNotFoundError
 from cais.errors import DataLossError, InternalError
+from cais.images.retries import count_down
 from cais.registry.cancel import Cancel
 from cais.registry.errors import RegistryUnreachableError
 from cais.registry.transport import MAX_ATTEMPTS
@@ -46,7 +47,7 @@ class Downloads:
     def join(self, digest: Digest, size: int, source: Repository, lease: Lease, line: Line) -> Wait:
         """Begin a download, or join the one that runs; use the result with ``with``.
 
-        A blob that is stored is not downloaded: the wait is over at once (``was_there``).
+        A blob that is stored is not downloaded: the wait is over at once.
 
         Args:
             digest: of the blob; protected by ``lease`` from now on.
@@ -62,12 +63,16 @@ class Downloads:
             if download is None or download.is_abandoned:
                 # Asked only now: one that has just ended is not among those that run any more.
                 with contextlib.suppress(BlobNotFoundError):
-                    return Wait(None, line, self._content.stat(digest))
+                    there = Wait(None, line, self._content.stat(digest))
+                    line.say("Already exists")
+                    return there
+                line.say("Pulling fs layer")
                 download = _Download(digest, size, self._content, self._slots, self._ended)
                 self._running[digest] = download
                 download.add(line)
                 download.start(source)
             else:
+                line.say("Pulling fs layer")
                 download.add(line)
         return Wait(download, line)
 
@@ -84,8 +89,6 @@ class Wait:
         self._download = download
         self._line = line
         self._blob = blob
-        self.was_there = blob is not None
-        """Whether the blob was stored already."""
 
     def __enter__(self) -> Self:
         return self
@@ -137,9 +140,12 @@ class _Download:
         return self._cancel.is_set
 
     def start(self, source: Repository) -> None:
-        threading.Thread(
-            target=self._run, args=(source.with_cancel(self._cancel),), name="download", daemon=True
-        ).start()
+        """Begin, or queue; who came first has a slot first."""
+        has_slot = self._slots.acquire(blocking=False)
+        if not has_slot:
+            self._tell("Waiting")
+        work = (source.with_cancel(self._cancel), has_slot)
+        threading.Thread(target=self._run, args=work, name="download", daemon=True).start()
 
     def add(self, line: Line) -> None:
         with self._lock:
@@ -166,9 +172,9 @@ class _Download:
             raise InternalError(f"the download of {self.digest} ended without a result")
         return self._blob
 
-    def _run(self, source: Repository) -> None:
+    def _run(self, source: Repository, has_slot: bool) -> None:  # noqa: FBT001 - of ``start``
         try:
-            with self._slot(), self._content.leases.open() as lease:
+            with self._slot(is_taken=has_slot), self._content.leases.open() as lease:
                 lease.add(self.digest)
                 self._blob = self._fetch(source, lease)
         except Exception as error:  # noqa: BLE001 - whoever waits gets it
@@ -178,8 +184,8 @@ class _Download:
             self._ended(self)
 
     @contextlib.contextmanager
-    def _slot(self) -> Iterator[None]:
-        while not self._slots.acquire(timeout=_POLL_S):
+    def _slot(self, *, is_taken: bool) -> Iterator[None]:
+        while not (is_taken or self._slots.acquire(timeout=_POLL_S)):
             self._cancel.check()
         try:
             self._cancel.check()
@@ -195,7 +201,7 @@ class _Download:
                 except RegistryUnreachableError:
                     if attempt == MAX_ATTEMPTS:
                         raise
-                    self._cancel.sleep(_RETRY_PAUSE_S * attempt)
+                    count_down(_RETRY_PAUSE_S * attempt, self._cancel, self._tell)
                     continue
                 break
             self._tell("Verifying Checksum")

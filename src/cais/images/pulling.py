@@ -119,10 +119,10 @@ class Pull:
             InvalidImageError: documents that are malformed or contradict each other.
 
         """
-        label = label_of(self._wanted)
-        top = self._source.get_manifest(label)
+        top = self._source.get_manifest(label_of(self._wanted))
         self._policy.check(self._wanted, top, self._source)
-        self._report({"status": f"Pulling from {self._wanted.path}", "id": label})
+        shown = str(self._wanted) if self._wanted.digest else self._wanted.tag or DEFAULT_TAG
+        self._report({"status": f"Pulling from {self._wanted.path}", "id": shown})
         try:
             with self._store.content.leases.open() as lease:
                 image_id, is_new = self._bring(self._choose(top, depth=0), lease)
@@ -212,7 +212,6 @@ class Pull:
                 digest = parse_digest(layer.digest)
                 line = Line(self._report, short(digest))
                 wait = self._downloads.join(digest, layer.size, self._source, lease, line)
-                line.say("Already exists" if wait.was_there else "Pulling fs layer")
                 waits.append(stack.enter_context(wait))
             for wait, layer, diff_id in zip(waits, layers, diff_ids, strict=True):
                 blob = self._arrived(wait, layer)

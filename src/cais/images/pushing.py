@@ -130,19 +130,22 @@ class _Push:
 
     def send(self, manifest: Manifest, parallel: int) -> list[Descriptor]:
         """Send configuration and layers side by side; return what the layers are there."""
+        lines = [Line(self._report, short(one.diff_id)) for one in self._record.layers]
+        layers = list(zip(manifest.layers, self._record.layers, lines, strict=True))
         jobs: list[Callable[[], Descriptor]] = []
-        for layer, stored in zip(manifest.layers, self._record.layers, strict=True):
-            line = Line(self._report, short(stored.diff_id))
+        for layer, stored, line in reversed(layers):  # what lies on top first, as in Docker's list
             line.say("Preparing")
             jobs.append(partial(self._layer, layer, stored, line))
+        for line in lines[::-1][parallel:]:
+            line.say("Waiting")
         jobs.append(partial(self._config, manifest.config))
         with ThreadPoolExecutor(parallel, "upload") as pool:
             try:
-                *layers, _ = pool.map(lambda job: job(), jobs)
+                *sent, _ = pool.map(lambda job: job(), jobs)
             except BaseException:
                 self._cancel.set()  # the others would only go on for nothing
                 raise
-        return layers
+        return sent[::-1]
 
     def _config(self, config: Descriptor) -> Descriptor:
         silent = Line(lambda _: None, "")

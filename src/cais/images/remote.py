@@ -75,8 +75,11 @@ class RemoteImages:
         credentials: Credentials,
         report: Report,
         cancel: Cancel,
-    ) -> None:
+    ) -> bool:
         """Bring an image in, from the first place that has it.
+
+        Returns:
+            Whether its name meant something else before.
 
         Raises:
             NotFoundError: no such image, or nobody may see it: Docker's texts.
@@ -97,16 +100,11 @@ class RemoteImages:
                 cancel=cancel,
             )
             try:
-                pulled = one.run()
+                return one.run().is_new
             except RegistryError as error:  # a mirror may lack what the registry has
                 failure = _refused(wanted, error)
-                continue
             except RefusedByPolicyError as error:  # such as the signatures
                 failure = error
-                continue
-            outcome = "Downloaded newer image" if pulled.is_new else "Image is up to date"
-            report({"status": f"Status: {outcome} for {wanted.familiar()}"})
-            return
         raise failure or InternalError(f"no registry to pull {wanted.familiar()} from")
 
     def each_tag(
@@ -129,7 +127,6 @@ class RemoteImages:
     ) -> None:
         """Send images of one repository, each under its name."""
         first = images[0][0]
-        report({"status": f"The push refers to repository [{first.repository}]"})
         target = self._first(first, credentials, cancel, can_push=True)
         for reference, record in images:
             done = push(

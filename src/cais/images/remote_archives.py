@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import ssl
+from http.client import responses
 from typing import TYPE_CHECKING
 
 from cais.errors import InvalidArgumentError, NotFoundError, UnavailableError
@@ -95,4 +96,5 @@ def _check(answer: Answer, url: Url) -> None:
     kind: type[CaisError] = NotFoundError if answer.status == 404 else InvalidArgumentError
     if answer.status >= 500:
         kind = UnavailableError
-    raise kind(f"failed to GET {url} with status {answer.status}: {body}")
+    phrase = responses.get(answer.status, "")
+    raise kind(f"failed to GET {url} with status {answer.status} {phrase}".rstrip() + f": {body}")

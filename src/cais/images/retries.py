@@ -42,11 +42,12 @@ def retried(attempt: Callable[[], T], cancel: Cancel, tell: Callable[[str], None
                 raise
             pause = error.retry_after_s
         cancel.check()
-        _count_down(min(max(pause, count * PAUSE_S), _LONGEST_PAUSE_S), cancel, tell)
+        count_down(min(max(pause, count * PAUSE_S), _LONGEST_PAUSE_S), cancel, tell)
     return attempt()
 
 
-def _count_down(seconds: float, cancel: Cancel, tell: Callable[[str], None]) -> None:
+def count_down(seconds: float, cancel: Cancel, tell: Callable[[str], None]) -> None:
+    """Wait, saying so once a second. DeadlineError: cancelled."""
     for left in range(round(seconds), 0, -1):
         tell(f"Retrying in {left} second{'s' if left > 1 else ''}")
         cancel.sleep(1)

@@ -53,9 +53,9 @@ class Line:
 
 
 def _bar(current: int, total: int) -> str:
+    """Draw what Docker's daemon draws: the head of the arrow has a place of its own."""
     if total <= 0:
-        return human_size(current)
+        return f"{human_size(current):>8}"
     done = min(_BAR_WIDTH, current * _BAR_WIDTH // total)
-    arrow = "=" * done + (">" if done < _BAR_WIDTH else "")
-    numbers = f"{human_size(current):>8}/{human_size(total)}"
-    return f"[{arrow:<{_BAR_WIDTH}}]  {numbers}"
+    arrow = f"{'=' * done}>{' ' * (_BAR_WIDTH - done)}"
+    return f"[{arrow}] {human_size(current):>8}/{human_size(total)}"

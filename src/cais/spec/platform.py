@@ -27,6 +27,19 @@ _ARCHITECTURES = {
 _JSON_LIMIT_BYTES = 4096
 _DEFAULT_VARIANTS = {"arm64": "v8", "arm": "v7"}
 _is_component = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}").fullmatch
+_SYSTEMS = frozenset(
+    (
+        *("aix", "android", "darwin", "dragonfly", "freebsd", "hurd", "illumos", "ios", "js"),
+        *("linux", "nacl", "netbsd", "openbsd", "plan9", "solaris", "windows", "zos"),
+    )
+)
+_KNOWN_ARCHITECTURES = frozenset(
+    (
+        *("386", "amd64", "amd64p32", "arm", "armbe", "arm64", "arm64be", "loong64", "mips"),
+        *("mipsle", "mips64", "mips64le", "mips64p32", "mips64p32le", "ppc", "ppc64", "ppc64le"),
+        *("riscv", "riscv64", "s390", "s390x", "sparc", "sparc64", "wasm"),
+    )
+)
 
 
 class InvalidPlatformError(InvalidArgumentError):
@@ -69,16 +82,41 @@ def normal_architecture(name: str) -> tuple[str, str]:
 
 
 def parse_platform(text: str) -> Platform:
-    """Read ``os[/architecture[/variant]]``; what is left out is the host's."""
+    """Read ``os``, ``architecture`` or ``os/architecture[/variant]``; the rest is the host's.
+
+    Raises:
+        InvalidPlatformError: Docker's texts.
+
+    """
     parts = text.split("/")
-    if not 1 <= len(parts) <= 3 or not all(map(_is_component, parts)):
-        raise InvalidPlatformError(f"{text[:80]!r} is an invalid OS component of a platform")
-    host = host_platform()
-    system = parts[0].lower()
+    for part in parts:
+        if not _is_component(part):
+            raise InvalidPlatformError(
+                f'"{part[:80]}" is an invalid component of "{text[:80]}": platform specifier '
+                f'component must match "^[A-Za-z0-9_.-]+$": invalid argument'
+            )
+    if len(parts) > 3:
+        raise InvalidPlatformError(
+            f'"{text[:80]}": cannot parse platform specifier: invalid argument'
+        )
     if len(parts) == 1:
-        return Platform(system, host.architecture, host.variant)
+        return _from_one_word(text)
     architecture, variant = normal_architecture(parts[1])
-    return Platform(system, architecture, parts[2].lower() if len(parts) == 3 else variant)
+    return Platform(
+        parts[0].lower(), architecture, parts[2].lower() if len(parts) == 3 else variant
+    )
+
+
+def _from_one_word(text: str) -> Platform:
+    host = host_platform()
+    if text.lower() in _SYSTEMS:
+        return Platform(text.lower(), host.architecture, host.variant)
+    architecture, variant = normal_architecture(text)
+    if architecture in _KNOWN_ARCHITECTURES:
+        return Platform(host.os, architecture, variant)
+    raise InvalidPlatformError(
+        f'"{text[:80]}": unknown operating system or architecture: invalid argument'
+    )
 
 
 def decode_platform(text: str) -> Platform:

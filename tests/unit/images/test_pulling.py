@@ -320,6 +320,51 @@ def test_a_download_goes_on_where_it_broke_off(
     assert ranges == [None, "bytes=500-", "bytes=1000-"]
 
 
+def test_what_has_no_slot_says_that_it_waits(store: ImageStore, shelf: Shelf) -> None:
+    is_let_go, said = threading.Event(), []
+    lowest, upper = (digest_of(layer) for layer in LAYERS[:2])
+
+    def script(method: str, path: str, headers: dict[str, str]) -> Reply:
+        if path.endswith(lowest):
+            assert is_let_go.wait(60)
+        return shelf.answer(method, path, headers)
+
+    def report(message: Mapping[str, Any]) -> None:
+        said.append((message.get("id"), message["status"]))
+        if message["status"] == "Waiting":
+            is_let_go.set()
+
+    with serving(script) as server, transport() as carrier:
+        puller = Puller(store, server, carrier)
+        puller.downloads = Downloads(store.content, parallel=1)
+        puller.pull(report=report)
+    assert said[1:4] == [
+        (lowest.partition(":")[2][:12], "Pulling fs layer"),
+        (upper.partition(":")[2][:12], "Pulling fs layer"),
+        (upper.partition(":")[2][:12], "Waiting"),
+    ]
+    assert [status for _, status in said].count("Pull complete") == len(LAYERS)
+
+
+def test_a_break_is_told(store: ImageStore, shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(downloads, "_RETRY_PAUSE_S", 1)
+    asked: list[str] = []
+
+    def script(method: str, path: str, headers: dict[str, str]) -> Reply:
+        status, fields, content = shelf.answer(method, path, headers)
+        if path.endswith(digest_of(LAYERS[0])):
+            asked.append(path)
+            if len(asked) == 1:
+                broken = {**fields, "Content-Length": str(len(content)), "Connection": "close"}
+                return status, broken, content[:10]
+        return status, fields, content
+
+    with serving(script) as server, transport() as carrier:
+        puller = Puller(store, server, carrier)
+        puller.pull()
+    assert "Retrying in 1 second" in [one["status"] for one in puller.messages]
+
+
 def test_many_pulls_download_once(puller: Puller) -> None:
     with ThreadPoolExecutor(20) as pool:
         pulled = list(pool.map(lambda _: puller.pull(report=lambda _: None), range(20)))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from cais.images import archive, retries
-from cais.images.pushing import push
+from cais.images.pushing import PARALLEL, push
 from cais.images.retries import retried
 from cais.registry.auth import Authenticator
 from cais.registry.cancel import Cancel
@@ -75,7 +75,12 @@ class Noted(list[str]):
 
 
 def push_to(
-    shelf: Shelf, store: ImageStore, name: str = NAME, *, with_foreign: bool = False
+    shelf: Shelf,
+    store: ImageStore,
+    name: str = NAME,
+    *,
+    with_foreign: bool = False,
+    parallel: int = PARALLEL,
 ) -> tuple[Digest, Noted]:
     said, cancel = Noted(), Cancel()
     reference = parse_reference(name)
@@ -85,7 +90,7 @@ def push_to(
         record = store.resolve(NAME)
         done = push(
             store, record, target, reference,
-            report=said, cancel=cancel, with_foreign=with_foreign,
+            report=said, cancel=cancel, with_foreign=with_foreign, parallel=parallel,
         )  # fmt: skip
     return done.digest, said
 
@@ -102,6 +107,11 @@ def test_plain_layers_go_as_gzip(store: ImageStore) -> None:
     assert shelf.pushed()["config"]["digest"] == store.resolve(NAME).id
     assert store.resolve(NAME).repo_digests == (f"example.com/{PATH}@{digest}",)
     assert digest_of(shelf.manifests["v1"][1]) == digest
+
+
+def test_what_has_no_turn_yet_says_that_it_waits(store: ImageStore) -> None:
+    _, said = push_to(EmptyShelf(), store, parallel=1)
+    assert said == ["Preparing", "Preparing", "Waiting", "Pushed", "Pushed"]
 
 
 def test_packed_twice_alike(store: ImageStore, tmp_path: Path) -> None:

@@ -28,6 +28,27 @@ def test_what_is_no_platform(text: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("bogus", '"bogus": unknown operating system or architecture: invalid argument'),
+        ("linux/", '"" is an invalid component of "linux/": platform specifier component must'),
+        ("a/b/c/d", '"a/b/c/d": cannot parse platform specifier: invalid argument'),
+    ],
+)
+def test_what_is_said_of_it(text: str, said: str) -> None:
+    with pytest.raises(InvalidPlatformError) as refused:
+        parse_platform(text)
+    assert str(refused.value).startswith(said)
+
+
+def test_an_architecture_alone() -> None:
+    assert str(parse_platform("arm64")) == "linux/arm64"
+    assert str(parse_platform("x86_64")) == "linux/amd64"
+    assert str(parse_platform("armhf")) == "linux/arm/v7"
+    assert parse_platform("windows").os == "windows"
+
+
+@pytest.mark.parametrize(
     ("image", "host", "runs"),
     [
         (Platform("linux", "amd64"), Platform("linux", "amd64"), True),
@@ -71,7 +92,7 @@ def test_the_json_form() -> None:
         ("[]", "failed to parse platform: "),
         ('{"os":1,"architecture":"x"}', "failed to parse platform: "),
         ('{"os":"linux"}', "both OS and Architecture must be provided"),
-        ('{"os":"li nux","architecture":"x"}', "is an invalid OS component"),
+        ('{"os":"li nux","architecture":"x"}', "is an invalid component"),
     ],
 )
 def test_json_that_is_no_platform(text: str, said: str) -> None:
