@@ -119,7 +119,7 @@ def test_a_container_outlives_the_name_of_its_image(daemon: TestDaemon) -> None:
     ("option", "said"),
     [
         ("--pids-limit=99999999999", "unable to start container process: write '99999999999' /"),
-        ("--sysctl=kernel.shmmax=x", "process: write /proc/sys/kernel/shmmax: Invalid argument"),
+        ("--sysctl=kernel.shmmax=x", "process: write /proc/sys/kernel/shmmax: invalid argument"),
     ],
 )
 def test_what_the_kernel_refuses(daemon: TestDaemon, option: str, said: str) -> None:

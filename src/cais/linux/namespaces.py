@@ -38,7 +38,7 @@ KINDS = {
     "mount": (CLONE_NEWNS, "mnt"),
 }
 _KEYCTL_JOIN_SESSION_KEYRING = 1
-_NS_GET_USERNS = 0xB701
+_NS_GET_USERNS, _NS_GET_NSTYPE = 0xB701, 0xB703
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
 
 _setns = system_call("setns", Long, Long)
@@ -46,6 +46,14 @@ _unshare = system_call("unshare", ULong)
 _sethostname = system_call("sethostname", Bytes, Long)
 _setdomainname = system_call("setdomainname", Bytes, Long)
 _keyctl = system_call("keyctl", Long, Bytes, Long, Long, Long)
+
+
+def kind_of(fd: int) -> int:
+    """Return the CLONE_NEW* flag of the namespace open at ``fd``; 0: it is none."""
+    try:
+        return fcntl.ioctl(fd, _NS_GET_NSTYPE)
+    except OSError:
+        return 0
 
 
 def join(fd: int, flags: int) -> None:

@@ -23,6 +23,7 @@ from cais.linux import process, terminal
 from cais.runtime import channel as channels
 from cais.runtime import isolation, pivot, restrictions, rootfs, settle
 from cais.runtime.launch import LaunchError
+from cais.runtime.reasons import sentence
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -265,5 +266,5 @@ def describe(error: BaseException) -> str:
         return str(error)
     if isinstance(error, OSError):
         what = f" {error.filename!r}" if error.filename else ""
-        return f"{error.strerror or error}{what}"
+        return f"{sentence(error)}{what}"
     return f"{type(error).__name__}: {error}"

@@ -11,6 +11,7 @@ from cais.linux.signals import pidfd_send_signal
 from cais.runtime import channel, child, groups, joiner, process_plan, spares
 from cais.runtime.forerunner import Forerunner
 from cais.runtime.launch import Launch, LaunchError
+from cais.runtime.reasons import sentence
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def begin_exec(
         agent = process_plan.load_agent(wanted, container_id, place, config, init_pidfd=init_pidfd)
         return _launch(wanted, group, given, (init_pidfd, _flags(config)), agent)
     except OSError as error:
-        raise LaunchError(str(error.strerror), errno=error.errno or 0, step="clone") from error
+        raise LaunchError(sentence(error), errno=error.errno or 0, step="clone") from error
 
 
 def _launch(

@@ -8,6 +8,7 @@ from cais.errors import ConflictError, InvalidArgumentError, UnsupportedError
 from cais.linux import cgroups
 from cais.runtime import bundles, plan, standing
 from cais.runtime.launch import LaunchError
+from cais.runtime.reasons import sentence
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ def make_group(container_id: str, config: Config, *, by_systemd: bool = False) -
 
             if no_group.is_denied(error):
                 return no_group.instead(resources, error)
-        raise LaunchError(error.strerror or "", errno=error.errno or 0, step="cgroup") from error
+        raise LaunchError(sentence(error), errno=error.errno or 0, step="cgroup") from error
     return group
 
 

@@ -23,6 +23,7 @@ import os
 
 from cais.errors import InternalError
 from cais.linux.process import kill, start_ticks
+from cais.linux.signals import SIGKILL
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -94,7 +95,8 @@ class Launch:
     and a start in another's pid namespace, None and -1 until the process inside exists.
     ``children`` has then a forerunner too, which ``advance`` and ``abort`` reap: a SIGCHLD loop
     must leave those alone, that is, wait for pids it knows and not for any child. ``entered`` is
-    called once the process is known to be in its control group.
+    called once the process is known to be in its control group, and ``oom_kills`` when it has
+    ended early: how many processes of that group the kernel has ended for want of memory.
     """
 
     __slots__ = (
@@ -107,6 +109,7 @@ class Launch:
         "_terminal_fd",
         "_warnings",
         "entered",
+        "oom_kills",
         "pid",
         "pidfd",
     )
@@ -133,6 +136,7 @@ class Launch:
         self._terminal_fd = -1
         self._clean_up = clean_up
         self.entered: Callable[[], None] = lambda: None
+        self.oom_kills: Callable[[], int] = lambda: 0
 
     def fileno(self) -> int:
         """Return the descriptor that is readable when ``advance`` can make progress.
@@ -260,7 +264,10 @@ class Launch:
                 kill(fd)
                 ended = os.waitid(os.P_PIDFD, fd, os.WEXITED | os.WNOWAIT)
                 code = ended.si_status if ended else None
+        oom_killed = code == SIGKILL and self.oom_kills() > 0
         self.abort()
+        if oom_killed:
+            return LaunchError("container init was OOM-killed (memory limit too low?)")
         return LaunchError(f"the container's first process ended while it was set up ({code})")
 
     def _finish(self, pid: int) -> Running:

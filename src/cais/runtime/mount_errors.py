@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
-
 from cais.runtime.launch import LaunchError
+from cais.runtime.reasons import sentence
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,11 +23,5 @@ class explained:  # noqa: N801 - reads as a function
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, OSError):
-            message = f"{self._entry.describe()}: {_sentence(error)}"
+            message = f"{self._entry.describe()}: {sentence(error)}"
             raise LaunchError(message, errno=error.errno or 0, step="mount") from error
-
-
-def _sentence(error: OSError) -> str:
-    text = error.strerror or str(error)
-    why = os.strerror(error.errno or 0)
-    return text.replace(why, why.lower())

@@ -11,6 +11,7 @@ import os
 from cais.linux import namespaces
 from cais.runtime import devices, reaper, root_layers, rootfs, standing
 from cais.runtime.launch import LaunchError
+from cais.runtime.reasons import sentence
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -93,10 +94,18 @@ def _open_namespaces(
 
 
 def _open_namespace(kind: str, path: str) -> int:
+    """Open the namespace that the document says is at ``path``, whatever is there now."""
+    # Not blocking: it may be a FIFO.
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
     try:
-        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        fd = os.open(path, flags)
     except OSError as error:
-        raise LaunchError(f"{kind} namespace {path}: {error.strerror}") from error
+        text = f"{kind} namespace {path}: {sentence(error)}"
+        raise LaunchError(text, errno=error.errno or 0, step="open") from error
+    if namespaces.kind_of(fd) != namespaces.KINDS[kind][0]:
+        os.close(fd)
+        raise LaunchError(f"{kind} namespace {path}: not a {kind} namespace", step="open")
+    return fd
 
 
 class Visit:

@@ -85,6 +85,7 @@ def begin(
             raise LaunchError(text, errno=error.errno or 0, step="clone") from error
         raise
     launch.entered = group.entered
+    launch.oom_kills = group.oom_kills
     groups.remember(container_id, group)
     last_hooks.remember(container_id, container.hooks)
     return launch

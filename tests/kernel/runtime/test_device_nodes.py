@@ -120,7 +120,7 @@ def test_a_name_that_is_taken_is_an_error(tmp_path: Path, make: object) -> None:
         make(bundle.rootfs / "dev/own")
         device = {"path": "/dev/own", "type": "c", "major": 1, "minor": 3}
         bundle.linux["devices"] = [device]
-        with pytest.raises(LaunchError, match="make device /dev/own: File exists"):
+        with pytest.raises(LaunchError, match="make device /dev/own: file exists"):
             bundle.run("true")
 
     isolated(body)
@@ -130,7 +130,7 @@ def test_a_node_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     def body() -> None:
         bundle = Bundle(tmp_path)
         bundle.linux["devices"] = [{"path": "/proc/x", "type": "p"}]
-        with pytest.raises(LaunchError, match="make device /proc/x: No such file"):
+        with pytest.raises(LaunchError, match="make device /proc/x: no such file"):
             bundle.run("true")
 
     isolated(body)

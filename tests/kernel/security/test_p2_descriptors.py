@@ -38,7 +38,7 @@ NUMBERS = {
     *("group.Cgroup.oom_kills", "v1.CgroupV1.oom_kills", "v2.CgroupV2.oom_kills"),
     *("inotify._checked", "inotify.Inotify.watch_directory", "library.architecture_token"),
     *("library.native_architecture", "library.newest_number", "library.resolve"),
-    *("memfd._copied", "nftables.Nftables._call", "paths.filesystem_type"),
+    *("memfd._copied", "namespaces.kind_of", "nftables.Nftables._call", "paths.filesystem_type"),
     *("siblings.Birth.address", "siblings.Birth.clone_sibling", "siblings.Birth.pid"),
     *("process.reap", "process.start_ticks", "profiles._version", "btrfs._subvolume_id"),
     *("file_data._next_extent", "tree_size.allocated_size", "tree_size.tree_size"),

@@ -129,8 +129,12 @@ def _enter_bundle(given: Arguments) -> str:
 
 def _check_root(bundle: str, config: Config) -> None:
     path = os.path.join(bundle, config.get("root", {}).get("path", "rootfs"))
-    if not os.path.exists(path) and not os.path.exists(f"{bundle}/cais.json"):
+    if os.path.exists(f"{bundle}/cais.json"):
+        return
+    if not os.path.exists(path):
         raise InvalidArgumentError(f"invalid rootfs: stat {path}: no such file or directory")
+    if not os.path.isdir(path):
+        raise InvalidArgumentError(f"invalid rootfs: {path}: not a directory")
 
 
 def _make_fifo(directory: str) -> int:
