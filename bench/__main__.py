@@ -5,9 +5,9 @@ import os
 import sys
 from pathlib import Path
 
+from bench import image_archives, image_rows
 from bench.report import machine, markdown, print_row
 from bench.rows import measure_all
-from bench.subjects import CACHE, debian_archive
 
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 MARK = "CAIS_BENCH_NAMESPACES"
@@ -21,8 +21,8 @@ def main() -> int:
     parser.add_argument("--output", type=Path, default=PAGE, help="the page to write")
     options = parser.parse_args()
     if os.environ.get(MARK) is None:
-        if not options.quick:
-            debian_archive(CACHE)  # needs the network, which the rest has none of
+        if image_rows.wanted(options.only):
+            image_archives.debian()  # needs the network, which the rest has none of
         enter_namespaces()
     print(machine())
     rows = []

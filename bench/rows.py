@@ -4,9 +4,9 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from bench import oci_rows, registry_rows
+from bench import image_rows, memory_rows, oci_rows
 from bench.measure import Row, in_turns, milliseconds
-from bench.subjects import CACHE, Subject, both, debian_archive
+from bench.subjects import Subject, both
 
 NETWORKS = ("none", "bridge", "host")
 BATCH = 10  # containers a measurement of many starts
@@ -17,19 +17,12 @@ def measure_all(*, quick: bool, only: str = "") -> Iterator[Row]:
     times = 3 if quick else 20
     with tempfile.TemporaryDirectory(prefix="cais-", ignore_cleanup_errors=True) as name:
         with both(Path(name)) as (ours, peer):
-            for function in (
-                _run_rows,
-                _exec_rows,
-                _idle_rows,
-                _cpu_rows,
-                _many_rows,
-                _archive_rows,
-            ):
-                if not (quick and function in (_many_rows, _archive_rows)):
+            for function in (_run_rows, _exec_rows, _idle_rows, _cpu_rows, _many_rows):
+                if not (quick and function is _many_rows):
                     yield from (row for row in function(ours, peer, times, only))
+            yield from image_rows.measure(ours, peer, 1 if quick else times // 3, only)
             if not quick:
-                yield from registry_rows.measure(ours, peer, times // 2, only)
-                yield from registry_rows.measure_memory(ours, only)
+                yield from memory_rows.measure(ours, only)
         yield from oci_rows.measure(Path(name), times, only)
 
 
@@ -132,25 +125,3 @@ def _many_rows(ours: Subject, peer: Subject | None, times: int, only: str) -> It
     yield _row(memory, "KiB", 0.05, weigh, ours, peer, times)
     for subject in subjects:
         subject.remove(identifiers[subject])
-
-
-def _archive_rows(ours: Subject, peer: Subject | None, times: int, only: str) -> Iterator[Row]:
-    load, save = "docker load of a Debian image", "docker save of a Debian image"
-    path = debian_archive(CACHE) if only in load + save else None
-    if path is None:
-        return
-
-    def loading(subject: Subject) -> float:
-        subject.docker("rmi", "debian:stable", check=False)
-        return milliseconds(lambda: subject.docker("load", "-i", str(path), timeout_s=120))
-
-    def saving(subject: Subject) -> float:
-        target = subject.directory / "saved.tar"
-        taken = milliseconds(
-            lambda: subject.docker("save", "-o", str(target), "debian:stable", timeout_s=120)
-        )
-        target.unlink()
-        return taken
-
-    for name, measure in ((load, loading), (save, saving)):
-        yield _row(name, "ms", 0.8, measure, ours, peer, times)

@@ -1,19 +1,16 @@
 """The daemons that are compared, each in namespaces and on a data root of its own."""
 
-import platform
+import os
 import shutil
-import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from cais.client import Address, Client
 from cais.testing.archives import busybox_archive
 from cais.testing.daemon import TestDaemon
-
-CACHE = Path(__file__).parents[1] / ".cache" / "bench"
 
 # A container process shows what runs in it, not what the engine costs.
 PAYLOAD = "sleep"
@@ -30,35 +27,58 @@ class Subject(TestDaemon):
 
     def engine_pss_kib(self) -> int:
         """Return the proportional memory of everything that is not a container's own process."""
-        root = f"/proc/{self._holder_pid}/root/proc"
         total = 0
         for pid, command in self.processes().items():
             if not command.startswith((PAYLOAD, "nsenter", "timeout", "zombie")):
-                total += _pss_kib(Path(root, str(pid), "smaps_rollup"))
+                total += _field_kib(self._proc / str(pid) / "smaps_rollup", "Pss:")
         return total
 
     @contextmanager
-    def watched_memory(self) -> Iterator[Callable[[], float]]:
-        """Give what returns the most memory (MiB, PSS) our processes had at once in the block."""
-        seen = [0]
+    def watched_memory(self) -> Iterator[dict[int, int]]:
+        """Give a table of the peak resident sets (KiB) of our processes, by their pids inside.
+
+        Of what ended within the block: what was seen of it every 20 ms.
+        """
+        peaks: dict[int, int] = {}
         ended = threading.Event()
+        Path(f"/proc/{self.pid}/clear_refs").write_text("5")  # forget the peak there was before
 
         def watch() -> None:
-            while not ended.wait(0.1):
-                seen.append(sum(_pss_kib(path) for path in self._own_processes()))
+            is_over = False
+            while not is_over:
+                is_over = ended.wait(0.02)
+                for pid, command in self.processes().items():
+                    if "cais" in command:
+                        status = self._proc / str(pid) / "status"
+                        peaks[pid] = max(peaks.get(pid, 0), _field_kib(status, "VmHWM:"))
 
         thread = threading.Thread(target=watch)
         thread.start()
         try:
-            yield lambda: max(seen) / 1024
+            yield peaks
         finally:
             ended.set()
             thread.join()
 
-    def _own_processes(self) -> list[Path]:
-        root = f"/proc/{self._holder_pid}/root/proc"
-        ours = [pid for pid, command in self.processes().items() if "cais." in command]
-        return [Path(root, str(pid), "smaps_rollup") for pid in ours]
+    @property
+    def pid_inside(self) -> int:
+        """The daemon's pid as it sees itself."""
+        return int((self.directory / "caisd.pid").read_text())
+
+    def processor_s(self, *, without: str) -> float:
+        """Return what all processes inside took so far, but for those of one program."""
+        ticks = 0
+        for entry in self._proc.iterdir():
+            if entry.name.isdigit():
+                with suppress(FileNotFoundError, ProcessLookupError):
+                    name, _, rest = (entry / "stat").read_text().rpartition(")")
+                    if not name.endswith(f"({without}"):
+                        ticks += sum(map(int, rest.split()[11:15]))
+        return ticks / os.sysconf("SC_CLK_TCK")
+
+    @property
+    def _proc(self) -> Path:
+        return Path(f"/proc/{self._holder_pid}/root/proc")
 
     def run_sleepers(self, count: int, workers: int = 4) -> list[str]:
         """Start containers that sleep, ``workers`` at a time, through the docker CLI."""
@@ -116,30 +136,9 @@ def prepare(subject: Subject) -> None:
     time.sleep(0.5)  # what a daemon still does after its first container is not the next one's
 
 
-def debian_archive(directory: Path) -> Path | None:
-    """Return a docker-archive of a minimal Debian, made once with mmdebstrap; None without it."""
-    path = directory / "debian.tar"
-    if path.exists():
-        return path
-    if shutil.which("mmdebstrap") is None:
-        return None
-    from cais.testing.archives import docker_archive
-
-    directory.mkdir(parents=True, exist_ok=True)
-    release = platform.freedesktop_os_release()
-    suite = release.get("VERSION_CODENAME", "stable") if release["ID"] == "debian" else "stable"
-    command = ["mmdebstrap", "--variant=minbase", "--quiet", suite, "-"]
-    made = subprocess.run(command, capture_output=True, check=False, timeout=600)
-    if made.returncode:
-        print(f"no Debian image: {made.stderr.decode().strip().splitlines()[-3:]}")
-        return None
-    path.write_bytes(docker_archive("debian:stable", [made.stdout], Cmd=["bash"]))
-    return path
-
-
-def _pss_kib(path: Path) -> int:
+def _field_kib(path: Path, name: str) -> int:
     try:
         lines = path.read_text().splitlines()
     except (FileNotFoundError, ProcessLookupError):
         return 0
-    return next((int(line.split()[1]) for line in lines if line.startswith("Pss:")), 0)
+    return next((int(line.split()[1]) for line in lines if line.startswith(name)), 0)

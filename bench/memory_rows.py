@@ -1,0 +1,54 @@
+"""Rows of memory: what the daemon has at most while it handles a layer of 2 GiB."""
+
+import shutil
+from collections.abc import Iterator
+
+from bench.image_archives import BIG_NAME, big_layer
+from bench.measure import Row, Sample
+from bench.subjects import Subject
+from cais.testing.docker_registry import DockerRegistry
+
+MOST_MIB = 150.0
+_TIMEOUT_S = 600
+_ALL = "all of ours"
+_VERBS = ("load", "save", "push", "pull")
+
+
+def names() -> list[str]:
+    """Return the names of the rows."""
+    return [_name(verb, who) for verb in _VERBS for who in ("caisd", _ALL)]
+
+
+def measure(ours: Subject, only: str) -> Iterator[Row]:
+    """Yield how large resident sets became: the daemon's, and that of all our processes.
+
+    These are caisd, the shim, its spares and whoever unpacks, each at its own peak and with what
+    it shares with others: an upper bound of what they ever had together.
+    """
+    if not any(only in name for name in names()) or not shutil.which("docker-registry"):
+        return
+    path = str(big_layer())
+    directory = ours.directory / "memory"
+    directory.mkdir()
+    with DockerRegistry(ours, directory) as registry:
+        name = f"{registry.name}/big"
+        commands: dict[str, list[tuple[str, ...]]] = {
+            "load": [("load", "-i", path)],
+            "save": [("save", "-o", "/dev/null", BIG_NAME)],
+            "push": [("tag", BIG_NAME, name), ("push", name)],
+            "pull": [("rmi", BIG_NAME, name), ("pull", name)],
+        }
+        for verb, words in commands.items():
+            with ours.watched_memory() as peaks:
+                for arguments in words:
+                    ours.docker(*arguments, timeout_s=_TIMEOUT_S)
+            sizes_kib = {"caisd": peaks[ours.pid_inside], _ALL: sum(peaks.values())}
+            for who, peak_kib in sizes_kib.items():
+                most, limit = Sample([peak_kib / 1024]), Sample([MOST_MIB])
+                yield Row(_name(verb, who), "MiB", "the limit", most, limit, 1.0)
+        ours.docker("rmi", name)
+    shutil.rmtree(directory)
+
+
+def _name(verb: str, who: str) -> str:
+    return f"most memory of {who}, docker {verb}, image of 2 GiB"
