@@ -1,27 +1,25 @@
 """SECURITY.md F-4 and F-5: a store whose process is killed, or whose power is cut, at any moment.
 
-The process is stopped before calls that change the data root (``stopped_calls``), here and there
-in the whole of a load, a pull, a tag and a removal; there it ends. What was acknowledged before is
-there, whole; what was on its way is there whole or not at all; nothing else is left; and the same
-again works.
+The process is stopped before calls that change the data root (``interruptions``), here and there
+in the whole of a load, a pull, a commit, a tag and a removal; there it ends. What was acknowledged
+before is there, whole; what was on its way is there whole or not at all; nothing else is left; and
+the same again works.
 """
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import fcntl
+import functools
 import io
 import os
-import signal
 import subprocess
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from cais.images import archive
+from cais.images.committing import Commit, commit_snapshot
 from cais.images.downloads import Downloads
 from cais.images.policy import Policy
 from cais.images.pulling import Pull
@@ -30,13 +28,15 @@ from cais.registry.cancel import Cancel
 from cais.registry.credentials import ANONYMOUS
 from cais.registry.origin import make_origin
 from cais.registry.repository import Repository
+from cais.snapshots.snapshotter import SnapshotNotFoundError
+from cais.spec.image import ContainerConfig
 from cais.spec.reference import parse_reference
 from cais.testing.image_store import docker_archive, open_image_store
+from cais.testing.interruptions import cut_power, interrupt, make_disk, moments, mounted_disk
 from cais.testing.isolation import isolated
 from cais.testing.raw_tar import Member, tar
 from cais.testing.registry_shelf import Shelf
 from cais.testing.scripted_registry import serving, transport
-from cais.testing.stopped_calls import DISK_NAMES, run_stopped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -49,11 +49,9 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.timeout(600)
 
-EXT4_IOC_SHUTDOWN = 0x8004587D
-NO_LOG_FLUSH = (2).to_bytes(4, "little")
 MOMENTS = 6
 DISK_BYTES = 32 << 20
-PR_SET_PDEATHSIG = 1
+CONTAINER = "c" * 64
 
 FILES = {f"file{number}": os.urandom(3000) for number in range(40)}
 OLD = tar([Member("old", b"old" * 5000)])
@@ -61,10 +59,6 @@ NEW = tar([Member(name, content) for name, content in FILES.items()])
 OLD_ARCHIVE = docker_archive([OLD], ["old:latest"])
 NEW_ARCHIVE = docker_archive([OLD, NEW], ["new:latest"])
 PULLED = "example.com/team/box:latest"
-
-
-class CutError(Exception):
-    """The moment has come."""
 
 
 def load(store: ImageStore) -> None:
@@ -79,6 +73,16 @@ def remove(store: ImageStore) -> None:
     store.delete("old")
 
 
+def commit(store: ImageStore) -> None:
+    base = store.resolve("old")
+    store.snapshotter.prepare(CONTAINER, base.chain_id)
+    store.snapshotter.mounts(CONTAINER)
+    for name, content in FILES.items():
+        Path(store.snapshotter.layer(CONTAINER).path, name).write_bytes(content)
+    names = [parse_reference("committed:latest")]
+    commit_snapshot(store, CONTAINER, base.id, Commit(ContainerConfig()), names)
+
+
 def puller(origin: Origin) -> Work:
     def pull(store: ImageStore) -> None:
         cancel = Cancel()
@@ -91,43 +95,6 @@ def puller(origin: Origin) -> Work:
             ).run()  # fmt: skip
 
     return pull
-
-
-def interrupt(work: Callable[[], object], moment: int, at_moment: Callable[[], None]) -> int:
-    """Run ``work`` in a process that ends before its ``moment``-th call; return how many."""
-    alive, held = os.pipe()
-    count = 0
-
-    def body() -> str:
-        if (pid := os.fork()) == 0:
-            ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-            code = 1
-            try:
-                work()
-                code = 0
-            finally:
-                os._exit(code)
-        os.close(held)
-        return str(os.waitpid(pid, 0)[1])
-
-    def at_call(_pid: int, _count: int) -> None:
-        nonlocal count
-        count += 1
-        if count == moment:
-            at_moment()
-            raise CutError
-
-    with contextlib.suppress(CutError):
-        assert run_stopped(body, at_call, DISK_NAMES) == "0"
-    os.close(held)
-    assert os.read(alive, 1) == b""  # until every process of it is gone
-    os.close(alive)
-    return count
-
-
-def moments(count: int) -> list[int]:
-    """Choose some of the calls, the first and the last among them."""
-    return sorted({1 + (count - 1) * number // (MOMENTS - 1) for number in range(MOMENTS)})
 
 
 def in_store(place: Path, work: Work) -> Callable[[], None]:
@@ -171,6 +138,7 @@ def assert_after(
 ) -> None:
     """What is there after an interruption, or after the whole, and after the same once more."""
     with open_image_store(place) as store:
+        remove_container(store)
         after = assert_whole(store)
         if is_done:
             assert (after < before) if name == "remove" else (after > before)
@@ -183,13 +151,21 @@ def assert_after(
             return
         assert before <= after
         work(store)
+        remove_container(store)
         assert assert_whole(store) > before
+
+
+def remove_container(store: ImageStore) -> None:
+    """As an engine does, which may have no record of it."""
+    with contextlib.suppress(SnapshotNotFoundError):
+        store.snapshotter.remove(CONTAINER)
 
 
 @pytest.fixture
 def works() -> Iterator[dict[str, Work]]:
     with registry() as origin:
-        yield {"load": load, "pull": puller(origin), "tag": tag, "remove": remove}
+        pull = puller(origin)
+        yield {"load": load, "pull": pull, "commit": commit, "tag": tag, "remove": remove}
 
 
 @contextlib.contextmanager
@@ -218,7 +194,7 @@ def prepare(place: Path) -> set[str]:
         return assert_whole(store)
 
 
-@pytest.mark.parametrize("name", ["load", "pull", "tag", "remove"])
+@pytest.mark.parametrize("name", ["load", "pull", "commit", "tag", "remove"])
 def test_a_killed_process(tmp_path: Path, works: dict[str, Work], name: str) -> None:
     work = works[name]
     before = prepare(tmp_path / "template")
@@ -230,53 +206,35 @@ def test_a_killed_process(tmp_path: Path, works: dict[str, Work], name: str) -> 
         assert_after(place, work, name, before, is_done=moment == 0)
         return count
 
-    for moment in moments(attempt(0)):
+    for moment in moments(attempt(0), MOMENTS):
         attempt(moment)
 
 
-@pytest.mark.parametrize("name", ["load", "pull", "tag", "remove"])
+@pytest.mark.parametrize("name", ["load", "pull", "commit", "tag", "remove"])
 def test_a_power_cut(tmp_path: Path, works: dict[str, Work], name: str) -> None:
     work = works[name]
     template, disk, mounted = (tmp_path / each for each in ("template", "disk", "mounted"))
     mounted.mkdir()
-    template.touch()
-    os.truncate(template, DISK_BYTES)
-    subprocess.run(["mkfs.ext4", "-q", template], check=True)
-
-    def cut_power() -> None:
-        fd = os.open(mounted, os.O_RDONLY)
-        fcntl.ioctl(fd, EXT4_IOC_SHUTDOWN, NO_LOG_FLUSH)
-        os.close(fd)
+    make_disk(template, DISK_BYTES)
+    cut = functools.partial(cut_power, mounted)
 
     def attempt(moment: int, before: set[str]) -> int:
         subprocess.run(["cp", "--sparse=always", template, disk], check=True)
-        with mount(disk, mounted):
-            count = interrupt(in_store(mounted, work), moment, cut_power)
+        with mounted_disk(disk, mounted):
+            count = interrupt(in_store(mounted, work), moment, cut)
             if moment == 0:
-                cut_power()  # all of it was done, and told
-        with mount(disk, mounted):
+                cut()  # all of it was done, and told
+        with mounted_disk(disk, mounted):
             assert_after(mounted, work, name, before, is_done=moment == 0)
         return count
 
     def body() -> None:
-        with mount(template, mounted):
+        with mounted_disk(template, mounted):
             before = prepare(mounted)
-        for moment in moments(attempt(0, before)):
+        for moment in moments(attempt(0, before), MOMENTS):
             attempt(moment, before)
         with contextlib.suppress(ChildProcessError):
             while os.waitpid(-1, 0):  # orphans come here
                 pass
 
     isolated(body, net=False, timeout_s=500)
-
-
-@contextlib.contextmanager
-def mount(disk: Path, place: Path) -> Iterator[None]:
-    subprocess.run(["mount", "-o", "loop", disk, place], check=True)
-    try:
-        yield
-    finally:
-        deadline = time.monotonic() + 60
-        while subprocess.run(["umount", place], check=False, capture_output=True).returncode:
-            assert time.monotonic() < deadline, f"{place} is busy"  # a worker is still ending
-            time.sleep(0.05)

@@ -4,7 +4,6 @@ The data root is an ext4 of its own; EXT4_IOC_SHUTDOWN without a flush of its jo
 power away. The control run leaves the sync out and has to lose data, or the test proves nothing.
 """
 
-import fcntl
 import io
 import os
 import subprocess
@@ -16,11 +15,10 @@ import pytest
 from cais.images import archive
 from cais.snapshots import differences
 from cais.testing.image_store import docker_archive, open_image_store
+from cais.testing.interruptions import cut_power, make_disk
 from cais.testing.isolation import isolated
 from cais.testing.raw_tar import Member, tar
 
-EXT4_IOC_SHUTDOWN = 0x8004587D
-NO_LOG_FLUSH = (2).to_bytes(4, "little")
 FILES = {f"file{number}": os.urandom(3000) for number in range(200)}
 ARCHIVE = docker_archive([tar([Member(name, content) for name, content in FILES.items()])])
 
@@ -31,8 +29,7 @@ def lose_power_after(work: Callable[[], None], mounted: Path) -> None:
         code = 1
         try:
             work()
-            fd = os.open(mounted, os.O_RDONLY)
-            fcntl.ioctl(fd, EXT4_IOC_SHUTDOWN, NO_LOG_FLUSH)
+            cut_power(mounted)
             code = 0
         finally:
             os._exit(code)
@@ -51,9 +48,7 @@ def test_a_loaded_image_survives_a_power_cut(
         monkeypatch.setattr(differences, "sync_filesystem", lambda _: None)
     disk, mounted = tmp_path / "disk", tmp_path / "mounted"
     mounted.mkdir()
-    disk.touch()
-    os.truncate(disk, 64 * 1024 * 1024)
-    subprocess.run(["mkfs.ext4", "-q", disk], check=True)
+    make_disk(disk, 64 * 1024 * 1024)
 
     def load() -> None:
         store = open_image_store(mounted)
