@@ -11,7 +11,7 @@
 
     [[rule]]
     scope = "registry.example.com/team"
-    require = "signature"                       # made with cosign
+    require = "signature"                       # made with cosign, of old or in a bundle
     keys = ["/etc/cais/keys/team.pub"]          # by one of these (PEM)
     match_name = true                           # and for this very repository
 
@@ -30,7 +30,8 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from cais.errors import ForbiddenError, InvalidArgumentError
-from cais.images.signatures import is_signed, load_key
+from cais.images.signatures import search_signature
+from cais.images.signing_keys import load_key
 from cais.spec.conversion import convert
 from cais.spec.digest import parse_digest
 from cais.spec.reference import split_domain
@@ -39,8 +40,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from cais.images.signatures import Key
+    from cais.images.signatures import Search
+    from cais.images.signing_keys import Key
     from cais.registry.repository import FetchedManifest, Repository
+    from cais.spec.digest import Digest
     from cais.spec.reference import Reference
 
 
@@ -114,9 +117,9 @@ class Policy:
             self._check_digest(rule, wanted, top)
         elif rule.require == "signature":
             name = wanted.repository if rule.match_name else None
-            if not is_signed(source, top.digest, self._keys[rule.scope], name):
-                why = f"{top.digest} has no valid signature by any of its keys"
-                raise self._refusal(wanted, rule.scope, why)
+            found = search_signature(source, top.digest, self._keys[rule.scope], name)
+            if not found.is_signed:
+                raise self._refusal(wanted, rule.scope, _unsigned(top.digest, found))
 
     def _check_digest(self, rule: Rule, wanted: Reference, top: FetchedManifest) -> None:
         if rule.digests and top.digest not in rule.digests:
@@ -144,6 +147,11 @@ def load_policy(path: Path) -> Policy:
     except (OSError, ValueError, msgspec.ValidationError) as exc:
         raise InvalidArgumentError(f"policy {path}: {exc}") from exc
     return Policy(str(path), document.rule, document.default)
+
+
+def _unsigned(digest: Digest, found: Search) -> str:
+    why = f"{digest} has no valid signature by any of its keys"
+    return f"{why} (there is a {', a '.join(found.passed_over[:3])})" if found.passed_over else why
 
 
 def _check(name: str, rule: Rule) -> tuple[Key, ...]:

@@ -1,56 +1,67 @@
 """Signatures of images as cosign makes them with a key.
 
-What is signed is a small JSON document, the payload, that names the digest of a manifest or index.
-It is a layer of an artifact in the image's own repository, the signature an annotation of that
-layer. The artifact is found under the tag ``sha256-<hex>.sig``, or as a referrer of the image. A
-registry can hide a signature and offer any number of wrong ones, but make none.
+There are two forms. Of old, what is signed is a small JSON document, the payload, that names the
+digest of a manifest or index: it is a layer of an artifact in the image's own repository, the
+signature an annotation of that layer, and the artifact is found under the tag ``sha256-<hex>.sig``
+or as a referrer of the image. Newer versions write bundles (``signature_bundles``), each the layer
+of a referrer. A registry can hide a signature and offer any number of wrong ones, but make none.
 
-The library for keys is imported with the first signature: 40 ms and 12 MB.
-
-Spec: cosign, specs/SIGNATURE_SPEC.md ("simple signing"); OCI distribution-spec 1.1, referrers.
+Spec: cosign, specs/SIGNATURE_SPEC.md ("simple signing") and BUNDLE_SPEC.md; OCI distribution-spec
+1.1, referrers.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
-import contextlib
-from pathlib import Path
+import itertools
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from cais.errors import CaisError, InvalidArgumentError, UnsupportedError
+from cais.errors import CaisError, InvalidArgumentError
+from cais.images.signature_bundles import MEDIA_TYPE_PREFIX, UnreadableBundleError, read_bundle
+from cais.images.signing_keys import is_made_by
 from cais.registry.discovery import referrers
 from cais.registry.errors import UnknownToRegistryError
 from cais.spec import strict_json
 from cais.spec.conversion import convert
-from cais.spec.digest import parse_digest
+from cais.spec.digest import encoded, parse_digest
 from cais.spec.image import Manifest, decode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
-
+    from cais.images.signing_keys import Key
     from cais.registry.repository import Repository
     from cais.spec.digest import Digest
     from cais.spec.image import Descriptor
 
 _PAYLOAD_TYPE = "application/vnd.dev.cosign.simplesigning.v1+json"
 _ARTIFACT_TYPE = "application/vnd.dev.cosign.artifact.sig.v1+json"
+_EMPTY_TYPE = "application/vnd.oci.empty.v1+json"
+"""As which some versions of cosign list their bundles."""
+
 _ANNOTATION = "dev.cosignproject.cosign/signature"
 _KIND = "cosign container image signature"
-_PAYLOAD_LIMIT_BYTES = 1024 * 1024
+_LIMIT_BYTES = 1024 * 1024
 _MOST = 100
 """Signatures looked at: each costs a request."""
 
 
-class Key(NamedTuple):
-    """A public key that was read from a file."""
+class Search(NamedTuple):
+    """What a search for signatures found."""
 
-    path: str
-    public: PublicKeyTypes
+    is_signed: bool
+    passed_over: tuple[str, ...] = ()
+    """What kinds of signatures were there that are not read."""
+
+
+class _Claim(NamedTuple):
+    """That somebody signed this image; whether it is true depends on the signatures."""
+
+    message: bytes
+    signatures: Sequence[bytes]
 
 
 class _Identity(msgspec.Struct, frozen=True):
@@ -71,35 +82,10 @@ class _Payload(msgspec.Struct):
     critical: _Critical
 
 
-def load_key(where: str, path: str) -> Key:
-    """Read a public key: ECDSA, RSA or Ed25519, in PEM.
-
-    Args:
-        where: names whoever wants the key, in errors.
-        path: of the file.
-
-    Raises:
-        InvalidArgumentError: it cannot be read, or is no such key.
-
-    """
-    from cryptography.exceptions import UnsupportedAlgorithm
-    from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-    from cryptography.hazmat.primitives.serialization import load_pem_public_key
-
-    try:
-        public = load_pem_public_key(Path(path).read_bytes())
-    except (OSError, ValueError, UnsupportedAlgorithm) as exc:
-        raise InvalidArgumentError(f"{where}: key {path}: {exc}") from exc
-    kinds = (ec.EllipticCurvePublicKey, rsa.RSAPublicKey, ed25519.Ed25519PublicKey)
-    if not isinstance(public, kinds):
-        raise InvalidArgumentError(f"{where}: key {path}: neither ECDSA, RSA nor Ed25519")
-    return Key(path, public)
-
-
-def is_signed(
+def search_signature(
     source: Repository, digest: Digest, keys: Sequence[Key], name: str | None = None
-) -> bool:
-    """Whether one of the keys signed a manifest.
+) -> Search:
+    """Look whether one of the keys signed a manifest.
 
     Args:
         source: the repository it is in.
@@ -113,34 +99,62 @@ def is_signed(
     Blocks: for a few requests.
 
     """
-    return any(
-        _names(payload, digest, name) and any(_verifies(key, payload, made) for key in keys)
-        for payload, made in _signatures(source, digest)
-    )
+    passed_over: dict[str, None] = {}
+    for layer in itertools.islice(_layers(source, digest), _MOST):
+        try:
+            claim = _claim(source, layer, digest, name)
+        except UnreadableBundleError as error:
+            passed_over[str(error)] = None
+        except CaisError:
+            continue  # what is wrong with one says nothing of the next
+        else:
+            if claim is not None and _is_true(claim, keys):
+                return Search(is_signed=True)
+    return Search(is_signed=False, passed_over=tuple(passed_over))
 
 
-def _signatures(source: Repository, digest: Digest) -> Iterator[tuple[bytes, bytes]]:
-    """Yield (payload, signature) of what a registry offers; what is malformed is passed over."""
-    looked_at = 0
-    for layer in _layers(source, digest):
-        encoded = (layer.annotations or {}).get(_ANNOTATION, "")
-        if layer.media_type != _PAYLOAD_TYPE or not encoded:
-            continue
-        looked_at += 1
-        if looked_at > _MOST:
-            return
-        with contextlib.suppress(CaisError, binascii.Error):
-            made = base64.b64decode(encoded, validate=True)
-            yield source.read_blob(parse_digest(layer.digest), _PAYLOAD_LIMIT_BYTES), made
+def _claim(
+    source: Repository, layer: Descriptor, digest: Digest, name: str | None
+) -> _Claim | None:
+    """Return what a layer claims; None: nothing of this image.
+
+    Raises:
+        CaisError: it is malformed, another one than is named, or of no known form.
+
+    """
+    content = source.read_blob(parse_digest(layer.digest), _LIMIT_BYTES)
+    if layer.media_type == _PAYLOAD_TYPE:
+        made = _decoded((layer.annotations or {}).get(_ANNOTATION, ""))
+        return _Claim(content, [made]) if _names(content, digest, name) else None
+    bundle = read_bundle(content)
+    for subject in bundle.subjects:
+        is_for_name = name is None or subject.name.partition("@")[0] == name
+        if is_for_name and subject.digest.get("sha256") == encoded(digest):
+            return _Claim(bundle.message, bundle.signatures)
+    return None
+
+
+def _is_true(claim: _Claim, keys: Sequence[Key]) -> bool:
+    return any(is_made_by(key, claim.message, made) for key in keys for made in claim.signatures)
 
 
 def _layers(source: Repository, digest: Digest) -> Iterator[Descriptor]:
-    """Yield the layers of the artifacts that may hold signatures."""
+    """Yield the layers that may be signatures."""
+    for layer in _all_layers(source, digest):
+        if layer.media_type == _PAYLOAD_TYPE or layer.media_type.startswith(MEDIA_TYPE_PREFIX):
+            yield layer
+
+
+def _all_layers(source: Repository, digest: Digest) -> Iterator[Descriptor]:
     yield from _layers_of(source, f"{digest.replace(':', '-')}.sig")
-    kinds = {_ARTIFACT_TYPE, _PAYLOAD_TYPE}
-    found = [one for one in referrers(source, digest) if one.artifact_type in kinds]
+    found = [one for one in referrers(source, digest) if _may_sign(one.artifact_type)]
     for artifact in found[:_MOST]:
         yield from _layers_of(source, artifact.digest)
+
+
+def _may_sign(artifact_type: str) -> bool:
+    known = {_ARTIFACT_TYPE, _PAYLOAD_TYPE, _EMPTY_TYPE}
+    return artifact_type in known or artifact_type.startswith(MEDIA_TYPE_PREFIX)
 
 
 def _layers_of(source: Repository, reference: str) -> list[Descriptor]:
@@ -154,7 +168,7 @@ def _layers_of(source: Repository, reference: str) -> list[Descriptor]:
 def _names(payload: bytes, digest: Digest, name: str | None) -> bool:
     """Whether a payload is about this image."""
     try:
-        document = convert(strict_json.loads(payload, _PAYLOAD_LIMIT_BYTES), _Payload)
+        document = convert(strict_json.loads(payload, _LIMIT_BYTES), _Payload)
     except (strict_json.InvalidJsonError, msgspec.ValidationError):
         return False
     critical = document.critical
@@ -162,21 +176,8 @@ def _names(payload: bytes, digest: Digest, name: str | None) -> bool:
     return critical.type == _KIND and critical.image.digest == digest and is_for_name
 
 
-def _verifies(key: Key, payload: bytes, made: bytes) -> bool:
-    from cryptography.exceptions import InvalidSignature
-    from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
-    from cryptography.hazmat.primitives.hashes import SHA256
-
-    public = key.public
+def _decoded(text: str) -> bytes:
     try:
-        if isinstance(public, ec.EllipticCurvePublicKey):
-            public.verify(made, payload, ec.ECDSA(SHA256()))
-        elif isinstance(public, rsa.RSAPublicKey):
-            public.verify(made, payload, padding.PKCS1v15(), SHA256())
-        elif isinstance(public, ed25519.Ed25519PublicKey):
-            public.verify(made, payload)
-        else:
-            raise UnsupportedError(f"key {key.path} is of no supported kind")
-    except InvalidSignature:
-        return False
-    return True
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError) as exc:
+        raise InvalidArgumentError("signature: not base64") from exc

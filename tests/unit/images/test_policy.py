@@ -8,33 +8,41 @@ import subprocess
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed25519, padding, rsa
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import dsa
 
 from cais.errors import InvalidArgumentError
 from cais.images.downloads import Downloads
 from cais.images.policy import Policy, RefusedByPolicyError, Rule, load_policy
 from cais.images.pulling import Pull
+from cais.images.signature_bundles import pre_authentication
 from cais.registry.auth import Authenticator
 from cais.registry.cancel import Cancel
 from cais.registry.credentials import ANONYMOUS
 from cais.registry.repository import Repository
 from cais.spec.image import OCI_INDEX, OCI_MANIFEST
 from cais.spec.reference import parse_reference
+from cais.testing.cosign import (
+    ANNOTATION,
+    BUNDLE,
+    IN_TOTO,
+    PAYLOAD,
+    Signer,
+    bundle_of,
+    payload_of,
+)
 from cais.testing.image_store import left_over, open_image_store
 from cais.testing.registry_shelf import PATH, Shelf, describe
 from cais.testing.scripted_registry import serving, transport
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
     from cais.images.store import ImageStore
 
 NAME = f"example.com/{PATH}"
-PAYLOAD_TYPE = "application/vnd.dev.cosign.simplesigning.v1+json"
 ARTIFACT_TYPE = "application/vnd.dev.cosign.artifact.sig.v1+json"
-ANNOTATION = "dev.cosignproject.cosign/signature"
 
 
 @pytest.fixture
@@ -43,43 +51,35 @@ def store(tmp_path: Path) -> Iterator[ImageStore]:
         yield opened
 
 
-class Signer:
-    """A key pair, whose public half is a file."""
-
-    def __init__(self, directory: Path, kind: str) -> None:
-        self.path = directory / f"{kind}.pub"
-        if kind == "ecdsa":
-            curve = ec.generate_private_key(ec.SECP256R1())
-            self.sign: Callable[[bytes], bytes] = lambda text: curve.sign(
-                text, ec.ECDSA(hashes.SHA256())
-            )
-            self._write(curve.public_key())
-        elif kind == "rsa":
-            number = rsa.generate_private_key(65537, 2048)
-            self.sign = lambda text: number.sign(text, padding.PKCS1v15(), hashes.SHA256())
-            self._write(number.public_key())
-        else:
-            edwards = ed25519.Ed25519PrivateKey.generate()
-            self.sign = edwards.sign
-            self._write(edwards.public_key())
-
-    def _write(self, public: Any) -> None:
-        form = serialization.PublicFormat.SubjectPublicKeyInfo
-        self.path.write_bytes(public.public_bytes(serialization.Encoding.PEM, form))
-
-
 @pytest.fixture
 def signer(tmp_path: Path) -> Signer:
     return Signer(tmp_path, "ecdsa")
 
 
-def payload_of(digest: str, name: str = NAME, **more: Any) -> bytes:
-    critical = {
-        "identity": {"docker-reference": name},
-        "image": {"docker-manifest-digest": digest},
-        "type": "cosign container image signature",
+def sign(
+    signer: Signer, shelf: Shelf, listed_as: str = BUNDLE, parts: Any = (), **other: Any
+) -> None:
+    """Put a bundle about the image ``latest``; ``other`` spoils it, then ``parts``."""
+    bundle = bundle_of(signer, other.pop("digest", digest_in(shelf)), **other) | dict(parts)
+    put_bundle(shelf, shelf.manifests["latest"][1], json.dumps(bundle).encode(), listed_as)
+
+
+def put_bundle(shelf: Shelf, subject: bytes, bundle: bytes, listed_as: str) -> None:
+    layer = describe(bundle, BUNDLE)
+    shelf.blobs[layer["digest"]] = bundle
+    artifact = {
+        "schemaVersion": 2,
+        "mediaType": OCI_MANIFEST,
+        "artifactType": BUNDLE,
+        "config": describe(b"{}", "application/vnd.oci.empty.v1+json"),
+        "layers": [layer],
+        "subject": describe(subject, OCI_MANIFEST),
     }
-    return json.dumps({"critical": {**critical, **more}, "optional": None}).encode()
+    entry = describe(json.dumps(artifact).encode(), OCI_MANIFEST, artifactType=listed_as)
+    shelf.add("unused", OCI_MANIFEST, artifact)
+    tag = describe(subject, "")["digest"].replace(":", "-")
+    entries = json.loads(shelf.manifests[tag][1])["manifests"] if tag in shelf.manifests else []
+    shelf.add(tag, OCI_INDEX, {"schemaVersion": 2, "manifests": [*entries, entry]})
 
 
 def put_signatures(shelf: Shelf, signed: list[tuple[bytes, bytes]], *, referrer: bool) -> None:
@@ -87,7 +87,7 @@ def put_signatures(shelf: Shelf, signed: list[tuple[bytes, bytes]], *, referrer:
     layers = []
     for payload, made in signed:
         encoded = base64.b64encode(made).decode()
-        layer = describe(payload, PAYLOAD_TYPE, annotations={ANNOTATION: encoded})
+        layer = describe(payload, PAYLOAD, annotations={ANNOTATION: encoded})
         shelf.blobs[layer["digest"]] = payload
         layers.append(layer)
     image = shelf.manifests["latest"][1]
@@ -144,7 +144,7 @@ def test_a_signed_image_comes(
     store: ImageStore, tmp_path: Path, kind: str, *, referrer: bool
 ) -> None:
     shelf, signer = Shelf(), Signer(tmp_path, kind)
-    payload = payload_of(digest_in(shelf))
+    payload = payload_of(digest_in(shelf), NAME)
     put_signatures(shelf, [(payload, signer.sign(payload))], referrer=referrer)
     pull(store, shelf, signed_by(signer))
     assert store.resolve(NAME)
@@ -154,7 +154,7 @@ def test_openssl_agrees(store: ImageStore, tmp_path: Path) -> None:
     """A signature, and a key, by another program."""
     shelf = Shelf()
     private, public, text = (tmp_path / name for name in ("key", "key.pub", "payload"))
-    text.write_bytes(payload_of(digest_in(shelf)))
+    text.write_bytes(payload_of(digest_in(shelf), NAME))
     for command in (
         ["ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", private],
         ["ec", "-in", private, "-pubout", "-out", public],
@@ -170,9 +170,9 @@ def test_openssl_agrees(store: ImageStore, tmp_path: Path) -> None:
 
 
 def broken(signer: Signer, shelf: Shelf, other: Signer) -> dict[str, tuple[bytes, bytes]]:
-    right = payload_of(digest_in(shelf))
-    elsewhere = payload_of(f"sha256:{'0' * 64}")
-    kind = payload_of(digest_in(shelf), type="atomic container signature")
+    right = payload_of(digest_in(shelf), NAME)
+    elsewhere = payload_of(f"sha256:{'0' * 64}", NAME)
+    kind = payload_of(digest_in(shelf), NAME, type="atomic container signature")
     return {
         "by another key": (right, other.sign(right)),
         "of another image": (elsewhere, signer.sign(elsewhere)),
@@ -205,9 +205,77 @@ def test_what_is_no_signature(store: ImageStore, tmp_path: Path, signer: Signer,
     ):
         pull(store, shelf, signed_by(signer))
     assert not left_over(store)
-    payload = payload_of(digest_in(shelf))
+    payload = payload_of(digest_in(shelf), NAME)
     put_signatures(shelf, [wrong, (payload, signer.sign(payload))], referrer=False)
     pull(store, shelf, signed_by(signer))
+
+
+@pytest.mark.parametrize("kind", ["ecdsa", "ecdsa-384", "rsa", "ed25519"])
+def test_an_image_signed_with_a_bundle_comes(store: ImageStore, tmp_path: Path, kind: str) -> None:
+    shelf, signer = Shelf(), Signer(tmp_path, kind)
+    sign(signer, shelf)
+    pull(store, shelf, signed_by(signer))
+    assert store.resolve(NAME)
+
+
+def test_what_dsse_signs_is_as_its_specification_has_it() -> None:
+    message = pre_authentication("http://example.com/HelloWorld", b"hello world")
+    assert message == b"DSSEv1 29 http://example.com/HelloWorld 11 hello world"
+
+
+def test_a_bundle_listed_as_nothing_in_particular(store: ImageStore, signer: Signer) -> None:
+    """As by some versions of cosign: sigstore/cosign issue 4422."""
+    shelf = Shelf()
+    sign(signer, shelf, listed_as="application/vnd.oci.empty.v1+json")
+    pull(store, shelf, signed_by(signer))
+
+
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        ({"digest": f"sha256:{'0' * 64}"}, ""),
+        ({"message": b"the payload alone"}, ""),
+        ({"kind": "https://in-toto.io/Statement/v9"}, "bundle of predicate 'https://sigstore"),
+        ({"predicate": "https://slsa.dev/provenance/v1"}, "bundle of predicate 'https://slsa.dev"),
+        ({"payload_type": "text/plain"}, "bundle with a payload of 'text/plain'"),
+        ({"version": "application/x"}, "bundle of type 'application/x'"),
+        ({"parts": {"dsseEnvelope": None}}, "bundle without a DSSE envelope"),
+        ({"parts": {"dsseEnvelope": "x"}}, ""),
+        (
+            {"parts": {"dsseEnvelope": {"payload": "?", "payloadType": IN_TOTO, "signatures": []}}},
+            "",
+        ),
+    ],
+)
+def test_bundles_that_are_no_signature(
+    store: ImageStore, signer: Signer, other: dict[str, Any], said: str
+) -> None:
+    """None counts, none hides a good one, and what is not read is named."""
+    shelf = Shelf()
+    sign(signer, shelf, **other)
+    end = rf"by any of its keys \(there is a {said}" if said else r"by any of its keys$"
+    with pytest.raises(RefusedByPolicyError, match=end):
+        pull(store, shelf, signed_by(signer))
+    assert not left_over(store)
+    sign(signer, shelf)
+    pull(store, shelf, signed_by(signer))
+
+
+def test_a_bundle_by_another_key(store: ImageStore, tmp_path: Path, signer: Signer) -> None:
+    shelf = Shelf()
+    sign(Signer(tmp_path, "ed25519"), shelf)
+    with pytest.raises(RefusedByPolicyError, match=r"keys$"):
+        pull(store, shelf, signed_by(signer))
+
+
+def test_a_bundle_for_another_name(store: ImageStore, signer: Signer) -> None:
+    """cosign writes no name into a bundle; who wants one does not take such bundles."""
+    shelf = Shelf()
+    sign(signer, shelf)
+    with pytest.raises(RefusedByPolicyError):
+        pull(store, shelf, signed_by(signer, match_name=True))
+    sign(signer, shelf, name=NAME)
+    pull(store, shelf, signed_by(signer, match_name=True))
 
 
 def test_an_unsigned_image_is_not_fetched(store: ImageStore, signer: Signer) -> None:
@@ -227,7 +295,7 @@ def test_signed_for_another_name(store: ImageStore, signer: Signer) -> None:
 
 def test_any_of_several_keys_will_do(store: ImageStore, tmp_path: Path, signer: Signer) -> None:
     shelf, other = Shelf(), Signer(tmp_path, "rsa")
-    payload = payload_of(digest_in(shelf))
+    payload = payload_of(digest_in(shelf), NAME)
     put_signatures(shelf, [(payload, signer.sign(payload))], referrer=False)
     rule = Rule("example.com", "signature", keys=[str(other.path), str(signer.path)])
     pull(store, shelf, Policy("policy.toml", [rule]))
