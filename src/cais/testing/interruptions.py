@@ -70,6 +70,13 @@ def interrupt(work: Callable[[], object], moment: int, at_moment: Callable[[], N
     return count
 
 
+def reap_orphans() -> None:
+    """Wait for what an interrupted process left to a subreaper."""
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, 0):
+            pass
+
+
 def moments(count: int, chosen: int) -> list[int]:
     """Choose some of the calls, the first and the last among them."""
     return sorted({1 + (count - 1) * number // (chosen - 1) for number in range(chosen)})

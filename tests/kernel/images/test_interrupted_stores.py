@@ -32,7 +32,14 @@ from cais.snapshots.snapshotter import SnapshotNotFoundError
 from cais.spec.image import ContainerConfig
 from cais.spec.reference import parse_reference
 from cais.testing.image_store import docker_archive, open_image_store
-from cais.testing.interruptions import cut_power, interrupt, make_disk, moments, mounted_disk
+from cais.testing.interruptions import (
+    cut_power,
+    interrupt,
+    make_disk,
+    moments,
+    mounted_disk,
+    reap_orphans,
+)
 from cais.testing.isolation import isolated
 from cais.testing.raw_tar import Member, tar
 from cais.testing.registry_shelf import Shelf
@@ -233,8 +240,6 @@ def test_a_power_cut(tmp_path: Path, works: dict[str, Work], name: str) -> None:
             before = prepare(mounted)
         for moment in moments(attempt(0, before), MOMENTS):
             attempt(moment, before)
-        with contextlib.suppress(ChildProcessError):
-            while os.waitpid(-1, 0):  # orphans come here
-                pass
+        reap_orphans()
 
     isolated(body, net=False, timeout_s=500)
