@@ -60,11 +60,11 @@ def mounted(text: str) -> dict[str, list[str]]:
     return {line.split()[4]: line.split() for line in text.splitlines()}
 
 
-def tree(tmp_path: Path) -> Path:
-    """Make a directory with a tmpfs mounted below, and return it."""
+def tree(tmp_path: Path, *what: str) -> Path:
+    """Make a directory with another mounted below, a tmpfs unless told, and return it."""
     source = tmp_path / "source"
     (source / "sub").mkdir(parents=True)
-    subprocess.run(["mount", "-t", "tmpfs", "sub", source / "sub"], check=True)
+    subprocess.run(["mount", *(what or ("-t", "tmpfs", "sub")), source / "sub"], check=True)
     (source / "sub/file").write_text("below\n")
     return source
 
@@ -133,7 +133,9 @@ def test_an_id_mapped_bind_shows_other_owners(tmp_path: Path) -> None:
     # oci: mounts.uidMappings, mounts.gidMappings; IDMapping.containerID, .hostID, .size
 
     def body() -> None:
-        source = tree(tmp_path)
+        (tmp_path / "below").mkdir()
+        # Not a tmpfs, which cannot be id-mapped before Linux 6.3.
+        source = tree(tmp_path, "--bind", str(tmp_path / "below"))
         for name, uid in (("a", 0), ("b", 1003), ("sub/c", 1)):
             (source / name).touch()
             os.chown(source / name, uid, uid)
