@@ -11,7 +11,7 @@ from __future__ import annotations
 from cais.linux import credentials, namespaces
 from cais.linux.seccomp import compiler, library
 from cais.runtime import mounts
-from cais.spec.runtime import OCI_VERSION
+from cais.spec.runtime import NEWEST_OCI_VERSION
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def document() -> dict[str, Any]:
     annotations = {"io.github.seccomp.libseccomp.version": version} if version else {}
     return {
         "ociVersionMin": "1.0.0",
-        "ociVersionMax": OCI_VERSION,
+        "ociVersionMax": NEWEST_OCI_VERSION,
         "hooks": list(_HOOKS),
         "mountOptions": mounts.known_options(),
         "linux": {

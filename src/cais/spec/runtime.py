@@ -260,7 +260,8 @@ if TYPE_CHECKING:
         annotations: dict[str, str]
 
 
-OCI_VERSION = "1.2.0"
+OCI_VERSION = "1.2.0"  # of what is written here
+NEWEST_OCI_VERSION = "1.3.0"  # of what is read: all it adds for Linux is known
 CONFIG_LIMIT_BYTES = 32 * 1024 * 1024  # 5000 mounts of 4 KiB paths are legitimate (CVE-2021-43784)
 
 

@@ -181,6 +181,6 @@ def test_the_example_document_runs(tmp_path: Path) -> None:
         (directory / "config.json").write_text(json.dumps(document))
         assert runtime("run", "-b", str(directory), runtime.id) == "0\n"
         assert "exists" in runtime("spec", "-b", str(directory), code=1)
-        assert json.loads(runtime("features"))["ociVersionMax"] == "1.2.0"
+        assert json.loads(runtime("features"))["ociVersionMax"] == "1.3.0"
 
     with_runtime(tmp_path, body)
