@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from functools import partial
 from typing import TYPE_CHECKING
 
 from cais.api.daemon_flags import InvalidFlagError, parse_flags, usage
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from cais.api.daemon_flags import Values
     from cais.api.options import DaemonOptions
     from cais.engine.engine import Engine
+    from cais.spec.identities import IdentityMaps
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -43,6 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(flags: Values) -> int:
     from cais.api.daemon_log import set_up_logging
     from cais.api.options import load_options
+    from cais.engine.remapped_root import load_identities
 
     options = load_options(flags)
     if flags.get("validate"):
@@ -52,22 +55,26 @@ def _run(flags: Values) -> int:
     os.umask(0o022)
     set_up_logging(options.log_level)
     try:
-        asyncio.run(_serve(flags, options))
+        identities = load_identities(options.userns_remap)
+    except CaisError as exc:
+        return _fail(str(exc))
+    try:
+        asyncio.run(_serve(flags, options, identities))
     except (CaisError, OSError) as exc:
         return _fail(f"failed to start daemon: {exc}")
     return 0
 
 
-async def _serve(flags: Values, options: DaemonOptions) -> None:
+async def _serve(flags: Values, options: DaemonOptions, identities: IdentityMaps | None) -> None:
     from cais.api.daemon import Daemon
     from cais.api.options import load_options
 
     async with Daemon(options) as daemon:
-        await daemon.start(_open_engine)
+        await daemon.start(partial(_open_engine, identities=identities))
         await daemon.run(lambda: load_options(flags))
 
 
-async def _open_engine(options: DaemonOptions) -> Engine:
+async def _open_engine(options: DaemonOptions, *, identities: IdentityMaps | None) -> Engine:
     from cais.engine.config import EngineConfig
     from cais.engine.engine import Engine
 
@@ -87,6 +94,7 @@ async def _open_engine(options: DaemonOptions) -> Engine:
             runtimes=options.runtimes,
             default_runtime=options.default_runtime,
             experimental=options.experimental,
+            identities=identities,
             debug=options.debug,
         )
     )

@@ -91,6 +91,7 @@ FLAGS = (
     Flag("tlscert", "string", "Path to TLS certificate file"),
     Flag("tlskey", "string", "Path to TLS key file"),
     Flag("tlsverify", "bool", "Use TLS and verify the remote"),
+    Flag("userns-remap", "string", "User/Group setting for user namespaces"),
     Flag("validate", "bool", "Validate daemon configuration and exit", file_key=""),
     Flag("version", "bool", "Print version information and quit", short="v", file_key=""),
 )  # fmt: skip

@@ -70,6 +70,9 @@ class DaemonOptions:
     runtimes: Mapping[str, tuple[str, ...]]
     default_runtime: str
     experimental: bool
+    userns_remap: str
+    """As given; the accounts it names are looked up by ``engine.remapped_root``."""
+
     tls: TlsFiles | None
 
 
@@ -116,6 +119,7 @@ def _checked(values: daemon_flags.Values) -> DaemonOptions:
         runtimes=runtimes,
         default_runtime=check_default(values.get("default-runtime", ""), runtimes),
         experimental=bool(values.get("experimental")),
+        userns_remap=values.get("userns-remap", ""),
         tls=_tls(values),
     )
 

@@ -27,6 +27,7 @@ from cais.images.tar_writer import in_blocks
 from cais.linux.paths import open_in_root
 from cais.runtime import users
 from cais.runtime.launch import LaunchError
+from cais.snapshots.inodes import as_they_are
 from cais.snapshots.merged import MergedTree
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from cais.engine.records import ContainerRecord
     from cais.engine.table import Container
     from cais.images.container_paths import Found
+    from cais.snapshots.inodes import OwnerOf
     from cais.snapshots.merged import Entry
 
 
@@ -99,7 +101,9 @@ class Archives:
                 replace(wanted, directory=wanted.whole, name=""),
                 ref,
                 is_running=is_running,
-                options=CopyOptions(keeps_kinds=keeps_kinds),
+                options=CopyOptions(
+                    keeps_kinds=keeps_kinds, identities=container.record.identities
+                ),
                 gives_to_user=gives_to_user,
             )
             await read_in_pool(self._core.threads, source, work)
@@ -139,7 +143,9 @@ class Archives:
             look_up(root_fd, path, ref) as found,
         ):
             yield json.dumps(path_stat(root_fd, path, found)).encode()
-            yield from in_blocks(_pack(path, found))
+            identities = record.identities
+            owner_of = as_they_are if identities is None else identities.inside
+            yield from in_blocks(_pack(path, found, owner_of))
 
     def _unpack(
         self,
@@ -165,7 +171,7 @@ class Archives:
             yield root_fd
 
 
-def _pack(path: ContainerPath, found: Found) -> Iterator[bytes]:
+def _pack(path: ContainerPath, found: Found, owner_of: OwnerOf) -> Iterator[bytes]:
     device = found.status.st_dev
 
     def is_closed(entry: Entry) -> bool:
@@ -185,8 +191,9 @@ def _pack(path: ContainerPath, found: Found) -> Iterator[bytes]:
 
     if found.is_directory:
         tree = MergedTree([found.fd])
-        return pack_tree(tree, path.shown, (lambda _: True) if is_pseudo(found.fd) else is_closed)
-    return pack_file(MergedTree([found.parent_fd]), path.name)
+        closed = (lambda _: True) if is_pseudo(found.fd) else is_closed
+        return pack_tree(tree, path.shown, closed, owner_of=owner_of)
+    return pack_file(MergedTree([found.parent_fd]), path.name, owner_of=owner_of)
 
 
 def _owner(root_fd: int, user: str) -> tuple[int, int]:

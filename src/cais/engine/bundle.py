@@ -68,8 +68,13 @@ class BundleWriter:
         if self._host.apparmor:
             load_default_apparmor()
 
-    def attach_network(self, record: ContainerRecord, joined: Attachment | None) -> Attachment:
-        """Give the container its network; runs in the network room's thread."""
+    def attach_network(
+        self, record: ContainerRecord, joined: Attachment | None, users: str
+    ) -> Attachment:
+        """Give the container its network; runs in the network room's thread.
+
+        Raises as ``NetworkManager.attach``, which says what ``joined`` and ``users`` are.
+        """
         mode = record.network_mode
         if record.config.network_disabled and is_private_network(mode):
             mode = "none"
@@ -80,6 +85,7 @@ class BundleWriter:
             mac=record.config.mac_address or (asked.mac_address if asked else "") or None,
             address=asked.ipam_config.ipv4_address if asked and asked.ipam_config else None,
             joined=joined,
+            users=users,
         )
 
     def write(self, record: ContainerRecord) -> Bundle:
@@ -93,7 +99,8 @@ class BundleWriter:
         """
         runtime = self._core.runtimes.find(record.host_config.runtime)
         bundle = self._core.paths.bundle(record.id)
-        make_sources(record.mounts)
+        root = record.identities.root if record.identities else None
+        make_sources(record.mounts, root)
         os.makedirs(bundle, mode=0o700, exist_ok=True)  # noqa: PTH103 - hot path
         target = Target(
             id=record.id,
@@ -104,6 +111,7 @@ class BundleWriter:
             files=self._files(record),
             namespaces=self._namespaces(record),
             shm_path=self._shm_path(record),
+            root=root,
             cgroup_parent=self._core.config.cgroup_parent,
             inlined=runtime is not None,
             init_program=self._init_program(record) if runtime is not None else None,
@@ -191,6 +199,8 @@ class BundleWriter:
         found = {}
         if record.attachment is not None and record.attachment.netns_path:
             found["network"] = record.attachment.netns_path
+            if record.attachment.userns_path:
+                found["user"] = record.attachment.userns_path
         for kind, mode in (
             ("ipc", record.host_config.ipc_mode),
             ("pid", record.host_config.pid_mode),
@@ -216,7 +226,8 @@ class BundleWriter:
         if owner != record.id:
             return shared_memory.shared_path(self._core.paths.bundle(owner))
         size_bytes = record.host_config.shm_size or DEFAULT_SHM_BYTES
-        return shared_memory.provide(self._core.paths.bundle(owner), size_bytes)
+        root = record.identities.root if record.identities else (0, 0)
+        return shared_memory.provide(self._core.paths.bundle(owner), size_bytes, root)
 
     def _running(self, ref: str, kind: str) -> Container:
         try:

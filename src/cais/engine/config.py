@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from cais.spec.identities import IdentityMaps
+
 
 @dataclass(frozen=True, slots=True)
 class EngineConfig:
@@ -42,6 +44,9 @@ class EngineConfig:
 
     runtimes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Other OCI runtimes by name: a program, by its path or its name on PATH, and arguments."""
+
+    identities: IdentityMaps | None = None
+    """Who the users of containers are on the host (``--userns-remap``); None: the same."""
 
     default_runtime: str = ""
     """Of containers that name none; "" for our own."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from cais.engine.clock import Clock
 from cais.engine.events import Events
+from cais.engine.mapped_roots import MappedRoots
 from cais.engine.pruning import PruneTurn
 from cais.engine.runtimes import Runtimes
 from cais.engine.table import Table
@@ -51,6 +52,7 @@ class Core:
     background: Background = field(default_factory=Background)
     watch: LogWatch = field(default_factory=LogWatch)
     runtimes: Runtimes = field(init=False)
+    mapped_roots: MappedRoots = field(default_factory=MappedRoots)
     pruning: PruneTurn = field(default_factory=PruneTurn)
     """Of containers and networks, which have one between them, as in Docker."""
 

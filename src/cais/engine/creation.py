@@ -18,6 +18,7 @@ from cais.engine.oci import adapt_host_config, masks
 from cais.engine.records import ContainerRecord
 from cais.engine.roots import image_layers, prepare_root
 from cais.engine.table import Container
+from cais.engine.user_namespaces import decide_identities
 from cais.errors import CaisError, InvalidArgumentError, NotFoundError, UnsupportedError
 from cais.images.records import check_platform
 from cais.linux.cgroups import expand_slice
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from cais.engine.oci import Host
     from cais.images.store import ImageRecord
     from cais.spec.container import ContainerConfig, CreateBody, HostConfig
+    from cais.spec.identities import IdentityMaps
     from cais.volumes.mounts import MountPoint, VolumeRequest
 
 log = logging.getLogger(__name__)
@@ -101,6 +103,7 @@ class _Creation:
         self._body = body
         self._platform = platform
         self.warnings: list[str] = []
+        self._identities: IdentityMaps | None = None
         self.volumes: set[str] = set()
         """Names in use from now on, before any container in the table says so."""
 
@@ -117,6 +120,7 @@ class _Creation:
         config = merge_config(self._body.config, image.config.config)
         host_config = self._adapt(config)
         config = replace(config, hostname=config.hostname or self._hostname(host_config))
+        self._identities = decide_identities(self._core, host_config)
         self._check_names(config, host_config)
         mounts = self._resolve_mounts(image, host_config)
         path, *args = command_of(config)
@@ -133,11 +137,14 @@ class _Creation:
             host_config=host_config,
             networking=self._body.networking_config,
             mounts=mounts,
+            identities=self._identities,
         )
 
     def make(self, record: ContainerRecord) -> None:
         """Make the container's own files; ``undo`` is to be called after a failure."""
         prepare_root(self._core, self._id, record.parent)
+        if record.identities is not None:
+            self._core.mapped_roots.check(self._core, record)
         self._core.copies.put(record)
         self._fill_volumes(record)
 
@@ -221,7 +228,11 @@ class _Creation:
     def _create_volume(self, request: VolumeRequest) -> tuple[str, str]:
         self.volumes.add(request.name)
         volume, is_new = self._core.volumes.create(
-            request.name, driver=request.driver, options=request.options, labels=request.labels
+            request.name,
+            driver=request.driver,
+            options=request.options,
+            labels=request.labels,
+            owner=self._identities.root if self._identities else (0, 0),
         )
         self.volumes.add(volume.name)
         if is_new:
@@ -235,7 +246,7 @@ class _Creation:
             return
         lowers = image_layers(self._core, record.parent)
         for mount in wanting:
-            copy_merged(lowers, mount.destination, mount.source)
+            copy_merged(lowers, mount.destination, mount.source, record.identities)
 
 
 def _check_cgroup_parent(parent: str, driver: str) -> None:

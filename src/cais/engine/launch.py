@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import errno
 import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from cais.engine.errors import CommandLaunchError, ContainerLaunchError
 from cais.engine.health import HealthMonitor, has_health_check
 from cais.engine.records import HealthRecord
 from cais.engine.tidying import tidy
+from cais.engine.user_namespaces import users_of
 from cais.errors import CaisError, ConflictError, UnavailableError
 from cais.network.errors import NoReadyNamespaceError
 from cais.runtime.launch import LaunchError
@@ -130,16 +132,19 @@ class Launcher:
         if not other.record.state.running or other.record.attachment is None:
             raise ConflictError(f"cannot join network of a non running container: {other.id}")
         container.record.hosts_owner = other.record.hosts_owner or other.id
+        if container.record.identities is None:  # root of the host in it, not of that container
+            return replace(other.record.attachment, userns_path=None)
         return other.record.attachment
 
     async def _attach_network(self, container: Container, joined: Attachment | None) -> Attachment:
+        users = users_of(self._core, container.record)
         while True:
             try:
                 attachment = await self._core.threads.run_network(
-                    self._bundles.attach_network, container.record, joined
+                    self._bundles.attach_network, container.record, joined, users.key
                 )
             except NoReadyNamespaceError:
-                await self._stock.offer_one()
+                await self._stock.offer_one(users)
             else:
                 self._stock.refill()
                 return attachment

@@ -7,8 +7,10 @@ import os
 import secrets
 from typing import TYPE_CHECKING
 
+from cais.engine.user_namespaces import Users
 from cais.errors import CaisError
 from cais.network.endpoint import ReadyNamespace
+from cais.shim.values import NamespaceOwner
 
 if TYPE_CHECKING:
     import asyncio
@@ -33,14 +35,15 @@ class NamespaceStock:
         if self._filling is None or self._filling.done():
             self._filling = self._core.background.spawn(self._fill(), "namespaces")
 
-    async def offer_one(self) -> None:
-        """Make one namespace and offer it."""
-        path = self._core.paths.namespaces / secrets.token_hex(6)
-        netns_fd, netlink_fd = await self._core.shim.client.create_netns(path)
+    async def offer_one(self, users: Users) -> None:
+        """Make one namespace, whose it shall be, and offer it."""
+        path = str(self._core.paths.namespaces / secrets.token_hex(6))
+        userns_path = f"{path}.user" if users.key else None
+        owner = NamespaceOwner(userns_path, users.maps, users.source) if userns_path else None
+        netns_fd, netlink_fd = await self._core.shim.client.create_netns(path, owner)
+        ready = ReadyNamespace(path, netns_fd, netlink_fd, userns_path, users.key)
         try:
-            await self._core.threads.run_network(
-                self._core.network.offer, ReadyNamespace(str(path), netns_fd, netlink_fd)
-            )
+            await self._core.threads.run_network(self._core.network.offer, ready)
         except RuntimeError:  # the pool is shut down: the descriptors are still ours
             os.close(netns_fd)
             os.close(netlink_fd)
@@ -50,6 +53,6 @@ class NamespaceStock:
         await self._core.clock.sleep(_PAUSE_S)
         try:
             while await self._core.threads.run_network(self._core.network.shortage) > 0:
-                await self.offer_one()
+                await self.offer_one(Users(self._core.config.identities))
         except CaisError as exc:
             log.warning("no ready network namespaces: %s", exc)

@@ -9,6 +9,7 @@ import msgspec
 # msgspec reads these annotations at run time.
 from cais.network.endpoint import Attachment  # noqa: TC001
 from cais.spec.container import ContainerConfig, HostConfig, NetworkingConfig  # noqa: TC001
+from cais.spec.identities import IdentityMaps  # noqa: TC001
 from cais.volumes.mounts import MountPoint  # noqa: TC001
 
 if TYPE_CHECKING:
@@ -94,6 +95,9 @@ class ContainerRecord(msgspec.Struct, omit_defaults=True):
     restart_count: int = 0
     attachment: Attachment | None = None
     """The network of the present run."""
+
+    identities: IdentityMaps | None = None
+    """Who its users are on the host, whatever the daemon does for others; None: the same."""
 
     network_id: str = ""
     """The id of the last run's network; "" until the first."""

@@ -3,6 +3,7 @@
 A running container's view is that of its first process. One that does not run gets a process of
 its own (``runtime.root_holder``) that has its root and its volumes mounted; it must not be started
 meanwhile. Either way the descriptor is good for openat2 with RESOLVE_IN_ROOT and for nothing else.
+Owners are shown as they are on the host, also of a container that has a user namespace.
 """
 
 from __future__ import annotations
@@ -89,13 +90,21 @@ def open_stopped_root(core: Core, record: ContainerRecord) -> Iterator[int]:
 def _document(core: Core, record: ContainerRecord) -> dict[str, Any]:
     points = sorted(record.mounts, key=lambda point: point.destination.rstrip("/").count("/"))
     mounts = core.snapshots.mounts(record.id)
+    identities = record.identities
+    mapped = () if identities is None else ("idmap",)
     return {
         "rootfs": [
-            {"type": m.type, "source": m.source, "target": m.target, "options": list(m.options)}
+            {
+                "type": m.type,
+                "source": m.source,
+                "target": m.target,
+                "options": [*m.options, *mapped],
+            }
             for m in mounts
         ],
         "mounts": [point_mount(point) for point in points if point.type != "tmpfs"],
         "read_only": record.host_config.readonly_rootfs,
+        "maps": None if identities is None else identities.document(),
     }
 
 

@@ -23,15 +23,22 @@ def shared_path(bundle: str) -> str:
     return f"{bundle}/{_NAME}"
 
 
-def provide(bundle: str, size_bytes: int) -> str:
+def provide(bundle: str, size_bytes: int, owner: tuple[int, int] = (0, 0)) -> str:
     """Make it anew, empty, for a container about to start; return its path. Blocks.
 
+    Args:
+        bundle: the container's.
+        size_bytes: of all that may be in it.
+        owner: the container's root, a user and a group of the host.
+
     Privileges: CAP_SYS_ADMIN.
+
     """
     path = shared_path(bundle)
     _release(path)
     os.makedirs(path, exist_ok=True)  # noqa: PTH103 - hot path
-    options = (("size", str(size_bytes)), ("mode", "1777"))
+    ids = (("uid", str(owner[0])), ("gid", str(owner[1])))
+    options = (("size", str(size_bytes)), ("mode", "1777"), *ids)
     tree_fd = mount.new_mount("tmpfs", options, _ATTRIBUTES, _NAME)
     try:
         mount.place_at(tree_fd, path)

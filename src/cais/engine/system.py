@@ -121,7 +121,7 @@ class System:
             "DriverStatus": [list(line) for line in self._core.snapshots.status()] or None,
             "CgroupDriver": self._core.config.cgroup_driver,
             "CgroupVersion": str(self._host.hierarchy.version),
-            "SecurityOptions": _security_options(self._host),
+            "SecurityOptions": self._security_options(),
             **self._limits(),
             "IPv4Forwarding": _flag("/proc/sys/net/ipv4/ip_forward"),
             "DefaultRuntime": self._core.runtimes.default,
@@ -129,6 +129,14 @@ class System:
             "ExperimentalBuild": self._core.config.experimental,
             "Debug": self._core.config.debug,
         }
+
+    def _security_options(self) -> list[str]:
+        has = {
+            "name=apparmor": self._host.apparmor,
+            "name=seccomp,profile=builtin": self._host.seccomp,
+            "name=userns": self._core.config.identities is not None,
+        }
+        return [name for name, is_there in has.items() if is_there]
 
     def _limits(self) -> dict[str, bool]:
         features = self._host.features
@@ -171,11 +179,6 @@ class System:
             "Labels": list(config.labels),
             "ProductLicense": "",
         }
-
-
-def _security_options(host: Host) -> list[str]:
-    options = ["name=apparmor"] if host.apparmor else []
-    return [*options, "name=seccomp,profile=builtin"] if host.seccomp else options
 
 
 def _flag(path: str) -> bool:

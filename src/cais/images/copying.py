@@ -34,6 +34,7 @@ from cais.images.tar import (
     SYMLINK,
     TarReader,
 )
+from cais.linux.credentials import making_files_as
 from cais.linux.filesystem import remove_tree
 from cais.linux.paths import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, ensure_directory, open_at
 
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 
     from cais.images.compression import Readable
     from cais.images.tar import Entry
+    from cais.spec.identities import IdentityMaps
 
 _DEVICES = {CHARACTER: stat.S_IFCHR, BLOCK_DEVICE: stat.S_IFBLK, FIFO: stat.S_IFIFO}
 _KINDS = {REGULAR: stat.S_IFREG, DIRECTORY: stat.S_IFDIR, SYMLINK: stat.S_IFLNK, **_DEVICES}
@@ -66,12 +68,14 @@ class CopyOptions:
         keeps_kinds: refuse to put a directory where something else is, and the other way round.
         owner: whose everything becomes; None: as the archive says.
         rename: the first component of names in the archive, and what takes its place.
+        identities: who the owners are on the host, which the tree shows; None: the same.
 
     """
 
     keeps_kinds: bool = False
     owner: tuple[int, int] | None = None
     rename: tuple[str, str] | None = None
+    identities: IdentityMaps | None = None
 
 
 def copy_into(source: Readable, root_fd: int, path: str, options: CopyOptions) -> None:
@@ -92,7 +96,12 @@ def copy_into(source: Readable, root_fd: int, path: str, options: CopyOptions) -
         InternalError: the disk failed.
 
     """
-    _Copy(TarReader(open_decompressed(source)[0]), root_fd, path, options).run()
+    copy = _Copy(TarReader(open_decompressed(source)[0]), root_fd, path, options)
+    if options.identities is None:
+        copy.run()
+        return
+    with making_files_as(*options.identities.root):  # the host's root is nobody in such a tree
+        copy.run()
 
 
 class _Copy:
@@ -125,6 +134,8 @@ class _Copy:
             return  # the directory itself stays as it is
         if self._options.owner is not None:
             entry.uid, entry.gid = self._options.owner
+        if self._options.identities is not None:
+            entry.uid, entry.gid = self._outside(self._options.identities, entry)
         with self._opened(parent) as parent_fd:
             self._check_kind(entry, parent_fd, name)
             if entry.kind == DIRECTORY:
@@ -136,6 +147,13 @@ class _Copy:
                 self._make(entry, parent_fd, name)
             else:
                 raise CopyError(f"unhandled tar header type {entry.kind}")
+
+    @staticmethod
+    def _outside(identities: IdentityMaps, entry: Entry) -> tuple[int, int]:
+        try:
+            return identities.outside(entry.uid, entry.gid)
+        except InvalidArgumentError as exc:
+            raise CopyError(f"{entry.name[:200]!r}: {exc}") from exc
 
     def _split(self, name: str) -> tuple[str, str]:
         if self._options.rename is not None:

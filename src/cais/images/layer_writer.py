@@ -35,11 +35,13 @@ from cais.images.tar import (
 from cais.images.tar_headers import member_header
 from cais.images.tar_writer import END, padding
 from cais.images.whiteouts import WHITEOUT, WHITEOUT_OPAQUE
+from cais.snapshots.inodes import as_they_are
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from cais.snapshots import merged
+    from cais.snapshots.inodes import OwnerOf
     from cais.snapshots.merged import MergedTree
 
 _KINDS = {
@@ -94,6 +96,8 @@ def pack_tree(
     tree: MergedTree,
     shown: str = "",
     is_closed: Callable[[merged.Entry], bool] = lambda _: False,
+    *,
+    owner_of: OwnerOf = as_they_are,
 ) -> Iterator[bytes]:
     """Write all of a tree, and the end marker.
 
@@ -101,6 +105,7 @@ def pack_tree(
         tree: to be written.
         shown: the name of the root in the archive; empty: the root itself is left out.
         is_closed: says of a directory whether what is in it is left out.
+        owner_of: from a user and a group of the tree to those in the archive.
 
     Raises:
         InvalidArgumentError: a name no archive can hold.
@@ -108,7 +113,7 @@ def pack_tree(
 
     """
     top = shown.rstrip("/")
-    packer = _Packer(tree, (lambda path: top + path[1:] or shown) if shown else _plain)
+    packer = _Packer(tree, (lambda path: top + path[1:] or shown) if shown else _plain, owner_of)
     if shown:
         yield from packer.member(tree.root())
     root = tree.root()
@@ -124,20 +129,25 @@ def pack_tree(
     yield END
 
 
-def pack_file(directory: MergedTree, name: str, shown: str = "") -> Iterator[bytes]:
+def pack_file(
+    directory: MergedTree, name: str, shown: str = "", *, owner_of: OwnerOf = as_they_are
+) -> Iterator[bytes]:
     """Write one entry of a directory, alone and perhaps by another name, and the end marker."""
     entry = directory.lookup(directory.root(), name)
     if entry is not None:
-        yield from _Packer(directory, lambda _: shown or name).member(entry)
+        yield from _Packer(directory, lambda _: shown or name, owner_of).member(entry)
     yield END
 
 
 class _Packer:
     """Writes members; remembers which files it has written under another name."""
 
-    def __init__(self, tree: MergedTree, name_of: Callable[[str], str]) -> None:
+    def __init__(
+        self, tree: MergedTree, name_of: Callable[[str], str], owner_of: OwnerOf = as_they_are
+    ) -> None:
         self._tree = tree
         self._name_of = name_of
+        self._owner_of = owner_of
         self._linked: dict[tuple[int, int], str] = {}
 
     def member(self, found: merged.Entry) -> Iterator[bytes]:
@@ -163,6 +173,7 @@ class _Packer:
         if kind is None:
             return
         entry = _entry(name, kind, facts)
+        entry.uid, entry.gid = self._owner_of(facts.st_uid, facts.st_gid)
         if facts.st_nlink > 1 and kind != DIRECTORY:
             first = self._linked.setdefault((facts.st_dev, facts.st_ino), name)
             if first != name:
@@ -189,7 +200,6 @@ def _entry(name: str, kind: int, facts: os.stat_result) -> Entry:
     entry = Entry()
     entry.name, entry.kind = name, kind
     entry.mode = stat.S_IMODE(facts.st_mode)
-    entry.uid, entry.gid = facts.st_uid, facts.st_gid
     entry.mtime_ns = facts.st_mtime_ns
     if kind in (CHARACTER, BLOCK_DEVICE):
         entry.major, entry.minor = os.major(facts.st_rdev), os.minor(facts.st_rdev)

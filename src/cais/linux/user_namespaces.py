@@ -11,14 +11,17 @@ from __future__ import annotations
 
 import errno
 import os
+from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_STREAM, socketpair  # socket builds enums: 5 ms
 
-from cais.linux import process
+from cais.linux import namespaces, process
 from cais.linux.namespaces import CLONE_NEWUSER
 from cais.linux.syscalls import KernelError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from _socket import socket
     from collections.abc import Sequence
+    from typing import NoReturn, Self
 
     IdentityMap = Sequence[tuple[int, int, int]]
 
@@ -59,25 +62,71 @@ def make_user_namespace(uid_map: IdentityMap, gid_map: IdentityMap) -> int:
         KernelError: as clone(2) and ``write_identity_maps``.
 
     """
-    read_fd, write_fd = os.pipe2(os.O_CLOEXEC)
+    with Inhabitant(CLONE_NEWUSER) as inhabitant:
+        write_identity_maps(inhabitant.pid, uid_map, gid_map)
+        return inhabitant.open("user")
+
+
+class Inhabitant:
+    """A process that is in new namespaces and does nothing; it ends with the block."""
+
+    __slots__ = ("_line", "_pidfd", "pid")
+
+    def __init__(self, flags: int, user_fd: int = -1) -> None:
+        """Make it.
+
+        Args:
+            flags: the CLONE_NEW*.
+            user_fd: a user namespace that is to own them. Borrowed.
+
+        Raises:
+            KernelError: as clone(2), setns(2) and unshare(2).
+
+        """
+        self._line, theirs = socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC)
+        try:
+            self.pid, self._pidfd = process.clone(0 if user_fd >= 0 else flags)
+            if self.pid == 0:
+                self._line.close()
+                _inhabit(theirs, flags, user_fd)
+        except BaseException:
+            self._line.close()
+            raise
+        finally:
+            theirs.close()
+        failure = self._line.recv(1)
+        if failure != b"\0":
+            self.__exit__()
+            raise KernelError(failure[0] if failure else errno.EIO, "enter a user namespace")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._line.close()
+        os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED)
+        os.close(self._pidfd)
+
+    def open(self, name: str) -> int:
+        """Return one of its namespaces (``user``, ``net``), owned by the caller."""
+        return os.open(f"/proc/{self.pid}/ns/{name}", os.O_RDONLY | os.O_CLOEXEC)
+
+
+def _inhabit(line: socket, flags: int, user_fd: int) -> NoReturn:
+    """Say the error number of getting there, 0 for none; wait until the other side is closed."""
+    code = 0
     try:
-        pid, pidfd = process.clone(CLONE_NEWUSER)
-        if pid == 0:  # waits until it is no longer needed, or its parent is gone
-            os.close(write_fd)
-            os.read(read_fd, 1)
-            os._exit(0)
-    except BaseException:
-        os.close(write_fd)
-        raise
-    finally:
-        os.close(read_fd)
+        if user_fd >= 0:
+            process.set_dumpable(dumpable=False)  # its root could trace this process
+            namespaces.join(user_fd, CLONE_NEWUSER)
+            namespaces.unshare(flags)
+    except KernelError as error:
+        code = error.errno or errno.EIO
     try:
-        write_identity_maps(pid, uid_map, gid_map)
-        return os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+        line.send(bytes([code]))
+        line.recv(1)
     finally:
-        os.close(write_fd)
-        os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
-        os.close(pidfd)
+        os._exit(0)
 
 
 def _write_map(pid: int, name: str, lines: IdentityMap) -> None:

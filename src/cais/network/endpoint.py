@@ -21,12 +21,17 @@ class ReadyNamespace:
         path: where the namespace is bind-mounted, a file directly under ``<exec-root>/netns``.
         netns_fd: the namespace itself.
         netlink_fd: a NETLINK_ROUTE socket created inside the namespace.
+        userns_path: where the user namespace it belongs to is bind-mounted, beside it; None: it
+            belongs to the host's.
+        users: which containers it is for: those whose user namespace is described so.
 
     """
 
     path: str
     netns_fd: int
     netlink_fd: int
+    userns_path: str | None = None
+    users: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +64,7 @@ class Attachment:
         sandbox_id: 64 hex digits, Docker's SandboxID; empty for ``container:<id>``.
         endpoint: None for ``container:<id>``, which has no place of its own.
         sysctls: to be set in the namespace under the user's own (``linux.sysctl``).
+        userns_path: what the OCI document's user namespace points at; None = the host's.
 
     """
 
@@ -67,6 +73,7 @@ class Attachment:
     sandbox_id: SandboxId
     endpoint: Endpoint | None = None
     sysctls: dict[str, str] = field(default_factory=dict)
+    userns_path: str | None = None
 
     @property
     def network_id(self) -> NetworkId | None:

@@ -115,6 +115,7 @@ class NetworkManager:
         """After a restart: adopt the attachments in ``live``, remove every other of ours."""
         self._attachments = dict(live)
         known = {attachment.netns_path or "" for attachment in live.values()}
+        known |= {attachment.userns_path or "" for attachment in live.values()}
         for pin in orphaned_pins(self._netns_directory, known | self._sandboxes.paths()):
             self._unpin(pin)
         if self._bridge is not None:
@@ -176,6 +177,7 @@ class NetworkManager:
         mac: str | None = None,
         address: str | None = None,
         joined: Attachment | None = None,
+        users: str = "",
     ) -> Attachment:
         """Give a container its network.
 
@@ -187,6 +189,7 @@ class NetworkManager:
                 ``container:<id>``.
             mac: None or empty: derived from the address.
             joined: for ``container:<id>``: that container's own attachment.
+            users: describes the container's user namespace, as the ready one must have it.
 
         Raises:
             NoReadyNamespaceError: offer one and call again.
@@ -204,7 +207,7 @@ class NetworkManager:
                 "user specified IP address is supported on user defined networks only"
             )
         self.release(container_id)
-        attachment = self._attach(container_id, mode, mac, joined)
+        attachment = self._attach(container_id, mode, mac, joined, users)
         self._attachments[container_id] = attachment
         return attachment
 
@@ -217,6 +220,8 @@ class NetworkManager:
             self._bridge.release(container_id)
         if attachment.netns_path and attachment.endpoint:
             self._unpin(attachment.netns_path)
+            if attachment.userns_path:
+                self._unpin(attachment.userns_path)
 
     def _unpin(self, path: str) -> None:
         try:
@@ -225,18 +230,25 @@ class NetworkManager:
             self._warn(str(exc))
 
     def _attach(
-        self, container_id: str, mode: str, mac: str | None, joined: Attachment | None
+        self,
+        container_id: str,
+        mode: str,
+        mac: str | None,
+        joined: Attachment | None,
+        users: str,
     ) -> Attachment:
         if (target := joined_container(mode)) is not None:
             if joined is None:
                 raise ConflictError(f"cannot join network of a non running container: {target}")
-            return Attachment(mode, joined.netns_path, SandboxId(""))
+            return Attachment(
+                mode, joined.netns_path, SandboxId(""), userns_path=joined.userns_path
+            )
         if mode not in self._networks and mode != "bridge":
             raise NetworkNotFoundError(mode)
         sandbox_id = SandboxId(secrets.token_hex(32))
         if mode == "host":
             return Attachment(mode, None, sandbox_id, self._place_on(mode))
-        sandbox = self._sandboxes.take()
+        sandbox = self._sandboxes.take(users)
         try:
             if mode == "none" or self._bridge is None:
                 endpoint, sysctls = self._place_on("none"), dict[str, str]()
@@ -246,7 +258,9 @@ class NetworkManager:
             sandbox.discard()
             raise
         sandbox.keep()
-        return Attachment(mode, sandbox.path, sandbox_id, endpoint, sysctls)
+        return Attachment(
+            mode, sandbox.path, sandbox_id, endpoint, sysctls, userns_path=sandbox.userns_path
+        )
 
     def _place_on(self, name: str) -> Endpoint:
         return Endpoint(self._networks[name].id, name, EndpointId(secrets.token_hex(32)))

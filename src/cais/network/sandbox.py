@@ -33,6 +33,8 @@ class Sandbox:
 
         """
         self.path = namespace.path
+        self.userns_path = namespace.userns_path
+        self.users = namespace.users
         self.netns_fd = namespace.netns_fd
         self.netlink = RouteSocket(namespace.netlink_fd)
         try:
@@ -47,9 +49,14 @@ class Sandbox:
         os.close(self.netns_fd)
 
     def discard(self) -> None:
-        """Close the descriptors and remove the pin."""
+        """Close the descriptors and remove the pins."""
         self.keep()
-        unpin(self.path)
+        for pin in self.pins():
+            unpin(pin)
+
+    def pins(self) -> list[str]:
+        """Return what is pinned: the namespace, and whose it is if that is not the host's."""
+        return [path for path in (self.path, self.userns_path) if path]
 
 
 class SandboxPool:
@@ -68,20 +75,21 @@ class SandboxPool:
         """Put one in stock."""
         self._ready.append(Sandbox(namespace))
 
-    def take(self) -> Sandbox:
-        """Take one out; the caller ends it.
+    def take(self, users: str) -> Sandbox:
+        """Take one out that belongs to that user namespace; the caller ends it.
 
         Raises:
             NoReadyNamespaceError: there is none.
 
         """
-        if not self._ready:
-            raise NoReadyNamespaceError("no network namespace is ready")
-        return self._ready.pop(0)
+        for index, sandbox in enumerate(self._ready):
+            if sandbox.users == users:
+                return self._ready.pop(index)
+        raise NoReadyNamespaceError("no network namespace is ready")
 
     def paths(self) -> set[str]:
         """Return the pins of those in stock."""
-        return {sandbox.path for sandbox in self._ready}
+        return {pin for sandbox in self._ready for pin in sandbox.pins()}
 
     def clear(self) -> None:
         """Discard all."""

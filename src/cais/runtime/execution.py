@@ -8,7 +8,7 @@ from cais.errors import ConflictError, InvalidArgumentError
 from cais.linux import namespaces, process
 from cais.linux.siblings import Birth
 from cais.linux.signals import pidfd_send_signal
-from cais.runtime import channel, child, groups, joiner, process_plan, spares
+from cais.runtime import channel, child, groups, joiner, pipes, process_plan, spares
 from cais.runtime.forerunner import Forerunner
 from cais.runtime.launch import Launch, LaunchError
 from cais.runtime.reasons import sentence
@@ -60,6 +60,7 @@ def begin_exec(
     if not stdio and not wanted.terminal:
         raise InvalidArgumentError("a process without a terminal needs stdio")
     _check_running(container_id, init_pidfd)
+    pipes.give(stdio, wanted.streams_owner)
     given = child.Inheritance(stdio, groups.own_program())
     try:
         group = groups.group_of(container_id, bundle)

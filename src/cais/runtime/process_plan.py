@@ -11,7 +11,7 @@ from cais.errors import InvalidArgumentError, UnsupportedError
 from cais.linux import credentials, rlimits
 from cais.linux.credentials import Capabilities
 from cais.linux.process import pid_of
-from cais.runtime import bundles, filters, standing
+from cais.runtime import bundles, filters, pipes, standing
 from cais.spec.runtime import validate_process
 
 TYPE_CHECKING = False
@@ -50,6 +50,7 @@ class ProcessPlan:
         "rlimits",
         "selinux",
         "size",
+        "streams_owner",
         "terminal",
         "tuning",
         "uid",
@@ -84,6 +85,7 @@ class ProcessPlan:
         self.tuning: Tuning | None = None
         self.filter: Filter | None = None
         self.init = False
+        self.streams_owner: tuple[int, int] | None = None
         self.in_user_namespace = standing.is_nested()
         self._check()
 
@@ -107,6 +109,7 @@ class ProcessPlan:
         kinds = (entry["type"] for entry in linux.get("namespaces", ()))
         self.in_user_namespace = self.in_user_namespace or "user" in kinds
         self.filter = filters.load(config, extras)
+        self.streams_owner = pipes.parse_owner(extras.get("streams_owner"))
         personality = linux.get("personality")
         if personality:
             # Only here: few documents ask for one.

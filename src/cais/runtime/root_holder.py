@@ -4,7 +4,8 @@
 exist in no mount table of the host, so a process of its own has it, in a mount namespace that goes
 with it, and the engine works below ``/proc/<pid>/root``::
 
-    engine ──stdin──▶ {"rootfs": [...], "mounts": [...], "read_only": bool}  one line
+    engine ──stdin──▶ {"rootfs": [...], "mounts": [...], "read_only": bool,
+                       "maps": {"uid": [...], "gid": [...]} | null}          one line
     engine ◀─stdout── an empty line: it stands; or why it cannot
     engine ──stdin──▶ end of file: let go
 
@@ -41,6 +42,8 @@ def _assemble(document: dict[str, object]) -> None:
     plan = RootPlan("/")
     plan.layers = [parse_root_mount(entry) for entry in document["rootfs"]]  # type: ignore[attr-defined]
     plan.mounts = [parse_mount(entry, "/") for entry in document["mounts"]]  # type: ignore[attr-defined]
+    if document["maps"] is not None:
+        _map_layers(plan, document["maps"])  # type: ignore[arg-type]
     namespaces.unshare(namespaces.CLONE_NEWNS)
     rootfs.open_host_trees(plan, alone=True)
     root_fd = rootfs.enter(plan)
@@ -48,6 +51,15 @@ def _assemble(document: dict[str, object]) -> None:
         placement.place(entry, root_fd)
     if document["read_only"]:
         mount.set_attributes(root_fd, set_bits=mount.MOUNT_ATTR_RDONLY)
+
+
+def _map_layers(plan: RootPlan, maps: dict[str, list[tuple[int, int, int]]]) -> None:
+    # Only here: most containers have the host's users.
+    from cais.linux.user_namespaces import make_user_namespace
+
+    fd = make_user_namespace(maps["uid"], maps["gid"])
+    for layer in plan.layers:
+        layer.idmap_fd = fd
 
 
 if __name__ == "__main__":

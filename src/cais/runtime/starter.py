@@ -14,6 +14,7 @@ from cais.runtime import (
     isolation,
     last_hooks,
     openings,
+    pipes,
     plan,
     settle,
     spares,
@@ -71,6 +72,7 @@ def begin(
     group = groups.make_group(container_id, container.config, by_systemd=by_systemd)
     private = bool(container.new & namespaces.CLONE_NEWCGROUP)
     cgroup_mounts.describe(container.root, hierarchy, group.path, private=private)
+    pipes.give(stdio, container.process.streams_owner)
     given = Inheritance(stdio, groups.own_program())
     given.hold_fd, given.verdict_fd = hold_fd, verdict_fd
     if habits is not None:

@@ -21,6 +21,8 @@ from cais.shim.values import LogTarget, OciRuntime, ShimEvent, ShimHello, Starte
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from cais.shim.values import NamespaceOwner
+
     StrPath = str | os.PathLike[str]
 
 
@@ -257,15 +259,23 @@ class ShimClient:
             runtime=None if runtime is None else runtime.document(),
         )
 
-    async def create_netns(self, path: StrPath) -> tuple[int, int]:
+    async def create_netns(
+        self, path: StrPath, owner: NamespaceOwner | None = None
+    ) -> tuple[int, int]:
         """Make a network namespace pinned at ``path``, which must not exist.
+
+        Args:
+            path: where nothing may be yet.
+            owner: the user namespace it belongs to; None: the host's.
 
         Returns:
             Descriptors of the namespace and of a NETLINK_ROUTE socket inside it; the caller closes
             both. Nothing in it is up.
 
         """
-        netns_fd, netlink_fd = await self._request_fds("netns", 2, path=os.fspath(path))
+        asked = None if owner is None else owner.document()
+        fds = await self._request_fds("netns", 2, path=os.fspath(path), owner=asked)
+        netns_fd, netlink_fd = fds
         return netns_fd, netlink_fd
 
     async def open_netlink(self, path: StrPath) -> int:

@@ -74,6 +74,13 @@ class Fields:
             raise self._wrong(name, "a list of whole numbers")
         return value
 
+    def identity_map(self, name: str) -> list[tuple[int, int, int]]:
+        """Return the lines of a user namespace's map: inside, outside, count."""
+        value = self._document.get(name)
+        if not isinstance(value, list) or not all(map(_is_triple, value)):
+            raise self._wrong(name, "a list of three whole numbers each")
+        return [(inside, outside, count) for inside, outside, count in value]
+
     def strings(self, name: str) -> list[str]:
         """Return a list of texts."""
         value = self._document.get(name)
@@ -112,3 +119,7 @@ class Fields:
 
     def _wrong(self, name: str, wanted: str) -> InvalidArgumentError:
         return InvalidArgumentError(f"{self._verb}: {name} must be {wanted}")
+
+
+def _is_triple(line: object) -> bool:
+    return isinstance(line, list) and len(line) == 3 and all(type(item) is int for item in line)

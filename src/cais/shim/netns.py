@@ -1,8 +1,11 @@
-"""Network namespaces, made by the shim itself.
+"""Network namespaces, made by the shim itself, and the user namespaces that own some of them.
 
 Only a single-threaded process may leave its namespace and come back: between the two every call it
 makes happens in the other network. If the way back fails the process ends at once, as serving on
 from a container's network would be worse than containers without a shim.
+
+From a user namespace no process comes back. One that shall own a network namespace, so that its
+root may do there what root may, is entered by a process that ends once both are pinned.
 """
 
 from __future__ import annotations
@@ -12,6 +15,12 @@ import socket
 
 from cais.errors import AlreadyExistsError, InternalError, NotFoundError
 from cais.linux import mount, namespaces
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from cais.linux.user_namespaces import Inhabitant
+
+    Lines = list[tuple[int, int, int]]
 
 _PROC_SELF_NET = "/proc/self/ns/net"
 
@@ -23,8 +32,12 @@ class Home:
         """Remember the present one."""
         self._fd = os.open(_PROC_SELF_NET, os.O_RDONLY | os.O_CLOEXEC)
 
-    def create(self, path: str) -> tuple[int, int]:
+    def create(self, path: str, owner: Owner | None = None) -> tuple[int, int]:
         """Make a namespace and pin it at ``path``, which must not exist.
+
+        Args:
+            path: where nothing may be yet.
+            owner: the user namespace it belongs to; None: our own.
 
         Returns:
             The namespace and a NETLINK_ROUTE socket inside it, both owned by the caller.
@@ -36,16 +49,20 @@ class Home:
         """
         _make_file(path)
         try:
-            netns_fd = self._unshare(path)
+            netns_fd = self._unshare(path) if owner is None else owner.make(path)
         except OSError as exc:
             os.unlink(path)
             raise InternalError(f"cannot make a network namespace at {path}: {exc}") from exc
+        except BaseException:
+            os.unlink(path)
+            raise
         try:
             return netns_fd, self.open_netlink(netns_fd)
         except BaseException:
             os.close(netns_fd)
-            mount.unmount(path, detach=True)
-            os.unlink(path)
+            _unpin(path)
+            if owner is not None:
+                _unpin(owner.path)
             raise
 
     def open_netlink_at(self, path: str) -> int:
@@ -85,7 +102,7 @@ class Home:
         try:
             netns_fd = os.open(_PROC_SELF_NET, os.O_RDONLY | os.O_CLOEXEC)
             try:
-                _pin(path)
+                _pin(_PROC_SELF_NET, path)
             except BaseException:
                 os.close(netns_fd)
                 raise
@@ -97,6 +114,70 @@ class Home:
         namespaces.return_home(self._fd, namespaces.CLONE_NEWNET)
 
 
+class Owner:
+    """The user namespace of a network namespace to be made: a new one, or one that is there."""
+
+    __slots__ = ("_maps", "_source", "path")
+
+    def __init__(self, path: str, source: str | None, maps: tuple[Lines, Lines]) -> None:
+        """Describe it.
+
+        Args:
+            path: where it is pinned; must not exist.
+            source: where it is there already; None for a new one.
+            maps: the (inside, outside, count) of users and of groups, for a new one.
+
+        """
+        self.path = path
+        self._source = source
+        self._maps = maps
+
+    def make(self, path: str) -> int:
+        """Make a network namespace that it owns, pin both; return that namespace (owned).
+
+        Raises:
+            AlreadyExistsError: there is something at the place of one of them.
+            OSError: the kernel refuses; nothing is left of either, but for the file at ``path``.
+
+        """
+        _make_file(self.path)
+        try:
+            with self._inhabitant() as inhabitant:
+                netns_fd = inhabitant.open("net")
+                try:
+                    _pin(f"/proc/{inhabitant.pid}/ns/user", self.path)
+                    try:
+                        _pin(f"/proc/{inhabitant.pid}/ns/net", path)
+                    except BaseException:
+                        mount.unmount(self.path, detach=True)
+                        raise
+                except BaseException:
+                    os.close(netns_fd)
+                    raise
+        except BaseException:
+            os.unlink(self.path)
+            raise
+        return netns_fd
+
+    def _inhabitant(self) -> Inhabitant:
+        # Only here: most containers have the host's users.
+        from cais.linux.user_namespaces import Inhabitant, write_identity_maps
+
+        if self._source is None:
+            inhabitant = Inhabitant(namespaces.CLONE_NEWUSER | namespaces.CLONE_NEWNET)
+            try:
+                write_identity_maps(inhabitant.pid, *self._maps)
+            except BaseException:
+                inhabitant.__exit__()
+                raise
+            return inhabitant
+        user_fd = os.open(self._source, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        try:
+            return Inhabitant(namespaces.CLONE_NEWNET, user_fd)
+        finally:
+            os.close(user_fd)
+
+
 def _make_file(path: str) -> None:
     try:
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o400))
@@ -106,9 +187,14 @@ def _make_file(path: str) -> None:
         raise InternalError(f"cannot make {path}: {exc}") from exc
 
 
-def _pin(path: str) -> None:
-    tree_fd = mount.clone_tree(_PROC_SELF_NET, recursive=False)
+def _pin(source: str, path: str) -> None:
+    tree_fd = mount.clone_tree(source, recursive=False)
     try:
         mount.place_at(tree_fd, path)
     finally:
         os.close(tree_fd)
+
+
+def _unpin(path: str) -> None:
+    mount.unmount(path, detach=True)
+    os.unlink(path)

@@ -10,6 +10,7 @@ from cais.errors import ConflictError, UnsupportedError
 from cais.shim import protocol
 from cais.shim.connection import Connection
 from cais.shim.loop import READ
+from cais.shim.netns import Owner
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from cais.shim.connection import Request
     from cais.shim.containers import Containers
+    from cais.shim.fields import Fields
     from cais.shim.loop import Loop
     from cais.shim.netns import Home
     from cais.shim.protocol import Document
@@ -190,7 +192,10 @@ class Server:
         request.ok()
 
     def _netns(self, request: Request) -> None:
-        request.ok_with(self._home.create(request.fields.path("path")))
+        owner = request.fields.nested("owner")
+        request.ok_with(
+            self._home.create(request.fields.path("path"), None if owner is None else _owner(owner))
+        )
 
     def _netlink(self, request: Request) -> None:
         request.ok_with([self._home.open_netlink_at(request.fields.path("path"))])
@@ -200,6 +205,12 @@ class Server:
             raise ConflictError("the shim still holds containers")
         request.ok()
         self._shutdown()
+
+
+def _owner(fields: Fields) -> Owner:
+    source = fields.optional_path("source")
+    maps = ([], []) if source else (fields.identity_map("uid"), fields.identity_map("gid"))
+    return Owner(fields.path("path"), source, maps)
 
 
 def _open_reserve() -> int:

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Self
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from cais.spec.identities import IdentityMaps
+
 
 @dataclass(frozen=True)
 class LogTarget:
@@ -47,6 +49,23 @@ class OciRuntime:
     def document(self) -> dict[str, Any]:
         """Return it as a request carries it."""
         return {"path": self.path, "args": list(self.arguments), "root": self.root}
+
+
+@dataclass(frozen=True)
+class NamespaceOwner:
+    """The user namespace that a network namespace shall belong to.
+
+    It is pinned at ``path``, which must not exist: that at ``source``, or a new one with ``maps``.
+    """
+
+    path: str
+    maps: IdentityMaps | None = None
+    source: str = ""
+
+    def document(self) -> dict[str, Any]:
+        """Return it as a request carries it."""
+        maps = {} if self.maps is None else self.maps.document()
+        return {"path": self.path, "source": self.source or None, **maps}
 
 
 @dataclass(frozen=True)

@@ -8,18 +8,24 @@ import stat
 from typing import TYPE_CHECKING
 
 from cais.linux.paths import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, open_at
-from cais.snapshots.inodes import copy_attributes, copy_inode
+from cais.snapshots.inodes import as_they_are, copy_attributes, copy_inode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from cais.snapshots.inodes import OwnerOf
     from cais.snapshots.merged import Entry, MergedTree
 
 _STRICT = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS
 
 
 def copy_tree(
-    tree: MergedTree, source: Entry, target_fd: int, *, with_sockets: bool = True
+    tree: MergedTree,
+    source: Entry,
+    target_fd: int,
+    *,
+    with_sockets: bool = True,
+    owner_of: OwnerOf = as_they_are,
 ) -> None:
     """Copy what is below ``source`` into an empty directory, whose own attributes stay.
 
@@ -31,6 +37,7 @@ def copy_tree(
         source: a directory of it.
         target_fd: Borrowed.
         with_sockets: which mean nothing without the process that listens.
+        owner_of: says whose the copies are.
 
     Raises:
         OSError: reading or writing failed; the target is incomplete.
@@ -51,13 +58,13 @@ def copy_tree(
                     continue
                 elif not links.make(entry.status, entry.path[base:], parent_fd):
                     with tree.parent_of(entry) as (source_fd, name):
-                        copy_inode(source_fd, parent_fd, name, entry.status)
+                        copy_inode(source_fd, parent_fd, name, entry.status, owner_of)
     for directory in reversed(directories[1:]):
         with (
             tree.opened(directory) as source_fds,
             opened_below(target_fd, directory.path[base:]) as fd,
         ):
-            copy_attributes(source_fds[0], fd, directory.status)
+            copy_attributes(source_fds[0], fd, directory.status, owner_of)
 
 
 class Links:

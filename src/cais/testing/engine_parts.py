@@ -189,9 +189,9 @@ class FakeShim:
         self.running[id] = Process(pid, tty=False)
         self.running[id].paused = paused
 
-    async def create_netns(self, path: object) -> tuple[int, int]:
+    async def create_netns(self, path: object, owner: object = None) -> tuple[int, int]:
         """Pretend."""
-        del path
+        del path, owner
         return -1, -1
 
     # The test

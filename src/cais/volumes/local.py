@@ -85,8 +85,8 @@ class LocalDriver:
         """Return the data directory of a volume."""
         return str(self._root / name / "_data")
 
-    def create(self, name: str, record: Mapping[str, Any]) -> None:
-        """Make a volume; durable when this returns.
+    def create(self, name: str, record: Mapping[str, Any], owner: tuple[int, int] = (0, 0)) -> None:
+        """Make a volume, whose data is ``owner``'s; durable when this returns.
 
         Raises:
             OSError: ENOTEMPTY, it exists; ENOSPC and its like: nothing is left.
@@ -95,7 +95,7 @@ class LocalDriver:
         passing = f".new-{secrets.token_hex(8)}"
         try:
             os.mkdir(passing, 0o701, dir_fd=self._fd)
-            self._make_data(self._root / passing)
+            self._make_data(self._root / passing, owner)
             text = json.dumps({"version": _VERSION, **record}).encode()
             write_durably(self._root / passing / "volume.json", text, mode=0o600)
             os.rename(passing, name, src_dir_fd=self._fd, dst_dir_fd=self._fd)
@@ -133,9 +133,11 @@ class LocalDriver:
         """Return the bytes a volume's files have on the disk, each counted once."""
         return tree_size_at(self.mountpoint(name))[1]
 
-    def _make_data(self, directory: Path) -> None:
+    def _make_data(self, directory: Path, owner: tuple[int, int]) -> None:
         data = directory / "_data"
         data.mkdir()
+        if owner != (0, 0):
+            os.chown(data, *owner)
         data.chmod(0o755)
         sync_directory(directory)
 

@@ -10,6 +10,7 @@ Everything is checked before the first volume is made.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import posixpath
 from collections.abc import Callable, Iterable, Mapping
@@ -131,8 +132,12 @@ def resolve_mounts(
     return sorted(made, key=lambda point: (point.destination.count("/"), point.destination))
 
 
-def make_sources(points: Iterable[MountPoint]) -> None:
+def make_sources(points: Iterable[MountPoint], owner: tuple[int, int] | None = None) -> None:
     """Make the host directories that binds of the ``-v`` form may lack; for every start.
+
+    Args:
+        points: the container's.
+        owner: whose they become, with the directories above that are made.
 
     Raises:
         InvalidMountError: another bind's source is gone, or one cannot be made.
@@ -144,11 +149,21 @@ def make_sources(points: Iterable[MountPoint]) -> None:
         if not point.create_source:
             raise mountspec.invalid("bind", f"bind source path does not exist: {point.source}")
         try:
-            os.makedirs(point.source, mode=0o755)
+            _make_directories(point.source, owner)
         except OSError as exc:
             raise InvalidMountError(
                 f"error while creating mount source path '{point.source}': {exc.strerror}"
             ) from exc
+
+
+def _make_directories(path: str, owner: tuple[int, int] | None) -> None:
+    parent = os.path.dirname(path)
+    if not os.path.exists(parent):
+        with contextlib.suppress(FileExistsError):  # by somebody else, just now
+            _make_directories(parent, owner)
+    os.mkdir(path, 0o755)
+    if owner is not None:
+        os.chown(path, *owner, follow_symlinks=False)
 
 
 def _asked_for(host_config: HostConfig) -> dict[str, _Planned]:

@@ -73,10 +73,18 @@ class VolumeStore:
         driver: str = DRIVER,
         options: Mapping[str, str] | None = None,
         labels: Mapping[str, str] | None = None,
+        owner: tuple[int, int] = (0, 0),
     ) -> tuple[Volume, bool]:
         """Find or make a volume; an empty name makes an anonymous one of 64 hex digits.
 
         As in Docker, an existing volume is returned as it is, whatever labels are asked for.
+
+        Args:
+            name: of the volume.
+            driver: ``local``, or empty.
+            options: of the driver.
+            labels: of the volume.
+            owner: whose its directory is, a user and a group of the host.
 
         Returns:
             The volume, durable on disk, and whether it was made now.
@@ -99,7 +107,7 @@ class VolumeStore:
             check_name(name)
             check_options(options or {})
             record = {"created": _now(), "labels": labels, "options": dict(options or {})}
-            self._driver.create(name, record)
+            self._driver.create(name, record, owner)
             self._volumes[name] = self._volume(name, record)
             return self._volumes[name], True
 

@@ -43,13 +43,14 @@ class Target:
         rootfs: the snapshot's mounts.
         mounts: resolved binds, volumes and tmpfs.
         files: ``/etc/hosts`` and its like: destination in the container to path on the host.
-        namespaces: kind to path of a namespace to enter: ``network`` (made ready, or another
-            container's), ``ipc``, ``pid`` (another container's).
+        namespaces: kind to path of a namespace to enter: ``network`` and with it ``user`` (made
+            ready, or another container's), ``ipc``, ``pid`` (another container's).
         shm_path: the directory that is /dev/shm when it is shared.
         seccomp_dir: cache of compiled filters, of the daemon alone.
         cgroup_parent: where HostConfig.CgroupParent is empty.
         inlined: the document says all, for a runtime that does not read ``cais.json``.
         init_program: the file behind ``--init`` then.
+        root: who the container's root is on the host, where it has a user namespace.
 
     """
 
@@ -64,6 +65,7 @@ class Target:
     cgroup_parent: str = CGROUP_PARENT
     inlined: bool = False
     init_program: str | None = None
+    root: tuple[int, int] | None = None
 
 
 class Built(NamedTuple):
@@ -131,7 +133,7 @@ def _linux(
         "namespaces": namespaces.build_namespaces(config, host_config, target.namespaces),
         "cgroupsPath": cgroup_path(host_config, target.id, target.cgroup_parent),
         "resources": {**resources.resources_document(host_config), "devices": rules},
-        "sysctl": namespaces.build_sysctls(host_config),
+        "sysctl": namespaces.build_sysctls(host_config, is_remapped=target.root is not None),
     }
     if nodes:
         linux["devices"] = nodes
@@ -161,13 +163,14 @@ def _put_init_first(document: Document, extras: Document, program: str | None) -
 
 
 def _cais(config: ContainerConfig, host_config: HostConfig, target: Target) -> Document:
+    mapped = () if target.root is None else ("idmap",)
     return {
         "rootfs": [
             {
                 "type": mount.type,
                 "source": mount.source,
                 "target": mount.target,
-                "options": list(mount.options),
+                "options": [*mount.options, *mapped],
             }
             for mount in target.rootfs
         ],
@@ -178,4 +181,5 @@ def _cais(config: ContainerConfig, host_config: HostConfig, target: Target) -> D
         "init": bool(host_config.init) and not host_config.pid_mode,
         "network": target.namespaces.get("network"),
         "seccomp": None,
+        "streams_owner": target.root,
     }

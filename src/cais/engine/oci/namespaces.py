@@ -16,10 +16,11 @@ if TYPE_CHECKING:
 
 Document = dict[str, Any]
 PROC_SYS = Path("/proc/sys")
+_PING_GROUPS = "net.ipv4.ping_group_range"
 # Docker's defaults: ping without CAP_NET_RAW, low ports without CAP_NET_BIND_SERVICE.
 _NETWORK_SYSCTLS = {
     "net.ipv4.ip_unprivileged_port_start": "0",
-    "net.ipv4.ping_group_range": "0 2147483647",
+    _PING_GROUPS: "0 2147483647",
 }
 
 
@@ -31,8 +32,8 @@ def build_namespaces(
     Args:
         config: a disabled network is a namespace with nothing in it.
         host_config: the modes, already checked.
-        paths: where to enter namespaces that exist: ``network`` for the one made ready or
-            another container's, ``ipc`` and ``pid`` for another container's.
+        paths: where to enter namespaces that exist: ``network`` and ``user`` for those made ready
+            or another container's, ``ipc`` and ``pid`` for another container's.
 
     Raises:
         InvalidArgumentError: a namespace is to be shared and ``paths`` does not say where.
@@ -48,6 +49,8 @@ def build_namespaces(
     if config.network_disabled and modes["network"] == "host":
         modes["network"] = "private"
     found: list[Document] = [{"type": "mount"}]
+    if "user" in paths:
+        found.append({"type": "user", "path": paths["user"]})
     for kind, mode in modes.items():
         if mode == "host":
             continue
@@ -60,14 +63,19 @@ def build_namespaces(
     return found
 
 
-def build_sysctls(host_config: HostConfig) -> dict[str, str]:
-    """Return ``linux.sysctl``: the defaults of an own network, and what was asked for."""
+def build_sysctls(host_config: HostConfig, *, is_remapped: bool = False) -> dict[str, str]:
+    """Return ``linux.sysctl``: the defaults of an own network, and what was asked for.
+
+    A user namespace has no group of the largest number: as with Docker, nobody is to ping then but
+    who has CAP_NET_RAW.
+    """
     found: dict[str, str] = {}
     if is_private_network(host_config.network_mode):
         found = {
             name: value
             for name, value in _NETWORK_SYSCTLS.items()
             if (PROC_SYS / name.replace(".", "/")).exists()
+            and not (is_remapped and name == _PING_GROUPS)
         }
     return found | dict(host_config.sysctls or {})
 

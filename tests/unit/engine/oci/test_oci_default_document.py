@@ -139,6 +139,7 @@ def test_the_default_document() -> None:
         "init": False,
         "network": None,
         "seccomp": None,
+        "streams_owner": None,
     }
     runtime.validate(json.loads(json.dumps(built.config)))
 
