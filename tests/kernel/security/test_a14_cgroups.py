@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from cais.testing.bundles import Bundle
 
+UNCONFINED = ["seccomp=unconfined", "apparmor=unconfined"]
 # Files are opened for writing and not written: where the wall is broken, the host is behind it.
 ATTEMPTS = r"""
 for directory in /sys/fs/cgroup /sys/fs/cgroup/*; do
@@ -71,7 +72,7 @@ def test_cve_2023_25809_default_container(tmp_path: Path, mode: str) -> None:
 @pytest.mark.parametrize("mode", ["host", "private"])
 def test_cve_2023_25809_without_a_filter(tmp_path: Path, mode: str, *, nested: bool) -> None:
     """The mounts hold by themselves, even for root of a user namespace."""
-    unfiltered = HostConfig(cgroupns_mode=mode, security_opt=["seccomp=unconfined"])
+    unfiltered = HostConfig(cgroupns_mode=mode, security_opt=UNCONFINED)
     attempt(tmp_path, unfiltered, nested=nested)
 
 
@@ -79,9 +80,7 @@ def test_cve_2023_25809_without_a_filter(tmp_path: Path, mode: str, *, nested: b
 @pytest.mark.parametrize("mode", ["host", "private"])
 def test_cve_2023_25809_in_a_user_namespace(tmp_path: Path, mode: str, network: str) -> None:
     """On the host's network no sysfs can be made: what is there is a copy of the host's /sys."""
-    unfiltered = HostConfig(
-        cgroupns_mode=mode, network_mode=network, security_opt=["seccomp=unconfined"]
-    )
+    unfiltered = HostConfig(cgroupns_mode=mode, network_mode=network, security_opt=UNCONFINED)
     attempt(tmp_path, unfiltered, remapped=True)
 
 
