@@ -308,12 +308,15 @@ def test_a_hook_may_have_more_time_than_poll_can_wait(tmp_path: Path) -> None:
 def test_limits_that_leave_no_room_for_a_hook_are_named(tmp_path: Path) -> None:
     def body(peer: Peer, bundle: Hooked) -> None:
         bundle.hook("startContainer", "true")
-        for soft, step in ((1, "state for startContainer hooks"), (7, "startContainer hook #0")):
+        steps = ["state for startContainer hooks", "startContainer hook #0"]
+        for soft in range(1, 20):  # what else is open depends on the kernel
             limits = [{"type": "RLIMIT_NOFILE", "soft": soft, "hard": 64}]
             bundle.process["rlimits"] = limits
             failed = peer.run("true", ok=False).stderr
-            assert step in failed
-            assert "too many open files" in failed
+            if "too many open files" not in failed:
+                break  # the hook is run
+            steps = [step for step in steps if step not in failed]
+        assert steps == []
 
     with_peer(tmp_path, "cais", body)
 
