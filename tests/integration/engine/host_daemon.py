@@ -5,19 +5,18 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-import time
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cais.client.address import Address
 from cais.client.client import Client
+from cais.testing.waiting import PATIENCE_S, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 BIN = Path(sys.executable).parent
-PATIENCE_S = 120
 
 
 class Host:
@@ -52,11 +51,10 @@ def running(host: Host) -> Iterator[Host]:
     with log_path.open("wb") as log:
         daemon = subprocess.Popen(host.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
     try:
-        end = time.monotonic() + PATIENCE_S
-        while not host.socket.exists():
-            assert daemon.poll() is None, log_path.read_text()
-            assert time.monotonic() < end, log_path.read_text()
-            time.sleep(0.05)
+        wait_until(
+            lambda: host.socket.exists() or daemon.poll() is not None, "caisd does not listen"
+        )
+        assert daemon.poll() is None, log_path.read_text()
         host("image", "bootstrap", "busybox")
         yield host
         host("rm", "-f", "box", code=None)
