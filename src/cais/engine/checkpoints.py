@@ -12,7 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cais.engine.errors import NotRunningError
-from cais.errors import CaisError, ConflictError, InternalError, InvalidArgumentError, NotFoundError
+from cais.errors import (
+    CaisError,
+    ConflictError,
+    InternalError,
+    InvalidArgumentError,
+    NotFoundError,
+    UnsupportedError,
+)
 
 if TYPE_CHECKING:
     from cais.engine.core import Core
@@ -42,12 +49,17 @@ class Checkpoints:
             NotRunningError: the container does not run.
             InvalidArgumentError: not a name, or not a directory.
             ConflictError: there is one of this name.
+            UnsupportedError: it has a user namespace.
             InternalError: what the runtime or criu says.
 
         """
         container = self._core.table.resolve(ref)
         if not container.record.state.running:
             raise NotRunningError(container.id)
+        if container.record.identities is not None:
+            raise UnsupportedError(
+                f"cannot checkpoint container {ref}: not supported with a user namespace"
+            )
         path = self._path(container, name, directory)
         async with container.lock:
             try:
