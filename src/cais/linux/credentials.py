@@ -270,9 +270,13 @@ def become(uid: int, gid: int, groups: Sequence[int], *, in_user_namespace: bool
     own groups then stay, which mean nothing inside.
 
     Raises:
-        KernelError: EPERM, groups that cannot be had; EINVAL, an id that is not mapped.
+        KernelError: EPERM, groups that cannot be had; EINVAL, an id that is not mapped, or beyond
+            MAX_ID, or more groups than the kernel has room for.
 
     """
+    for number in (uid, gid, *groups):
+        if not 0 <= number <= MAX_ID:  # to setresuid(2), -1 is no id: it leaves root what it is
+            raise KernelError(errno.EINVAL, f"become {number}")
     _prctl(_PR_SET_KEEPCAPS, 1, 0, 0, 0, about="PR_SET_KEEPCAPS")
     try:
         _change("setgroups", os.setgroups, groups)
@@ -287,5 +291,7 @@ def become(uid: int, gid: int, groups: Sequence[int], *, in_user_namespace: bool
 def _change(name: str, call: Callable[..., None], *ids: object) -> None:
     try:
         call(*ids)
+    except ValueError:  # os.setgroups, of more than there is room for
+        raise KernelError(errno.EINVAL, name) from None
     except OSError as error:  # a number without a mapping in this user namespace
         raise KernelError(error.errno or 0, f"{name} {ids[0]}") from None

@@ -39,6 +39,8 @@ INT32 = integer(-(2**31), 2**31 - 1)
 INT64 = integer(-(2**63), 2**63 - 1)
 UINT16 = integer(0, 2**16 - 1)
 UINT32 = integer(0, 2**32 - 1)
+# Who a process is: -1, which is 2**32 - 1, means "as before" to setresuid(2), and that is root.
+USER_ID = integer(0, 2**31 - 1)
 UINT64 = integer(0, 2**64 - 1)
 TEXT = string()
 TEXTS = array(TEXT)
@@ -207,10 +209,10 @@ PROCESS = record(
         "user": record(
             {},
             {
-                "uid": UINT32,
-                "gid": UINT32,
+                "uid": USER_ID,
+                "gid": USER_ID,
                 "umask": UINT32,
-                "additionalGids": array(UINT32),
+                "additionalGids": array(USER_ID),
                 "username": TEXT,
             },
         ),

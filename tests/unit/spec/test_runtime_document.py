@@ -83,7 +83,7 @@ def test_a_good_document_passes_unchanged() -> None:
         ("process.args.0", 1, "process.args[0]: must be a string, not an integer"),
         ("process.args.0", "a\0b", "process.args[0]: must not contain NUL"),
         ("process.env.1", "=x", "process.env[1]: has no name"),
-        ("process.user.uid", 2**32, "process.user.uid: must be in 0..4294967295"),
+        ("process.user.uid", 2**32, "process.user.uid: must be in 0..2147483647"),
         ("process.user.uid", True, "process.user.uid: must be an integer, not a boolean"),
         ("process.user.uid", 1.0, "process.user.uid: must be an integer, not a fraction"),
         ("process.oomScoreAdj", 1001, "process.oomScoreAdj: must be in -1000..1000"),
