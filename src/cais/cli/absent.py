@@ -8,12 +8,13 @@ DOCKERS: dict[str, frozenset[str]] = {
     "": frozenset(
         (
             *("build", "builder", "buildx", "checkpoint", "compose", "config", "context"),
-            *("manifest", "node", "plugin", "port"),
+            *("node", "plugin", "port"),
             *("secret", "service", "stack", "stats", "swarm", "trust"),
         )
     ),
     "container": frozenset(("port", "stats")),
     "image": frozenset(("build",)),
+    "manifest": frozenset(("annotate", "create", "push", "rm")),
     "network": frozenset(("connect", "create", "disconnect", "rm")),
     "system": frozenset(("dial-stdio",)),
     "volume": frozenset(("update",)),

@@ -78,10 +78,12 @@ NETWORK = {
     "ls": "network:ls",
     "prune": "prune:prune_networks",
 }
+MANIFEST = {"inspect": "manifest:inspect"}
 REGISTRY = {"serve": "registry:serve"}
 GROUPS = {
     "container": CONTAINER,
     "image": IMAGE,
+    "manifest": MANIFEST,
     "network": NETWORK,
     "registry": REGISTRY,
     "system": SYSTEM,
