@@ -31,6 +31,13 @@ class InvalidDigestError(InvalidArgumentError):
     """The text is not a digest, or one by an algorithm other than sha256."""
 
 
+class UnsupportedDigestError(InvalidDigestError):
+    """A digest by an algorithm other than sha256, which the text names."""
+
+    def __init__(self, algorithm: str) -> None:
+        super().__init__(f"unsupported digest algorithm: {algorithm[:32]}")
+
+
 class DigestMismatchError(DataLossError):
     """Bytes are not those their digest names; ``expected`` and ``actual`` are digests."""
 
@@ -41,11 +48,17 @@ class DigestMismatchError(DataLossError):
 
 
 def parse_digest(text: str) -> Digest:
-    """Read ``sha256:<64 lower-case hexadecimal digits>``, the one algorithm supported."""
+    """Read ``sha256:<64 lower-case hexadecimal digits>``, the one algorithm supported.
+
+    Raises:
+        UnsupportedDigestError: by another one; the specification asks for sha512 if possible.
+        InvalidDigestError: no digest.
+
+    """
     if _DIGEST.fullmatch(text):
         return Digest(text)
     if _GRAMMAR.fullmatch(text) and not text.startswith("sha256:"):
-        raise InvalidDigestError(f"unsupported digest algorithm: {text.partition(':')[0][:32]}")
+        raise UnsupportedDigestError(text.partition(":")[0])
     raise InvalidDigestError(f"invalid digest {text[:80]!r}")
 
 

@@ -13,7 +13,12 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 from cais.errors import InvalidArgumentError
-from cais.spec.digest import Digest, InvalidDigestError, parse_digest
+from cais.spec.digest import (
+    Digest,
+    InvalidDigestError,
+    UnsupportedDigestError,
+    parse_digest,
+)
 
 DEFAULT_DOMAIN = "docker.io"
 DEFAULT_TAG = "latest"
@@ -140,6 +145,8 @@ def _split_digest(text: str) -> tuple[str, Digest | None]:
         return text, None
     try:
         return name, parse_digest(digest)
+    except UnsupportedDigestError as exc:
+        raise InvalidReferenceError(str(exc)) from exc
     except InvalidDigestError as exc:
         raise InvalidReferenceError from exc
 

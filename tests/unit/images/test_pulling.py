@@ -284,6 +284,18 @@ def test_sizes_that_are_wrong(puller: Puller, shelf: Shelf, size: Any) -> None:
     assert_nothing_left(puller)
 
 
+def test_digests_by_another_algorithm_are_named(puller: Puller, shelf: Shelf) -> None:
+    """The image-spec asks for sha512 if possible; it is not, here."""
+    manifest = shelf.manifest()
+    manifest["layers"][0]["digest"] = "sha512:" + "a" * 128
+    shelf.add("latest", OCI_MANIFEST, manifest)
+    with pytest.raises(CaisError, match="unsupported digest algorithm: sha512"):
+        puller.pull()
+    assert_nothing_left(puller)
+    with pytest.raises(CaisError, match="unsupported digest algorithm: sha512"):
+        parse_reference("example.com/team/box@sha512:" + "a" * 128)
+
+
 def test_other_bytes_than_were_named(puller: Puller, shelf: Shelf) -> None:
     shelf.blobs[digest_of(LAYERS[0])] = b"x" * 1024
     with pytest.raises(DataLossError):
