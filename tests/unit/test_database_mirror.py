@@ -159,6 +159,20 @@ def test_what_was_undone_is_in_neither(tmp_path: Path) -> None:
     assert (found["notes"], found["things"]) == ([("done",)], [])
 
 
+def test_a_row_that_one_transaction_changes_twice_by_upserts(tmp_path: Path) -> None:
+    database = open_one(tmp_path)
+    upsert = (
+        "INSERT INTO owners(id, age) VALUES ('ann', ?) ON CONFLICT DO UPDATE SET age = excluded.age"
+    )
+    with database.transaction() as connection:
+        for age in range(3):
+            connection.execute(upsert, (age,))
+    before = contents(database)
+    database.close()
+    truncate(tmp_path / "some.db")
+    assert contents(open_one(tmp_path)) == before
+
+
 def test_a_mirror_of_an_older_schema_and_of_a_newer_one(tmp_path: Path) -> None:
     first = open_one(tmp_path)
     fill(first)

@@ -198,8 +198,12 @@ def _watch(source: sqlite3.Connection, table: str) -> None:
 
 
 def _note(table: str, key: Sequence[str]) -> str:
-    values = f"('{table}', json_array({', '.join(key)}))"
-    return f"INSERT OR IGNORE INTO changed VALUES {values}"  # noqa: S608 - names of our own
+    """Return a statement that notes a row once.
+
+    No OR IGNORE: the conflict clause of the statement that fires a trigger takes its place.
+    """
+    found = f"SELECT '{table}' AS source, json_array({', '.join(key)}) AS key"
+    return f"INSERT INTO changed SELECT * FROM ({found} EXCEPT SELECT source, key FROM changed)"  # noqa: S608 - names of our own
 
 
 def _everything(source: sqlite3.Connection) -> Iterator[Change]:

@@ -16,6 +16,7 @@ from cais.engine.audit.containers import (
 from cais.engine.audit.databases import check_databases
 from cais.engine.audit.images import check_images
 from cais.engine.audit.layers import check_layer_contents, check_layers
+from cais.engine.audit.registries import check_registry
 from cais.errors import CaisError
 
 if TYPE_CHECKING:
@@ -63,6 +64,9 @@ def audit(
     """
     with root.exclusive() if repair else contextlib.nullcontext():
         run = _Run(root, tell)
+        run.check_registries(quick=quick)
+        if not root.has_engine:
+            return run.outcome
         run.take(check_databases(root))
         if any(map(loss_of, root.databases)):
             run.leave_out("everything else: not all databases can be read")
@@ -94,6 +98,14 @@ class _Run:
         """Tell of what is not looked for."""
         self.outcome.left_out.append(what)
         self._tell(f"not checked: {what}")
+
+    def check_registries(self, *, quick: bool) -> None:
+        """Check each registry, and what is nobody's in those that are at rest."""
+        for place in self._root.registries:
+            with self._root.registry_at_rest(place) as is_at_rest:
+                if not is_at_rest:
+                    self.leave_out(f"what belongs to nobody in {place.name}: it is being served")
+                self.take(check_registry(self._root, place, quick=quick, is_at_rest=is_at_rest))
 
     def check_what_is_nobodys(self, *, quick: bool) -> None:
         """Look for what only somebody at work could need."""

@@ -17,27 +17,47 @@ if TYPE_CHECKING:
 
 def check_blobs(root: DataRoot) -> Iterator[Finding]:
     """Read every blob to its end. Blocks: as long as the disk takes."""
-    users = _users(root)
-    for path in sorted(root.blobs.iterdir()):
+    yield from read_blobs(root, root.blobs, _users(root))
+
+
+def read_blobs(root: DataRoot, blobs: Path, users: Mapping[str, str]) -> Iterator[Finding]:
+    """Read every blob of a directory to its end, but for those that were read by another name.
+
+    Args:
+        root: where damaged ones are moved to.
+        blobs: the directory.
+        users: what blobs belong to.
+
+    """
+    for path in sorted(blobs.iterdir()):
         try:
             digest = parse_digest(f"sha256:{path.name}")
         except InvalidDigestError:
             yield Finding(f"file {path}", "is no blob", _mover(root, path))
             continue
+        if path.stat().st_ino in root.sound_inodes:
+            continue
         if problem := _damage(path, digest):
             used_by = f" (of {users[digest]})" if digest in users else ""
             yield Finding(f"blob {digest}{used_by}", problem, _mover(root, path))
+        else:
+            root.sound_inodes.add(path.stat().st_ino)
 
 
 def check_unused_blobs(root: DataRoot) -> Iterator[Finding]:
-    """Find blobs that no image needs, and what was being received when a daemon was killed."""
+    """Find blobs that no image needs, and what never became one."""
     users = _users(root)
     for path in sorted(root.blobs.iterdir()):
         # One with a second name belongs to another program, too.
         if f"sha256:{path.name}" not in users and path.stat().st_nlink == 1:
-            yield Finding(f"blob sha256:{path.name}", "belongs to no image", _remover(path))
-    for path in sorted((root.path / "content" / "ingest").iterdir()):
-        yield Finding(f"file {path}", "was never completed", _remover(path))
+            yield Finding(f"blob sha256:{path.name}", "belongs to no image", remover(path))
+    yield from check_ingest(root.path / "content")
+
+
+def check_ingest(content: Path) -> Iterator[Finding]:
+    """Find what was being received when a program was killed."""
+    for path in sorted((content / "ingest").iterdir()):
+        yield Finding(f"file {path}", "was never completed", remover(path))
 
 
 def _users(root: DataRoot) -> Mapping[str, str]:
@@ -64,7 +84,9 @@ def _mover(root: DataRoot, path: Path) -> Callable[[], str]:
     return lambda: root.quarantine(path, "blob")
 
 
-def _remover(path: Path) -> Callable[[], str]:
+def remover(path: Path) -> Callable[[], str]:
+    """Return what deletes a file."""
+
     def remove() -> str:
         path.unlink()
         return "removed"

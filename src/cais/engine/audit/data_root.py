@@ -54,9 +54,15 @@ class DataRoot:
     """
 
     def __init__(self, path: Path) -> None:
-        if not (path / "content").is_dir() and not (path / "state.db").exists():
-            raise NotFoundError(f"{path} is not a data root: it has neither content nor state.db")
         self.path = path
+        self.has_engine = (path / "content").is_dir() or (path / "state.db").exists()
+        """Or else there are only registries."""
+
+        if not self.has_engine and not self.registries:
+            raise NotFoundError(f"{path} is not a data root: it has neither content nor state.db")
+        self.sound_inodes: set[int] = set()
+        """Of blobs that were read and are what their name says."""
+
         self.blobs = path / "content" / "blobs" / "sha256"
         self.snapshots = path / "snapshots"
         self.may_change = False
@@ -99,6 +105,18 @@ class DataRoot:
         with self._reading(self.path / "state.db") as reader:
             query = "SELECT 1 FROM facts WHERE name = ?"
             return bool(reader and reader.rows(query, (REBUILT,)))
+
+    @property
+    def registries(self) -> list[Path]:
+        """The roots of the registries that were served from here, one's own and caches."""
+        found = [self.path / "registry", *sorted(self.path.glob("registry-cache-*"))]
+        return [place for place in found if (place / "content").is_dir()]
+
+    @contextlib.contextmanager
+    def registry_at_rest(self, place: Path) -> Iterator[bool]:
+        """Keep a registry's server away for the length of the block; False: one is at work."""
+        with _locked(place / "lock") as is_free:
+            yield is_free
 
     @property
     def databases(self) -> tuple[Path, ...]:

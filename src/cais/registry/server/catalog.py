@@ -2,7 +2,7 @@
 
 Schema, version 1 (a change appends to ``_MIGRATIONS``)::
 
-    <root>/registry.db           WAL, synchronous=FULL
+    <root>/registry.db           WAL, synchronous=FULL; mirrored (``database.mirror``)
       blobs(repository, digest, size_bytes, since_ns)         pushed to or mounted in a repository
       manifests(repository, digest, size_bytes, media_type, artifact_type, subject, annotations,
                 since_ns)                                     annotations: JSON
@@ -88,8 +88,14 @@ class Catalog:
 
     @classmethod
     def open(cls, path: Path) -> Self:
-        """Open or create the database."""
-        return cls(Database(path, _MIGRATIONS))
+        """Open or create the database, or rebuild it from its copy.
+
+        Raises:
+            DataLossError: both are damaged.
+            ConflictError: a newer version wrote it.
+
+        """
+        return cls(Database(path, _MIGRATIONS, mirrored=True))
 
     def close(self) -> None:
         """Close the database."""

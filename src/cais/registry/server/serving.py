@@ -26,7 +26,8 @@ from typing import TYPE_CHECKING, Self
 
 from cais.content.linked import LinkedStore
 from cais.content.store import ContentStore
-from cais.errors import ConflictError, InternalError
+from cais.database import has_database
+from cais.errors import ConflictError, DataLossError, InternalError
 from cais.http.connection import Patience
 from cais.http.server import Server
 from cais.registry.origin import Origin
@@ -102,6 +103,7 @@ class RegistryServer:
 
     Raises, when it is entered:
         ConflictError: another server has this root.
+        DataLossError: its database is lost and cannot be rebuilt; nothing was deleted.
         InvalidArgumentError: a password or TLS file cannot be used.
         OSError: the address or the root cannot be used.
 
@@ -250,7 +252,13 @@ def _open_storage(options: RegistryOptions) -> Storage:
     place = options.root / "content"
     neighbour = options.neighbour
     content = LinkedStore(place, neighbour) if neighbour else ContentStore(place)
-    catalog = Catalog.open(options.root / "registry.db")
+    path = options.root / "registry.db"
+    if not has_database(path) and any(content.walk()):
+        raise DataLossError(
+            f"{path} is gone, and its copy, but not the blobs: nothing was deleted; see "
+            "'cais system check'"
+        )
+    catalog = Catalog.open(path)
     storage = Storage(content, catalog, grace_s=options.grace_s, lender=options.lender)
     storage.collect()  # what a crash left between a blob and its row
     return storage

@@ -11,6 +11,7 @@ Methods block and may be called from any thread.
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
@@ -83,9 +84,13 @@ class Storage:
         if size is None:
             raise blob_unknown(digest)
         try:
-            return OpenBlob(self.content.open_blob(digest), size)
+            file = self.content.open_blob(digest)
         except BlobNotFoundError as exc:
             raise blob_unknown(digest) from exc
+        if os.fstat(file.fileno()).st_size != size:  # damaged: whoever pushes it makes it whole
+            file.close()
+            raise blob_unknown(digest)
+        return OpenBlob(file, size)
 
     def blob_size(self, repository: str, digest: Digest) -> int | None:
         """Return a blob's size; None: the repository has none such. Who asks may rely on it."""
