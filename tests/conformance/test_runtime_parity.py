@@ -66,6 +66,7 @@ STEPS: list[str] = [
         f"update -r /nonexistent {ID}",
         f"update --memory 64M {ID}",
     ),
+    *(f"update --kernel-memory 5M {ID}", f"update --kernel-memory-tcp 5M {ID}"),
     *(f"update --pids-limit 20 {ID}", f"update --cpu-share 100 --cpu-period 50000 {ID}"),
     *(f"events --interval 0s {ID}", f"events --interval abc {ID}", f"events --stats {ID}"),
     *(f"start {ID}", f"start {ID}", f"state {ID}", f"delete {ID}", f"kill {ID} NOPE"),
