@@ -6,7 +6,6 @@ Debian: gcc, gcc-aarch64-linux-gnu.
 
 from __future__ import annotations
 
-import base64
 import shutil
 import subprocess
 import sys
@@ -26,7 +25,7 @@ FLAGS = (
 )
 HEADER = '''"""Written by scripts/build_reaper.py from reaper.c: do not edit."""
 
-# The ELF program of the init for each machine (os.uname().machine), in base64.
+# The ELF program of the init for each machine (os.uname().machine), in hex.
 PROGRAMS = {
 '''
 
@@ -53,7 +52,7 @@ def main() -> None:
     lines = [HEADER]
     for machine in MACHINES:
         program = compile_for(machine)
-        text = base64.b64encode(program).decode() if program else known.get(machine)
+        text = program.hex() if program else known.get(machine)
         if text is None:
             continue
         lines.append(f'    "{machine}": (\n')

@@ -30,7 +30,10 @@ def main() -> NoReturn:
         _execute_sealed(sys.argv[1:])
     gc.disable()  # what a command leaves behind is gone when it ends
     os.environ.pop("LD_LIBRARY_PATH", None)
-    # Only the sealed process pays for this import.
+    # Only the sealed process pays for these imports.
+    from cais.runtime import bytecode
+
+    bytecode.install(sys.path[0])
     from cais.runtime import verbs
 
     _end(verbs.run(sys.argv[1:]))

@@ -5,21 +5,11 @@ interpreter, and stays the parent of every process started here. Its Python sign
 do nothing of weight: one that was pending at the clone runs in the child too.
 """
 
-from __future__ import annotations
-
-from cais.errors import ConflictError
-from cais.linux.signals import pidfd_send_signal
-from cais.runtime import groups
+from cais.runtime.control import cgroup_of, destroy, kill, kill_all, pause, resume, update
 from cais.runtime.execution import begin_exec
 from cais.runtime.last_hooks import begin_poststart, begin_poststop
 from cais.runtime.launch import Launch, LaunchError, Running, Stdio
 from cais.runtime.starter import begin
-from cais.spec.runtime import validate_resources
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from cais.linux.cgroups import Cgroup
-    from cais.spec.runtime import Resources
 
 __all__ = [
     "Launch",
@@ -38,70 +28,3 @@ __all__ = [
     "resume",
     "update",
 ]
-
-
-def kill(container_id: str, bundle: str, init_pidfd: int, number: int) -> None:
-    """Send a signal to the container's first process, ``init_pidfd`` (borrowed).
-
-    Raises:
-        ConflictError: it has ended.
-
-    """
-    del bundle
-    try:
-        pidfd_send_signal(init_pidfd, number)
-    except ProcessLookupError as error:
-        raise ConflictError(f"container {container_id} has ended") from error
-
-
-def kill_all(container_id: str, bundle: str) -> None:
-    """Kill every process of the container and wait until it is gone.
-
-    Blocks: up to 10 s for a process stuck in the kernel.
-    """
-    groups.group_of(container_id, bundle).kill_all()
-
-
-def pause(container_id: str, bundle: str) -> None:
-    """Freeze every process of the container.
-
-    Raises:
-        ConflictError: it is not running.
-
-    """
-    groups.existing_group(container_id, bundle).freeze()
-
-
-def resume(container_id: str, bundle: str) -> None:
-    """Let a frozen container run again."""
-    groups.existing_group(container_id, bundle).thaw()
-
-
-def update(container_id: str, bundle: str, resources: Resources) -> None:
-    """Change the limits ``resources`` names; the others stay."""
-    groups.existing_group(container_id, bundle).apply(validate_resources(resources))
-
-
-def destroy(container_id: str, bundle: str) -> bool:
-    """Kill what is left in the container's cgroup and remove the cgroup; idempotent.
-
-    Call it after the first process has been reaped.
-
-    Returns:
-        Whether the kernel's OOM killer ended a process of this container.
-
-    Blocks: up to 10 s for a process stuck in the kernel.
-
-    """
-    group = groups.group_of(container_id, bundle)
-    oom_killed = group.oom_kills() > 0
-    if not group.remove_if_empty():  # nearly always: the first process took the others along
-        group.kill_all()
-        group.remove()
-    groups.forget(container_id)
-    return oom_killed
-
-
-def cgroup_of(container_id: str, bundle: str) -> Cgroup:
-    """Return the container's control group: for its processes, counters and OOM events."""
-    return groups.group_of(container_id, bundle)

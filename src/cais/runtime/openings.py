@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 
 from cais.linux import namespaces
-from cais.runtime import devices, reaper, root_layers, rootfs, standing
+from cais.runtime import devices, root_layers, rootfs, standing
 from cais.runtime.launch import LaunchError
 from cais.runtime.reasons import sentence
 
@@ -28,6 +28,9 @@ def open_inheritance(
     """
     visited = _open_namespaces(container, given, owned)
     if container.process.init:
+        # Only here: its code is not small.
+        from cais.runtime import reaper
+
         given.init_fd = reaper.program_fd()
         owned.append(given.init_fd)
     owned += _open_identity_maps(container)

@@ -5,8 +5,6 @@ docs/adr/0011-an-init-of-one-page.md says why it is no Python process and no fil
 
 from __future__ import annotations
 
-from binascii import a2b_base64
-
 from cais.errors import UnsupportedError
 from cais.linux import memfd
 from cais.linux.syscalls import MACHINE
@@ -30,4 +28,4 @@ def program() -> bytes:
     """Return the init program. UnsupportedError: none for this machine."""
     if MACHINE not in PROGRAMS:
         raise UnsupportedError(f"--init is not supported on {MACHINE}")
-    return a2b_base64(PROGRAMS[MACHINE])
+    return bytes.fromhex(PROGRAMS[MACHINE])

@@ -17,7 +17,7 @@ import time
 
 from cais.errors import AlreadyExistsError, InvalidArgumentError, NotFoundError
 from cais.linux import process
-from cais.runtime import container
+from cais.runtime import control
 from cais.runtime.bundles import load_config
 from cais.spec import json_text
 from cais.spec.runtime import OCI_VERSION
@@ -65,7 +65,7 @@ class Record:
 
     def group(self) -> Cgroup:
         """Return the container's control group; it need not exist any more."""
-        return container.cgroup_of(self.id, self.directory)
+        return control.cgroup_of(self.id, self.directory)
 
     def config(self) -> Config:
         """Return the document the container was created from."""

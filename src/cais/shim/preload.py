@@ -21,6 +21,7 @@ RARE = (  # below ``cais``
     "runtime.net_devices",
     "runtime.no_group",
     "runtime.oci_state",
+    "runtime.reaper",
     "runtime.seccomp_agent",
     "runtime.tuning",
 )

@@ -13,7 +13,8 @@ import cgroup_kit as kit
 import pytest
 
 from cais.errors import ConflictError
-from cais.linux.cgroups import UnsupportedLimitError, open_cgroup, probe
+from cais.linux.cgroups import UnsupportedLimitError, open_cgroup
+from cais.linux.cgroups.features import probe
 from cais.testing.isolation import cgroups_named, isolated
 from cais.testing.waiting import PATIENCE_S, wait_until
 

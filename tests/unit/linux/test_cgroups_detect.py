@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cais.errors import InvalidArgumentError, UnsupportedError
-from cais.linux.cgroups import clean_path, parse_hierarchy, probe
+from cais.linux.cgroups import clean_path, parse_hierarchy
+from cais.linux.cgroups.features import probe
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cais.linux import apparmor, cgroups
+from cais.linux.cgroups import features
 
 if TYPE_CHECKING:
-    from cais.linux.cgroups import Features, Hierarchy
+    from cais.linux.cgroups import Hierarchy
+    from cais.linux.cgroups.features import Features
 
 PROC_STATUS = Path("/proc/self/status")
 _SECCOMP_ACTIONS = Path("/proc/sys/kernel/seccomp/actions_avail")
@@ -41,7 +43,7 @@ def detect_host() -> Host:
     release = os.uname().release.split(".")
     return Host(
         hierarchy=hierarchy,
-        features=cgroups.probe(hierarchy),
+        features=features.probe(hierarchy),
         cpus=os.cpu_count() or 1,
         capabilities=_bounding_set(),
         last_capability=_number(Path("/proc/sys/kernel/cap_last_cap"), 40),

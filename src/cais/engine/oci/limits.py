@@ -16,7 +16,7 @@ from cais.linux import rlimits
 
 if TYPE_CHECKING:
     from cais.engine.oci.host import Host
-    from cais.linux.cgroups import Features
+    from cais.linux.cgroups.features import Features
     from cais.spec.container import Resources
 
 T = TypeVar("T", bound="Resources")

@@ -20,7 +20,6 @@ config-linux.md "Control groups".
 """
 
 from cais.linux.cgroups.detect import Hierarchy, detect, parse_hierarchy
-from cais.linux.cgroups.features import Features, probe
 from cais.linux.cgroups.files import CgroupError, UnsupportedLimitError
 from cais.linux.cgroups.group import Cgroup, join, open_cgroup
 from cais.linux.cgroups.paths import clean_path, expand_slice, is_systemd_path
@@ -28,7 +27,6 @@ from cais.linux.cgroups.paths import clean_path, expand_slice, is_systemd_path
 __all__ = [
     "Cgroup",
     "CgroupError",
-    "Features",
     "Hierarchy",
     "UnsupportedLimitError",
     "clean_path",
@@ -38,5 +36,4 @@ __all__ = [
     "join",
     "open_cgroup",
     "parse_hierarchy",
-    "probe",
 ]

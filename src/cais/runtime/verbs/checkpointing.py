@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from cais.errors import ConflictError, InvalidArgumentError
-from cais.runtime import container, state
+from cais.runtime import control, state
 from cais.runtime.arguments import NUMBER, SWITCH, TEXT
 from cais.runtime.bundles import load_config
 from cais.runtime.launch import Running
@@ -62,7 +62,7 @@ def _checkpoint(given: Arguments, context: Context) -> int:
 
     checkpoint.dump(context.criu, record, given)
     if not any(given.has(name) for name in ("leave-running", "pre-dump", "keep")):
-        container.destroy(record.id, record.directory)
+        control.destroy(record.id, record.directory)
         hooking.end(record.id, record.directory, record.bundle, context.log)
         record.remove()
     return 0
@@ -83,14 +83,14 @@ def _restore(given: Arguments, context: Context) -> int:
         pid = checkpoint.restore(context.criu, (given.rest[0], directory, bundle), given)
         record = _save(given, directory, bundle, pid)
     except BaseException:
-        container.destroy(given.rest[0], directory)
+        control.destroy(given.rest[0], directory)
         state.discard(directory)
         raise
     if front is None:
         return 0
     running = Running(record.pid, os.pidfd_open(pid), record.start_ticks, None, [])
     code = front.stay(running)
-    container.destroy(record.id, directory)
+    control.destroy(record.id, directory)
     hooking.end(record.id, directory, bundle, context.log)
     record.remove()
     return code

@@ -8,7 +8,7 @@ import time
 from cais.errors import ConflictError, DeadlineError, InvalidArgumentError, NotFoundError
 from cais.linux import signals
 from cais.linux.signals import SIGKILL, pidfd_send_signal
-from cais.runtime import container, state
+from cais.runtime import control, state
 from cais.runtime.arguments import SWITCH
 from cais.runtime.verbs import hooking
 from cais.runtime.verbs.verb import Verb
@@ -73,7 +73,7 @@ def _signal_first(record: Record, number: int) -> None:
 
 def _signal_all(record: Record, number: int) -> None:
     if number == SIGKILL:
-        container.kill_all(record.id, record.directory)
+        control.kill_all(record.id, record.directory)
         return
     group = record.group()
     for pid in group.pids() if group.exists() else ():
@@ -108,7 +108,7 @@ def _delete(given: Arguments, context: Context) -> int:
     if status != "stopped":
         _signal_first(record, SIGKILL)
         _wait_until_stopped(record)
-    container.destroy(record.id, record.directory)
+    control.destroy(record.id, record.directory)
     hooking.end(record.id, record.directory, record.bundle, context.log)
     record.remove()
     return 0

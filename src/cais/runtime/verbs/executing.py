@@ -6,7 +6,7 @@ import os
 
 from cais.errors import ConflictError, InvalidArgumentError
 from cais.linux import credentials
-from cais.runtime import container, state
+from cais.runtime import execution, state
 from cais.runtime.arguments import NUMBERS, SWITCH, TEXT
 from cais.runtime.habits import Habits
 from cais.runtime.launch import Stdio
@@ -79,7 +79,7 @@ def _begin(record: Record, document: dict[str, Any], habits: Habits) -> Running:
         file.write(json_text.encode(document))
     pidfd = os.pidfd_open(record.pid)
     try:
-        launch = container.begin_exec(
+        launch = execution.begin_exec(
             *(record.id, record.directory, path, pidfd),
             stdio=stdio,
             habits=habits,

@@ -15,7 +15,7 @@ import os
 import select
 
 from cais.linux.signals import SIGKILL, pidfd_send_signal
-from cais.runtime import container
+from cais.runtime import control, last_hooks
 from cais.runtime.launch import LaunchError
 
 TYPE_CHECKING = False
@@ -57,10 +57,10 @@ def conclude_start(record: Record, verdict_fd: int, log: Log) -> None:
     directory, bundle = record.directory, record.bundle
     try:
         _check_verdict(verdict_fd)
-        _wait(container.begin_poststart(record.id, directory, record.pid, bundle=bundle))
+        _wait(last_hooks.begin_poststart(record.id, directory, record.pid, bundle=bundle))
     except LaunchError:
         _stop(record)
-        container.destroy(record.id, directory)
+        control.destroy(record.id, directory)
         end(record.id, directory, bundle, log)
         record.remove()
         raise
@@ -69,7 +69,7 @@ def conclude_start(record: Record, verdict_fd: int, log: Log) -> None:
 
 def end(container_id: str, directory: str, bundle: str, log: Log) -> None:
     """Run the poststop hooks of a container that is gone; their failures are warnings."""
-    run = _wait(container.begin_poststop(container_id, directory, bundle=bundle))
+    run = _wait(last_hooks.begin_poststop(container_id, directory, bundle=bundle))
     for text in run.warnings if run is not None else ():
         log.warning(text)
 

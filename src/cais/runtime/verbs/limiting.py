@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from cais.errors import ConflictError, InvalidArgumentError, UnsupportedError
-from cais.runtime import container, state
+from cais.runtime import control, state
 from cais.runtime.arguments import NUMBER, TEXT
 from cais.runtime.verbs.verb import Verb
 from cais.spec import json_text
@@ -72,7 +72,7 @@ def _pause(given: Arguments, context: Context) -> int:
     record = state.load(context.root, given.rest[0])
     if record.status() not in ("running", "created"):
         raise ConflictError("container not running")
-    container.pause(record.id, record.directory)
+    control.pause(record.id, record.directory)
     return 0
 
 
@@ -80,7 +80,7 @@ def _resume(given: Arguments, context: Context) -> int:
     record = state.load(context.root, given.rest[0])
     if record.status() != "paused":
         raise ConflictError("container not paused")
-    container.resume(record.id, record.directory)
+    control.resume(record.id, record.directory)
     return 0
 
 
@@ -91,7 +91,7 @@ def _update(given: Arguments, context: Context) -> int:
         _change_class(given, record)
     if not record.is_alive():
         raise ConflictError("container not running")
-    container.update(record.id, record.directory, wanted)
+    control.update(record.id, record.directory, wanted)
     return 0
 
 

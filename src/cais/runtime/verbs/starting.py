@@ -6,7 +6,7 @@ import os
 
 from cais.errors import ConflictError, InvalidArgumentError, NotFoundError
 from cais.linux.signals import SIGKILL, pidfd_send_signal
-from cais.runtime import container, state
+from cais.runtime import control, starter, state
 from cais.runtime.arguments import SWITCH, TEXT
 from cais.runtime.bundles import load_config
 from cais.runtime.habits import Habits
@@ -52,7 +52,7 @@ def _run(given: Arguments, context: Context) -> int:
     record, running = _create_container(given, context, is_held=False, detached=False)
     code = front.stay(running)
     if not given.has("keep"):
-        container.destroy(record.id, record.directory)
+        control.destroy(record.id, record.directory)
         hooking.end(record.id, record.directory, record.bundle, context.log)
         record.remove()
     return code
@@ -74,7 +74,7 @@ def _create_container(
         hold_fd = _make_fifo(directory) if is_held else -1
         verdict_fd = hooking.make_verdict(directory, config) if is_held else -1
         habits = _habits(given, context)
-        launch = container.begin(
+        launch = starter.begin(
             *(container_id, bundle),
             stdio=stdio,
             hold_fd=hold_fd,
@@ -147,7 +147,7 @@ def _make_fifo(directory: str) -> int:
 def _give_up(container_id: str, directory: str, running: Running) -> None:
     pidfd_send_signal(running.pidfd, SIGKILL)
     os.waitid(os.P_PIDFD, running.pidfd, os.WEXITED)
-    container.destroy(container_id, directory)
+    control.destroy(container_id, directory)
 
 
 def _start(given: Arguments, context: Context) -> int:

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from cais.engine.oci import Built, Host, Target, adapt_host_config, build_document
-from cais.linux.cgroups import Features, Hierarchy
+from cais.linux.cgroups import Hierarchy
+from cais.linux.cgroups.features import Features
 from cais.spec.container import ContainerConfig, HostConfig
 
 ALL_CAPABILITIES = (1 << 41) - 1
