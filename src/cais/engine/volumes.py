@@ -40,8 +40,14 @@ class Volumes:
         labels: Mapping[str, str] | None = None,
     ) -> dict[str, Any]:
         """Create a volume, or return the one of that name; "" for an anonymous name."""
+        identities = self._core.config.identities
         volume, is_new = await self._core.threads.run(
-            self._store.create, name, driver=driver or "local", options=driver_opts, labels=labels
+            self._store.create,
+            name,
+            driver=driver or "local",
+            options=driver_opts,
+            labels=labels,
+            owner=identities.root if identities else (0, 0),
         )
         if is_new:
             self._announce("create", volume.name)
