@@ -11,6 +11,7 @@ import errno
 from cais.errors import UnsupportedError
 from cais.linux.cgroups import Cgroup
 from cais.runtime.launch import LaunchError
+from cais.runtime.reasons import sentence
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def instead(resources: Resources, error: OSError) -> NoGroup:
     limits = [name for name, value in resources.items() if value and name != "devices"]
     if limits:
         raise LaunchError(
-            f"rootless container cannot have limits ({', '.join(limits)}): {error.strerror}; "
+            f"rootless container cannot have limits ({', '.join(limits)}): {sentence(error)}; "
             "they need a delegated control group, named by linux.cgroupsPath",
             errno=error.errno or 0,
             step="cgroup",

@@ -134,12 +134,12 @@ def test_limits_are_refused_with_the_reason() -> None:
         user.linux["resources"] = {"memory": {"limit": 1 << 26}, "pids": {"limit": 9}}
         message = user.shell("true", code=1)
         assert "rootless container cannot have limits (memory, pids): " in message
-        assert "Permission denied" in message
+        assert "permission denied" in message
         user.linux["resources"] = {"devices": [{"allow": False, "access": "rwm"}]}
         assert user.shell("echo fine") == "fine\n"
         user.linux["cgroupsPath"] = "/nobody-may/write-here"
         assert user.shell("echo fine") == "fine\n"
-        assert "Permission denied" in user.shell("true", "--rootless=false", code=1)
+        assert "permission denied" in user.shell("true", "--rootless=false", code=1)
 
     with_walker(body)
 
