@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 DEFAULT_DATA_ROOT = "/var/lib/cais"
 DEFAULT_EXEC_ROOT = "/run/cais"
 START_TIMEOUT_S = 30
+PING_TIMEOUT_S = 10
 LOG_TAIL_BYTES = 2000
 
 
@@ -78,18 +79,18 @@ def ensure_daemon(client: Client, roots: Roots, timeout_s: float = START_TIMEOUT
 
 def _answers(client: Client) -> bool:
     try:
-        client.ping(timeout_s=10)
+        client.ping(timeout_s=PING_TIMEOUT_S)
     except UnavailableError:
         return False
     except CaisError:
-        return True  # somebody is there; the command itself will tell what is wrong
+        return True  # somebody is there, if slow; the command itself will tell what is wrong
     return True
 
 
 def _answers_well(client: Client) -> bool:
     # Our own daemon, on its way up or down: a cut connection is no answer yet.
     try:
-        client.ping(timeout_s=10)
+        client.ping(timeout_s=PING_TIMEOUT_S)
     except CaisError:
         return False
     return True

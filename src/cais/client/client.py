@@ -44,7 +44,8 @@ class Client:
         """Return the header fields of the daemon's pong.
 
         Raises:
-            UnavailableError: nobody answers, or (with a timeout) not in time.
+            UnavailableError: nobody answers.
+            DeadlineError: somebody is there, who does not answer in time.
 
         """
         with self._send("HEAD", "/_ping", (), None, timeout_s) as response:

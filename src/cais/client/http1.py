@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from cais.errors import DataLossError, UnavailableError
+from cais.errors import DataLossError, DeadlineError
 
 if TYPE_CHECKING:
     import socket
@@ -66,7 +66,7 @@ class Reader:
         try:
             return self._connection.recv(limit)
         except TimeoutError as error:
-            raise UnavailableError("the daemon did not answer in time") from error
+            raise DeadlineError("the daemon did not answer in time") from error
         except ConnectionError:
             return b""
 
