@@ -12,6 +12,8 @@ from typing import TypeVar
 from cais.testing.isolation import PATIENCE
 
 _Seen = TypeVar("_Seen")
+What = str | Callable[[], object]
+"""What is the matter if it never comes; or how to find that out, then."""
 
 PATIENCE_S = 60 * PATIENCE
 """For a deadline that a test hands to somebody else."""
@@ -19,7 +21,7 @@ PATIENCE_S = 60 * PATIENCE
 _LOOK_S = 0.01
 
 
-def wait_until(look: Callable[[], _Seen], what: str = "it did not happen") -> _Seen:
+def wait_until(look: Callable[[], _Seen], what: What = "it did not happen") -> _Seen:
     """Look again until there is something true to see, and return that.
 
     Raises:
@@ -28,15 +30,19 @@ def wait_until(look: Callable[[], _Seen], what: str = "it did not happen") -> _S
     """
     deadline = time.monotonic() + PATIENCE_S
     while not (seen := look()):
-        assert time.monotonic() < deadline, what
+        assert time.monotonic() < deadline, _text(what)
         time.sleep(_LOOK_S)
     return seen
 
 
-async def until(look: Callable[[], _Seen], what: str = "it did not happen") -> _Seen:
+async def until(look: Callable[[], _Seen], what: What = "it did not happen") -> _Seen:
     """Wait as :func:`wait_until` does, while the event loop runs."""
     deadline = time.monotonic() + PATIENCE_S
     while not (seen := look()):
-        assert time.monotonic() < deadline, what
+        assert time.monotonic() < deadline, _text(what)
         await asyncio.sleep(_LOOK_S)
     return seen
+
+
+def _text(what: What) -> str:
+    return what if isinstance(what, str) else str(what())

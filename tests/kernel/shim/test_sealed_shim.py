@@ -22,6 +22,7 @@ from cais.shim.values import ExitEvent, LogTarget, OomEvent, ShimEvent
 from cais.testing.bundles import Bundle
 from cais.testing.isolation import cgroups_named, children, isolated
 from cais.testing.shims import parse_frames, read_all
+from cais.testing.waiting import PATIENCE_S
 
 
 class Engine:
@@ -66,7 +67,7 @@ class Engine:
 
     async def exited(self, exec_id: str | None = None) -> ExitEvent:
         while True:
-            event = await asyncio.wait_for(self.events.get(), 20)
+            event = await asyncio.wait_for(self.events.get(), PATIENCE_S)
             if isinstance(event, ExitEvent) and event.exec_id == exec_id:
                 await self.client.ack([event.exit_seq])
                 return event
@@ -197,7 +198,7 @@ def test_an_out_of_memory_kill_is_told_at_once_and_with_the_exit(tmp_path: Path)
         engine.bundle.linux["resources"] = {"memory": {"limit": limit, "swap": limit}}
         hungry = "x=$(tr '\\0' x < /dev/zero | head -c 60000000); echo survived"
         await engine.start("sh", "-c", hungry)
-        event = await asyncio.wait_for(engine.events.get(), 20)
+        event = await asyncio.wait_for(engine.events.get(), PATIENCE_S)
         assert isinstance(event, OomEvent)
         assert event.id == engine.bundle.id
         ended = await engine.exited()
@@ -310,7 +311,7 @@ def test_a_process_of_a_container_is_turned_away_even_if_it_reaches_the_socket(
             namespaces.unshare(namespaces.CLONE_NEWPID)
             if os.fork() == 0:  # root, outside of the shim's pid namespace
                 channel = protocol.connect(path)
-                channel.settimeout(10)
+                channel.settimeout(PATIENCE_S)
                 try:
                     channel.send(b'{"seq":1,"request":"hello","version":1}')
                     os.write(write_fd, channel.recv(1000) or b"closed")

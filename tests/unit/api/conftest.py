@@ -11,6 +11,7 @@ import pytest
 from cais.api.application import common_headers, make_router
 from cais.http.server import Server
 from cais.testing.fake_engine import FakeEngine
+from cais.testing.waiting import PATIENCE_S
 
 
 @dataclass
@@ -41,7 +42,7 @@ class Client:
         self.send("\r\n".join(lines).encode() + b"\r\n\r\n" + body)
 
     async def reply_head(self) -> Reply:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             raw = await self.reader.readuntil(b"\r\n\r\n")
         first, *lines = raw.decode("latin-1").strip().split("\r\n")
         headers = {name.lower(): value for name, _, value in (ln.partition(": ") for ln in lines)}
@@ -49,7 +50,7 @@ class Client:
 
     async def reply(self, *, bodiless: bool = False) -> Reply:
         reply = await self.reply_head()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             if reply.headers.get("transfer-encoding") == "chunked":
                 while size := int(await self.reader.readline(), 16):
                     reply.body += await self.reader.readexactly(size)
@@ -65,7 +66,7 @@ class Client:
         return await self.reply(bodiless=method == "HEAD")
 
     async def rest(self) -> bytes:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             return await self.reader.read()
 
 

@@ -12,6 +12,7 @@ from cais.http import connection
 from cais.http.messages import Hijack, Response, Stream
 from cais.http.server import Server
 from cais.testing.fake_engine import FakeEngine
+from cais.testing.waiting import PATIENCE_S
 
 
 async def test_connection_is_kept_for_the_next_request(client: Any) -> None:
@@ -109,7 +110,7 @@ async def test_client_gone_closes_a_stream(client: Any, engine: FakeEngine) -> N
     client.request("GET", "/events")
     assert (await client.reply_head()).status == 200
     client.writer.close()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_S):
         await engine.subscriptions[0].closed.wait()
 
 
@@ -133,7 +134,7 @@ async def test_handler_runs_to_its_end_without_its_client(client: Any, engine: F
 
     engine.answers["lifecycle.restart"] = restart
     client.request("POST", "/containers/x/restart")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_S):
         await begun.wait()
         client.writer.close()
         await client.writer.wait_closed()
@@ -173,7 +174,7 @@ async def _serve_once(answer: Any, headers: bytes = b"", behind: bytes = b"") ->
     server.serve(theirs)
     reader, writer = await asyncio.open_connection(sock=ours)
     writer.write(b"POST / HTTP/1.1\r\nHost: a\r\n" + headers + b"\r\n" + behind)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_S):
         reply = await reader.read()
     writer.close()
     await server.close()

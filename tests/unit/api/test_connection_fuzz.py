@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from cais.api.application import make_router
 from cais.http.server import Server
 from cais.testing.fake_engine import FakeEngine
+from cais.testing.waiting import PATIENCE_S
 
 LINE = st.sampled_from(
     [
@@ -71,7 +72,7 @@ async def _converse(parts: list[bytes]) -> None:
     writer.write_eof()
     await asyncio.sleep(0)
     engine.close()  # attachments end
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_S):
         try:
             answer = await reader.read()
         except ConnectionError:

@@ -5,13 +5,13 @@ import hashlib
 import os
 import socket
 import threading
-import time
 from collections.abc import Iterator
 
 import pytest
 
 from cais.api.hijack import pump
 from cais.spec.detach_keys import DetachScanner
+from cais.testing.waiting import PATIENCE_S
 
 Ends = tuple[socket.socket, socket.socket, socket.socket, socket.socket]
 
@@ -29,7 +29,7 @@ def ends() -> Iterator[Ends]:
 
 
 async def _read(sock: socket.socket) -> bytes:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_S):
         return await asyncio.get_running_loop().sock_recv(sock, 65536)
 
 
@@ -44,7 +44,7 @@ async def test_half_close_then_output_then_end(ends: Ends) -> None:
     assert received == b"first second"
     container.send(b"answer")
     container.shutdown(socket.SHUT_WR)
-    assert await asyncio.wait_for(task, 5) is False
+    assert await asyncio.wait_for(task, PATIENCE_S) is False
     assert await _read(client) == b"answer"
 
 
@@ -52,7 +52,7 @@ async def test_container_that_ended_ends_the_pump_with_a_silent_client(ends: End
     client, ours, session, container = ends
     container.send(b"bye")
     container.close()
-    assert await asyncio.wait_for(pump(ours, session), 5) is False
+    assert await asyncio.wait_for(pump(ours, session), PATIENCE_S) is False
     assert await _read(client) == b"bye"
 
 
@@ -61,7 +61,7 @@ async def test_client_that_closed_is_noticed_in_silence(ends: Ends) -> None:
     task = asyncio.create_task(pump(ours, session))
     await asyncio.sleep(0)
     client.close()
-    assert await asyncio.wait_for(task, 5) is False
+    assert await asyncio.wait_for(task, PATIENCE_S) is False
     assert await _read(container) == b""
 
 
@@ -72,7 +72,7 @@ async def test_half_closed_client_that_closes_later_is_noticed(ends: Ends) -> No
     assert await _read(container) == b""
     assert not task.done()
     client.close()
-    assert await asyncio.wait_for(task, 5) is False
+    assert await asyncio.wait_for(task, PATIENCE_S) is False
 
 
 async def test_container_that_closed_its_input_still_speaks(ends: Ends) -> None:
@@ -84,7 +84,7 @@ async def test_container_that_closed_its_input_still_speaks(ends: Ends) -> None:
     container.send(b"still here")
     assert await _read(client) == b"still here"
     container.close()
-    assert await asyncio.wait_for(task, 5) is False
+    assert await asyncio.wait_for(task, PATIENCE_S) is False
 
 
 async def test_detach_keys_end_the_pump_and_are_not_passed_on(ends: Ends) -> None:
@@ -93,7 +93,7 @@ async def test_detach_keys_end_the_pump_and_are_not_passed_on(ends: Ends) -> Non
     client.send(b"ls\n\x10x")
     client.send(b"\x10")
     client.send(b"\x11after")
-    assert await asyncio.wait_for(task, 5) is True
+    assert await asyncio.wait_for(task, PATIENCE_S) is True
     assert await _read(container) == b"ls\n\x10x"
 
 
@@ -114,8 +114,8 @@ async def test_slow_reader_holds_the_container_back(ends: Ends) -> None:
     assert client.recv(10) == b"x" * 10
 
 
-async def test_throughput_and_integrity_both_ways(ends: Ends) -> None:
-    """A filter's bytes come out as they went in; the bound on the rate is for a busy machine."""
+async def test_integrity_both_ways(ends: Ends) -> None:
+    """A filter's bytes come out as they went in."""
     client, ours, session, container = ends
     total = 200 * 1024 * 1024
     block = os.urandom(1024 * 1024)
@@ -138,7 +138,6 @@ async def test_throughput_and_integrity_both_ways(ends: Ends) -> None:
             received.update(data)
 
     threads = [threading.Thread(target=work) for work in (feed, echo, collect)]
-    begun = time.monotonic()
     for thread in threads:
         thread.start()
     async with asyncio.timeout(60):
@@ -146,7 +145,6 @@ async def test_throughput_and_integrity_both_ways(ends: Ends) -> None:
     ours.shutdown(socket.SHUT_WR)
     for thread in threads:
         thread.join()
-    assert total / 1e6 / (time.monotonic() - begun) > 20, "MB/s; hundreds on a quiet machine"
     expected = hashlib.sha256()
     for _ in range(total // len(block)):
         expected.update(block)

@@ -12,6 +12,7 @@ from cais import errors
 from cais.client import Address, Client, demultiplex
 from cais.client.client import encode_query, quote
 from cais.client.http1 import ProtocolError, encode_chunks, encode_head
+from cais.testing.waiting import PATIENCE_S
 
 Answer = bytes | Callable[[socket.socket], None]
 Serve = Callable[..., tuple[Client, list[bytes]]]
@@ -36,7 +37,7 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
 
     yield start
     for listener, thread in opened:
-        thread.join(10)
+        thread.join(PATIENCE_S)
         listener.close()
 
 

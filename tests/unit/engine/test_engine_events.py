@@ -9,6 +9,7 @@ import pytest
 
 from cais.engine.events import KEPT, QUEUED, Events
 from cais.errors import InvalidArgumentError
+from cais.testing.waiting import PATIENCE_S
 
 
 class Wall:
@@ -64,7 +65,7 @@ async def test_until_in_the_future_ends_the_subscription() -> None:
     events = Events(wall)
     listening = events.subscribe(until_ns=wall.now_ns + 20_000_000)
     events.publish("container", "start", "id", {})
-    actions = await asyncio.wait_for(_all(listening), 5)
+    actions = await asyncio.wait_for(_all(listening), PATIENCE_S)
     assert actions == ["start"]
     assert events.listeners == 0
 

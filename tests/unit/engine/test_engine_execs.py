@@ -13,6 +13,7 @@ from cais.engine.records import HealthRecord, ProbeRecord
 from cais.errors import ConflictError, InvalidArgumentError
 from cais.runtime.launch import LaunchError
 from cais.spec.container import ExecBody, HealthConfig
+from cais.testing.waiting import PATIENCE_S
 
 if TYPE_CHECKING:
     import socket
@@ -96,7 +97,7 @@ async def test_resize_waits_for_the_start(bench: Any) -> None:
     await bench.clock.advance(1)
     assert not resizing.done()
     await execs.start(exec_id, detach=True)
-    await asyncio.wait_for(resizing, 5)
+    await asyncio.wait_for(resizing, PATIENCE_S)
     assert ("resize", container_id, exec_id, "24x80") in bench.shim.calls
 
 

@@ -18,6 +18,7 @@ from cais.engine.errors import (
 )
 from cais.errors import ConflictError, InvalidArgumentError
 from cais.runtime.launch import LaunchError
+from cais.testing.waiting import PATIENCE_S
 
 
 async def test_a_run_goes_through_created_running_exited(bench: Any) -> None:
@@ -50,10 +51,10 @@ async def test_wait_registered_before_the_start_never_misses(bench: Any) -> None
     removed = bench.engine.lifecycle.wait(container_id, "removed")
     bench.shim.ends_at_once = 7
     await bench.engine.lifecycle.start(container_id)
-    assert (await asyncio.wait_for(waited, 5)).status_code == 7
+    assert (await asyncio.wait_for(waited, PATIENCE_S)).status_code == 7
     assert not removed.done()
     await bench.engine.containers.remove(container_id)
-    assert (await asyncio.wait_for(removed, 5)) == (7, None)
+    assert (await asyncio.wait_for(removed, PATIENCE_S)) == (7, None)
 
 
 async def test_wait_for_what_does_not_run_returns_its_code(bench: Any) -> None:
@@ -70,8 +71,8 @@ async def test_auto_remove_leaves_nothing_and_answers_both_waits(bench: Any) -> 
     removed = bench.engine.lifecycle.wait(container_id, "removed")
     await bench.engine.lifecycle.start(container_id)
     await bench.end(container_id, 9)
-    assert (await asyncio.wait_for(ended, 5)).status_code == 9
-    assert (await asyncio.wait_for(removed, 5)).status_code == 9
+    assert (await asyncio.wait_for(ended, PATIENCE_S)).status_code == 9
+    assert (await asyncio.wait_for(removed, PATIENCE_S)).status_code == 9
     with pytest.raises(ContainerNotFoundError):
         bench.engine.containers.resolve("gone")
     await bench.core.background.quiesce()
@@ -88,7 +89,7 @@ async def test_stop_sends_the_stop_signal_then_kills(bench: Any) -> None:
     await bench.clock.advance(4.9)
     assert await bench.status(container_id) == "running"
     await bench.clock.advance(0.2)
-    await asyncio.wait_for(stopping, 5)
+    await asyncio.wait_for(stopping, PATIENCE_S)
     kills = [call[-1] for call in bench.shim.calls if call[0] == "kill"]
     assert kills == ["10", "9"]
     assert bench.actions()[2:] == ["kill", "kill", "die", "stop"]
@@ -101,7 +102,7 @@ async def test_stop_for_ever_waits_for_the_container(bench: Any) -> None:
     await bench.clock.advance(100000)
     assert not stopping.done()
     await bench.end(container_id)
-    await asyncio.wait_for(stopping, 5)
+    await asyncio.wait_for(stopping, PATIENCE_S)
 
 
 async def test_a_stop_outlives_its_client(bench: Any) -> None:
@@ -153,7 +154,7 @@ async def test_a_paused_container_is_thawed_so_that_it_can_die(bench: Any) -> No
     assert not bench.shim.running[container_id].paused
     assert (await bench.engine.containers.inspect(container_id))["State"]["Paused"] is False
     await bench.clock.advance(2)
-    await asyncio.wait_for(stopping, 5)
+    await asyncio.wait_for(stopping, PATIENCE_S)
 
 
 @pytest.mark.parametrize(
@@ -187,7 +188,7 @@ async def test_a_failed_start_removes_an_auto_remove_container(bench: Any) -> No
     bench.shim.refuse = LaunchError("no", kind="not-found")
     with pytest.raises(CommandLaunchError):
         await bench.engine.lifecycle.start(container_id)
-    assert (await asyncio.wait_for(removed, 5)).status_code == 127
+    assert (await asyncio.wait_for(removed, PATIENCE_S)).status_code == 127
     assert len(bench.core.table) == 0
 
 
@@ -217,7 +218,7 @@ async def test_a_second_removal_is_told_that_one_is_in_progress(bench: Any) -> N
     with pytest.raises(ConflictError):
         await bench.engine.containers.rename("web", "other")
     await bench.end(container_id, 137)
-    await asyncio.wait_for(removing, 5)
+    await asyncio.wait_for(removing, PATIENCE_S)
 
 
 async def test_a_removal_that_fails_tells_the_waiting_and_can_be_repeated(bench: Any) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from cais.engine import watch
 from cais.engine.logs import (
     LogFormatter,
     LogReader,
@@ -20,6 +21,7 @@ from cais.engine.logs import (
     read_batch,
 )
 from cais.errors import InvalidArgumentError
+from cais.testing.waiting import PATIENCE_S
 
 
 def line(text: str, stream: str = "stdout", second: int = 0) -> bytes:
@@ -230,7 +232,7 @@ async def test_following_loses_nothing_and_ends_with_the_container(bench: Any) -
     with path.open("ab") as file:
         file.write(line("last"))
     await bench.end(container_id, 0)
-    await asyncio.wait_for(following, 10)
+    await asyncio.wait_for(following, PATIENCE_S)
     assert b"".join(sink).decode() == "".join(expected) + "last\n"
 
 
@@ -240,26 +242,30 @@ async def test_following_ends_though_the_run_ended_before_the_first_read(bench: 
     _, lines = await bench.engine.streams.logs(container_id, stdout=True, follow=True)
     await bench.end(container_id, 0)
     sink: list[bytes] = []
-    await asyncio.wait_for(collect(lines, sink), 10)
+    await asyncio.wait_for(collect(lines, sink), PATIENCE_S)
     assert b"".join(sink) == b"only\n"
 
 
-async def test_a_follower_is_woken_by_a_write(bench: Any) -> None:
+async def test_a_follower_is_woken_by_a_write(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch, "_HEARTBEAT_S", 3600)
     container_id = await bench.run(tty=True)
     path = log_path(bench, container_id)
     path.write_bytes(line("one"))
     _, lines = await bench.engine.streams.logs(container_id, stdout=True, follow=True, tail=0)
     waiting = asyncio.ensure_future(anext(lines))
-    await asyncio.sleep(0.05)
+    await following_began(bench)
     assert not waiting.done()
     with path.open("ab") as file:
         file.write(line("two"))
-    assert await asyncio.wait_for(waiting, 2) == b"two\n"
+    assert await asyncio.wait_for(waiting, PATIENCE_S) == b"two\n"
     await lines.aclose()
     assert bench.core.watch._followers == {}
 
 
-async def test_a_follower_of_a_silent_container_is_woken_by_its_first_entry(bench: Any) -> None:
+async def test_a_follower_of_a_silent_container_is_woken_by_its_first_entry(
+    bench: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch, "_HEARTBEAT_S", 3600)
     container_id = await bench.run(tty=True)
     directory = Path(bench.core.paths.container(container_id))
     assert not directory.exists()
@@ -267,7 +273,7 @@ async def test_a_follower_of_a_silent_container_is_woken_by_its_first_entry(benc
     waiting = asyncio.ensure_future(anext(lines))
     await following_began(bench)
     log_path(bench, container_id).write_bytes(line("one"))
-    assert await asyncio.wait_for(waiting, 4) == b"one\n"  # before the heartbeat
+    assert await asyncio.wait_for(waiting, PATIENCE_S) == b"one\n"
     await lines.aclose()
 
 
@@ -277,7 +283,7 @@ async def test_a_follower_leaves_no_directory_of_a_container_that_said_nothing(b
     following = asyncio.create_task(collect(lines, []))
     await following_began(bench)
     await bench.end(container_id, 0)
-    await asyncio.wait_for(following, 10)
+    await asyncio.wait_for(following, PATIENCE_S)
     assert not Path(bench.core.paths.container(container_id)).exists()
 
 

@@ -13,6 +13,7 @@ from cais.engine.shims import ShimLink
 from cais.engine.tasks import Background
 from cais.errors import ConflictError, UnavailableError
 from cais.shim.values import OomEvent, ShimHello
+from cais.testing.waiting import PATIENCE_S
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -82,7 +83,7 @@ async def test_a_lock_that_outlasts_a_killed_shim_ends_no_container_for_ever(
     link.on_replaced = on_replaced
     await link.open()
     first.lost.set()
-    await asyncio.wait_for(replaced.wait(), 10)
+    await asyncio.wait_for(replaced.wait(), PATIENCE_S)
     assert link.client is second  # type: ignore[comparison-overlap]
 
 
@@ -104,6 +105,6 @@ async def test_events_are_delivered_though_adopting_failed(
     await link.open()
     link.release_events()
     first.lost.set()
-    assert await asyncio.wait_for(told.get(), 10) is event
+    assert await asyncio.wait_for(told.get(), PATIENCE_S) is event
     await asyncio.sleep(0)
     assert "task shim-watch failed: no luck" in caplog.text

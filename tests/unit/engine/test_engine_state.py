@@ -11,6 +11,7 @@ from cais.engine.records import ContainerRecord
 from cais.engine.state import State
 from cais.errors import ExhaustedError, InternalError
 from cais.spec.container import ContainerConfig, HostConfig
+from cais.testing.waiting import PATIENCE_S
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -120,7 +121,7 @@ async def test_a_record_is_written_as_it_was_when_put_was_called(tmp_path: Path)
 
 async def put_three(state: State) -> list[BaseException | None]:
     puts = (state.put(record(number, f"/{number}" * 50_000)) for number in range(3))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         return await asyncio.gather(*puts, return_exceptions=True)
 
 

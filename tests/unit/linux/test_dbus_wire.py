@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from cais.errors import UnavailableError
 from cais.linux.dbus import DbusError, Target, Variant, messages, open_connection, wire
 from cais.linux.dbus.wire import WireError, decode, encode, split
+from cais.testing.waiting import PATIENCE_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -139,7 +140,7 @@ def peer(tmp_path: Path) -> Any:
 
     yield start
     for thread in threads:
-        thread.join(5)
+        thread.join(PATIENCE_S)
 
 
 def test_a_call_keeps_the_signals_that_come_first(peer: Callable[..., str]) -> None:
@@ -149,17 +150,17 @@ def test_a_call_keeps_the_signals_that_come_first(peer: Callable[..., str]) -> N
         + answer(messages.RETURN, 1, "s", ["mine"])
         + answer(messages.SIGNAL, 0, "u", [2])
     )
-    with open_connection(peer(sent), is_bus=False, timeout_s=5) as connection:
+    with open_connection(peer(sent), is_bus=False, timeout_s=PATIENCE_S) as connection:
         assert connection.call(PEER, "Do") == ["mine"]
-        assert connection.next_signal("a.b.C", "Happened", time.monotonic() + 5) == [1]
-        assert connection.next_signal("a.b.C", "Happened", time.monotonic() + 5) == [2]
+        assert connection.next_signal("a.b.C", "Happened", time.monotonic() + PATIENCE_S) == [1]
+        assert connection.next_signal("a.b.C", "Happened", time.monotonic() + PATIENCE_S) == [2]
         with pytest.raises(UnavailableError, match="hung up"):
-            connection.next_signal("a.b.C", "Happened", time.monotonic() + 5)
+            connection.next_signal("a.b.C", "Happened", time.monotonic() + PATIENCE_S)
 
 
 def test_a_refusal_has_a_name(peer: Callable[..., str]) -> None:
     sent = answer(messages.ERROR, 1, "s", ["no such unit"], name="x.NoSuchUnit")
-    with open_connection(peer(sent), is_bus=False, timeout_s=5) as connection:
+    with open_connection(peer(sent), is_bus=False, timeout_s=PATIENCE_S) as connection:
         with pytest.raises(DbusError, match="no such unit") as refused:
             connection.call(PEER, "Do")
         assert refused.value.name == "x.NoSuchUnit"
@@ -167,7 +168,7 @@ def test_a_refusal_has_a_name(peer: Callable[..., str]) -> None:
 
 def test_a_peer_that_does_not_let_us_in(peer: Callable[..., str]) -> None:
     with pytest.raises(UnavailableError, match="not authenticated"):
-        open_connection(peer(b"", b"REJECTED EXTERNAL\r\n"), is_bus=False, timeout_s=5)
+        open_connection(peer(b"", b"REJECTED EXTERNAL\r\n"), is_bus=False, timeout_s=PATIENCE_S)
 
 
 def test_nobody_there(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from cais.registry.errors import (
 )
 from cais.registry.origin import InvalidUrlError, Url
 from cais.testing.scripted_registry import serving, transport
+from cais.testing.waiting import PATIENCE_S
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -123,13 +124,13 @@ def test_cancelling_ends_a_request_that_waits() -> None:
 
     def script(*_: object) -> Reply:
         begun.set()
-        over.wait(20)
+        over.wait(PATIENCE_S)
         return 200, {}, b""
 
     cancel = Cancel()
     with serving(script) as server, transport() as carrier:
         request = Request("GET", Url(server.origin, "/"), {})
-        killer = threading.Thread(target=lambda: (begun.wait(20), cancel.set()))
+        killer = threading.Thread(target=lambda: (begun.wait(PATIENCE_S), cancel.set()))
         killer.start()
         try:
             with pytest.raises(DeadlineError, match="cancelled"):

@@ -15,6 +15,7 @@ from cais import errors
 from cais.runtime.launch import LaunchError
 from cais.shim.client import ShimClient
 from cais.testing.shims import Session, ShimProcess, parse_frames, read_all
+from cais.testing.waiting import PATIENCE_S
 
 
 def logged(path: Path) -> list[tuple[str, str]]:
@@ -372,7 +373,7 @@ async def test_orphans_of_a_container_are_reaped(shim: ShimProcess) -> None:
         await session.run("a", "sh", "-c", "true & exec sleep 100")  # sleep never waits for it
         await session.run("b", "sh", "-c", "(sleep 0.05; exit 4) & exit 0")
         assert (await session.exited("b")).code == 0
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             while len(shim.children()) > 1:  # noqa: ASYNC110 - the kernel tells nobody
                 await asyncio.sleep(0.05)
 
@@ -395,7 +396,7 @@ async def test_shutdown_needs_an_empty_shim(shim: ShimProcess) -> None:
         await session.exited("a")
         await session.client.shutdown()
         await session.client.wait_lost()
-        assert shim.process.wait(timeout=10) == 0
+        assert shim.process.wait(PATIENCE_S) == 0
         assert not shim.socket_path.exists()
         with pytest.raises(errors.UnavailableError):
             await ShimClient.connect(shim.socket_path, on_event=session.events.append)

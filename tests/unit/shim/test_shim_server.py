@@ -21,11 +21,12 @@ from cais.runtime.launch import LaunchError
 from cais.shim import launcher, protocol
 from cais.shim.client import ShimClient, ensure_shim
 from cais.testing.shims import Session, ShimProcess, read_all
+from cais.testing.waiting import PATIENCE_S
 
 
 def dial(shim: ShimProcess) -> socket.socket:
     channel = protocol.connect(str(shim.socket_path))
-    channel.settimeout(10)
+    channel.settimeout(PATIENCE_S)
     return channel
 
 
@@ -134,7 +135,7 @@ async def test_a_peer_that_never_reads_is_dropped_and_costs_no_event(shim: ShimP
         deaf.settimeout(0)
         request = b'{"seq":1,"request":"detach","id":"%b"}' % (b"x" * 300)  # an error each
         dropped = False
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + PATIENCE_S
         while time.monotonic() < deadline:
             try:
                 deaf.send(request)
@@ -171,7 +172,7 @@ def test_another_user_is_turned_away_even_with_the_door_open(shim: ShimProcess) 
         try:
             os.setresuid(65534, 65534, 65534)
             channel = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-            channel.settimeout(10)
+            channel.settimeout(PATIENCE_S)
             channel.connect(str(shim.socket_path))
             try:
                 channel.send(b'{"seq":1,"request":"hello","version":1}')
@@ -196,7 +197,7 @@ async def test_without_descriptors_clients_are_refused_and_later_served(shim: Sh
             await session.run("a", "true")
         crowd = [socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(6)]
         for channel in crowd:
-            channel.settimeout(10)
+            channel.settimeout(PATIENCE_S)
             channel.connect(str(shim.socket_path))
         assert crowd[-1].recv(100) == b""
         with pytest.raises(errors.InvalidArgumentError, match="0 descriptors came"):
