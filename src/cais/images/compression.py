@@ -45,14 +45,23 @@ class CompressionError(InvalidArgumentError):
     """The stream is damaged, ends early, or wants too much memory."""
 
 
-class _Decoder(Protocol):
+class Decoder(Protocol):
+    """Of one member of a stream; as the ones in ``bz2`` and ``lzma``."""
+
     @property
-    def eof(self) -> bool: ...
+    def eof(self) -> bool:
+        """Whether the member has ended."""
+
     @property
-    def needs_input(self) -> bool: ...
+    def needs_input(self) -> bool:
+        """Whether nothing more comes of what was given so far."""
+
     @property
-    def unused_data(self) -> bytes: ...
-    def decompress(self, data: bytes, max_length: int, /) -> bytes: ...
+    def unused_data(self) -> bytes:
+        """What was given beyond the member's end."""
+
+    def decompress(self, data: bytes, max_length: int, /) -> bytes:
+        """Return at most ``max_length`` more bytes."""
 
 
 def detect(head: bytes) -> Compression:
@@ -60,8 +69,16 @@ def detect(head: bytes) -> Compression:
     return next((name for magic, name in _MAGIC if head.startswith(magic)), "")
 
 
-def open_decompressed(source: Readable) -> tuple[Readable, Compression]:
-    """Return a reader of the plain bytes of ``source``, and how they are compressed."""
+def open_decompressed(
+    source: Readable, gzip: Callable[[], Decoder] | None = None
+) -> tuple[Readable, Compression]:
+    """Return a reader of the plain bytes of ``source``, and how they are compressed.
+
+    Args:
+        source: read as far as is asked for.
+        gzip: makes the decoder of gzip; it raises zlib.error. None: zlib's.
+
+    """
     head = b""
     while len(head) < _MAGIC_LENGTH and (more := source.read(_MAGIC_LENGTH - len(head))):
         head += more
@@ -71,7 +88,8 @@ def open_decompressed(source: Readable) -> tuple[Readable, Compression]:
         return whole, compression
     if compression == "zstd":
         return _Zstd(whole), compression
-    return _Members(whole, compression), compression
+    decoder = gzip or _Gzip if compression == "gzip" else _DECODERS[compression]
+    return _Members(whole, compression, decoder), compression
 
 
 class _Prefixed:
@@ -122,8 +140,7 @@ class _Gzip:
         return not self._decoder.unconsumed_tail
 
 
-_DECODERS: dict[Compression, Callable[[], _Decoder]] = {
-    "gzip": _Gzip,
+_DECODERS: dict[Compression, Callable[[], Decoder]] = {
     "xz": lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=MEMORY_LIMIT_BYTES),
     "bzip2": bz2.BZ2Decompressor,
 }
@@ -132,11 +149,13 @@ _DECODERS: dict[Compression, Callable[[], _Decoder]] = {
 class _Members:
     """Concatenated members of one format; zero bytes may follow the last one."""
 
-    def __init__(self, source: Readable, compression: Compression) -> None:
+    def __init__(
+        self, source: Readable, compression: Compression, new: Callable[[], Decoder]
+    ) -> None:
         self._source = source
         self._name = compression
-        self._new = _DECODERS[compression]
-        self._decoder: _Decoder | None = self._new()
+        self._new = new
+        self._decoder: Decoder | None = new()
         self._pending = b""
 
     def read(self, size: int) -> bytes:

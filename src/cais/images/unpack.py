@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from cais.errors import ExhaustedError
 from cais.images.compression import open_decompressed
+from cais.images.fast_gzip import FAST_GZIP
 from cais.images.layer_entries import EntryMaker
 from cais.images.layer_names import failure_at, split_name
 from cais.images.tar import TarReader
@@ -86,7 +87,10 @@ def unpack(
     for trusted attributes.
 
     """
-    plain = _Plain(source, tick) if is_verified else _Hashed(open_decompressed(source)[0], tick)
+    if is_verified:
+        plain = _Plain(source, tick)
+    else:
+        plain = _Hashed(open_decompressed(source, FAST_GZIP)[0], tick)
     unpacker = _Unpacker(TarReader(plain), tree, limits)
     size_bytes = unpacker.run()
     return Unpacked(plain.sha256(), size_bytes, unpacker.has_root)
