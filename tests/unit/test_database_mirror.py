@@ -11,6 +11,7 @@ import pytest
 
 from cais.database import Database
 from cais.database.database import mirror_path
+from cais.database.reader import damage_of
 from cais.errors import ConflictError, DataLossError
 
 if TYPE_CHECKING:
@@ -200,3 +201,27 @@ def test_both_damaged_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "some.db").unlink()
     with pytest.raises(DataLossError, match=r"some\.db is gone, and its copy some\.copy\.db is"):
         open_one(tmp_path)
+
+
+def test_a_creation_that_the_power_ended_is_undone(tmp_path: Path) -> None:
+    """The first transaction of a file is in a journal, which reading alone cannot roll back."""
+    path = tmp_path / "some.db"
+    for each in (path, mirror_path(path)):
+        creator = sqlite3.connect(tmp_path / "other", isolation_level=None)
+        creator.execute("PRAGMA cache_size=1")
+        creator.execute("PRAGMA cache_spill=1")
+        creator.execute("BEGIN EXCLUSIVE")
+        creator.execute("CREATE TABLE t(x)")
+        creator.execute("INSERT INTO t SELECT randomblob(100000)")  # more than the cache holds
+        for suffix in ("", "-journal"):  # as the disk is in the middle of it
+            content = (tmp_path / f"other{suffix}").read_bytes()
+            each.with_name(each.name + suffix).write_bytes(content)
+        creator.execute("ROLLBACK")
+        creator.close()
+    assert "readonly" in str(damage_of(path))
+    database = open_one(tmp_path)
+    fill(database)
+    before = contents(database)
+    database.close()
+    truncate(path)
+    assert contents(open_one(tmp_path)) == before

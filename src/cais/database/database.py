@@ -33,7 +33,7 @@ _WAL_PAGES = 128
 _WAL_FRAME_BYTES = 4096 + 256
 """More than a page and its header."""
 
-SUFFIXES = ("", "-wal", "-shm")
+SUFFIXES = ("", "-wal", "-shm", "-journal")
 """Of the files of one database."""
 
 
@@ -64,6 +64,8 @@ class Database(Reader):
         """
         self._path = path
         if mirrored:
+            for each in (path, mirror_path(path)):
+                _roll_back_creation(each)
             _check_pair(path)
         self._mirror = Mirror(mirror_path(path), _WAL_PAGES) if mirrored else None
         self._synchronous = "FULL" if durable else "NORMAL"
@@ -193,6 +195,22 @@ class Database(Reader):
 def has_database(path: Path) -> bool:
     """Say whether there is anything of a mirrored database, sound or not."""
     return not (_is_empty(path) and _is_empty(mirror_path(path)))
+
+
+def _roll_back_creation(path: Path) -> None:
+    """Undo the first transaction of a file, if the power went in the middle of it.
+
+    It is the one before there is a write-ahead log. Reading alone does not undo it: it fails.
+    """
+    if not path.with_name(f"{path.name}-journal").exists():
+        return
+    connection = sqlite3.connect(path, isolation_level=None)
+    try:
+        connection.execute("SELECT count(*) FROM sqlite_schema")
+    except sqlite3.DatabaseError as exc:
+        log.warning("%s was not created in full, and cannot be undone: %s", path, exc)
+    finally:
+        connection.close()
 
 
 def _check_pair(path: Path) -> None:

@@ -82,11 +82,11 @@ def moments(count: int, chosen: int) -> list[int]:
     return sorted({1 + (count - 1) * number // (chosen - 1) for number in range(chosen)})
 
 
-def make_disk(path: Path, size_bytes: int) -> None:
-    """Make a file with an empty ext4 in it."""
+def make_disk(path: Path, size_bytes: int, *options: str) -> None:
+    """Make a file with an empty ext4 in it; ``options`` are mkfs's."""
     path.touch()
     os.truncate(path, size_bytes)
-    subprocess.run(["mkfs.ext4", "-q", path], check=True)
+    subprocess.run(["mkfs.ext4", "-q", *options, path], check=True)
 
 
 def cut_power(mounted: Path) -> None:

@@ -67,7 +67,7 @@ def test_a_sound_registry(root: Path, serve: Callable[..., Any]) -> None:
     assert outcome.is_sound
     assert said == "not checked: what belongs to nobody in registry: it is being served"
     with pytest.raises(NotFoundError, match="is not a data root"):
-        DataRoot(root)
+        DataRoot(root / "content")
 
 
 @pytest.mark.parametrize("damage", [flip, cut, os.unlink])
