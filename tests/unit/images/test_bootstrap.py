@@ -24,7 +24,7 @@ BASH = Package("bash", "5.2-2", "amd64", "aa")
 LOCK = Lock("debian:bookworm", "amd64", {"InRelease": "sha256:1"}, (BASH,))
 
 
-def installation(began: int, host: str) -> bytes:
+def installation(began: int, host: str, owner_of_cache: int = 0) -> bytes:
     """Return what an installation at a time on a host leaves: packages' files, and its own."""
     return tar(
         [
@@ -44,6 +44,7 @@ def installation(began: int, host: str) -> bytes:
             Member("./var/log/", kind=b"5", mode=0o755, mtime=began),
             Member("./var/log/dpkg.log", host.encode(), mtime=began),
             Member("./var/log/apt/", kind=b"5", mode=0o755, mtime=began),
+            Member("./var/cache/apt/archives/partial/", kind=b"5", mode=0o700, uid=owner_of_cache),
             Member("./var/cache/ldconfig/aux-cache", host.encode(), mtime=began),
         ]
     )
@@ -57,7 +58,7 @@ def layer_of(archive: bytes, began: int) -> bytes:
 def test_neither_host_nor_moment_is_in_a_layer() -> None:
     first, second = 1_800_000_000, 1_800_000_000 + 400 * DAY_S
     layer = layer_of(installation(first, "one"), first)
-    assert layer == layer_of(installation(second, "another"), second)
+    assert layer == layer_of(installation(second, "another", owner_of_cache=42), second)
     with tarfile.open(fileobj=BytesIO(layer)) as opened:
         found = {member.name: member for member in opened}
         shadow = opened.extractfile("etc/shadow")

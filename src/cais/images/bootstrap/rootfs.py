@@ -69,8 +69,10 @@ def reproducible(rootfs: BinaryIO, newest: int) -> Iterator[bytes]:
     for entry in reader:
         entry.name = _name(entry)
         is_directory = entry.kind == DIRECTORY
-        if _LEFT_OUT(entry.name) and not (is_directory and _KEPT_DIRECTORIES(entry.name)):
-            continue
+        if _LEFT_OUT(entry.name):
+            if not (is_directory and _KEPT_DIRECTORIES(entry.name)):
+                continue
+            entry.uid = entry.gid = 0  # apt's own, where its user could reach the directory
         entry.mtime_ns = min(entry.mtime_ns, newest * 1_000_000_000)
         if is_directory:
             entry.name, entry.mtime_ns = entry.name or ".", newest * 1_000_000_000
