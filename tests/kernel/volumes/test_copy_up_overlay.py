@@ -37,7 +37,8 @@ def make(path: Path, kind: str, chance: random.Random, *, lowest: bool) -> None:
     if kind == "file":
         with path.open("x") as file:
             file.write(str(chance.random()) * chance.randint(0, 50))
-        os.setxattr(path, "user.note", str(owner).encode())
+        # Not user.*, which a tmpfs has since Linux 6.6 only.
+        os.setxattr(path, "trusted.note", str(owner).encode())
         path.chmod(chance.choice((0o644, 0o755, 0o4711)))
     elif kind in {"directory", "opaque"}:
         path.mkdir()
