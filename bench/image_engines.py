@@ -87,6 +87,7 @@ class ImageEngine:
     def _forget(self) -> None:
         names = (NAME, self._source_name, self._target_name)
         self._run("rmi", "--force", *names, check=False)
+        self.subject.wait_until_trash_is_gone()
 
     def _measured(self, *arguments: str) -> Cost:
         self.subject.run_inside(["sync"])  # nobody waits for what was written before

@@ -12,6 +12,8 @@ INTRODUCTION = """# Benchmarks
 
 Written by `make bench`; every number is of one run on one machine, Cais and its peer in turns
 (A B A B ...). A ratio is our median over the peer's; the spread is the 10th to the 90th percentile.
+`processor` is user and system time of an engine's processes and its client; the registry, Debian's
+on loopback, does not count.
 
 """
 

@@ -62,6 +62,14 @@ class Subject(TestDaemon):
             ended.set()
             thread.join()
 
+    def wait_until_trash_is_gone(self) -> None:
+        """Return when no removed layer is left on the disk: Cais deletes them after its answer."""
+        trash = self.data_root / "snapshots" / "trash"
+        deadline = time.monotonic() + 60
+        while trash.is_dir() and any(trash.iterdir()):
+            assert time.monotonic() < deadline, "removed layers stay"
+            time.sleep(0.02)
+
     def processor_s(self, *, without: str) -> float:
         """Return what all processes inside took so far, but for those of one program."""
         ticks = 0
