@@ -160,7 +160,7 @@ def test_version_negotiation(daemon: TestDaemon) -> None:
 
 def exchange(daemon: TestDaemon, data: bytes) -> bytes:
     with socket.socket(socket.AF_UNIX) as client:
-        client.settimeout(10)
+        client.settimeout(60)
         client.connect(str(daemon.socket_path))
         try:
             client.sendall(data)

@@ -1,10 +1,10 @@
 """A hundred containers at once, and nothing of them left on the host."""
 
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from cais.testing.daemon import TestDaemon
+from cais.testing.waiting import wait_until
 
 COUNT = 100
 
@@ -30,17 +30,5 @@ def test_a_hundred_containers_at_once_leave_nothing(
         for result in pool.map(lambda chunk: daemon.docker("rm", "-f", *chunk), chunks):
             assert result.returncode == 0
     assert not daemon.docker("ps", "-aq").stdout
-    assert left(daemon, before) == {}
+    wait_until(lambda: not daemon.left_since(before), lambda: daemon.left_since(before))
     assert daemon.descriptor_count() <= descriptors + 10
-
-
-def left(daemon: TestDaemon, before: object, timeout_s: float = 10) -> dict[str, set[str]]:
-    """Return what is there beyond ``before``; teardown may follow the reply by a moment."""
-    assert isinstance(before, dict)
-    deadline = time.monotonic() + timeout_s
-    while True:
-        now = daemon.snapshot()
-        extra = {kind: now[kind] - before[kind] for kind in now if now[kind] - before[kind]}
-        if not extra or time.monotonic() > deadline:
-            return extra
-        time.sleep(0.1)

@@ -26,10 +26,10 @@ def test_containers_reach_each_other_and_the_host_side(daemon: TestDaemon) -> No
             "inspect", "-f", "{{.NetworkSettings.IPAddress}}", "srv"
         ).stdout.strip()
         fetch = f"until nc {address} 80 </dev/null; do sleep 0.1; done"
-        out = daemon.docker("run", "--rm", "busybox", "sh", "-c", fetch, timeout_s=20)
+        out = daemon.docker("run", "--rm", "busybox", "sh", "-c", fetch)
         assert out.stdout == "served\n"
         assert (
-            daemon.docker("run", "--rm", "busybox", "ping", "-c1", "-W2", "172.17.0.1").returncode
+            daemon.docker("run", "--rm", "busybox", "ping", "-c1", "-W30", "172.17.0.1").returncode
             == 0
         )
         (network,) = json.loads(daemon.docker("network", "inspect", "bridge").stdout)

@@ -167,7 +167,8 @@ def test_a_ulimit_the_host_forbids_is_clamped_or_set(daemon: TestDaemon) -> None
 
 
 def test_init_reaps_and_forwards(daemon: TestDaemon) -> None:
-    script = "(sleep 0.1 &) ; sleep 0.4; ps -o pid,stat,args"
+    orphan = "orphan=$(sleep 0.1 >/dev/null & echo $!); while [ -e /proc/$orphan ]; do :; done"
+    script = f"{orphan}; ps -o pid,stat,args"
     out = run(daemon, "--init", "busybox", "sh", "-c", script)
     assert not re.search(r"\sZ", out), out
     first = next(line for line in out.splitlines() if line.split()[0] == "1")

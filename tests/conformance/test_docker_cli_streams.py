@@ -123,7 +123,7 @@ def test_a_client_that_stops_reading_does_not_stop_the_container(daemon: TestDae
     try:
         reader.send_signal(signal.SIGSTOP)
         check = ("exec", "slow", "sh", "-c", "until [ -e /done ]; do sleep 0.1; done")
-        daemon.docker(*check, timeout_s=30)
+        daemon.docker(*check)
     finally:
         reader.kill()
         reader.communicate()

@@ -68,8 +68,8 @@ def test_the_window_size_is_passed_on(daemon: TestDaemon, client: str) -> None:
         screen.send("trap 'stty size' WINCH\r")
         screen.expect("# ")
         screen.resize(20, 60)
-        screen.send("sleep 0.5; stty size\r")
-        screen.expect("20 60")
+        screen.send("until stty size | grep '^20 60'; do sleep 0.05; done\r")
+        screen.expect("20 60\r\n")
         screen.send("exit\r")
         screen.wait()
 

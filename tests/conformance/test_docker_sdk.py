@@ -82,7 +82,7 @@ def test_attach_and_type(client: docker.DockerClient) -> None:
             container.start()
             connection.sendall(b"typed\n")
             connection.shutdown(socket.SHUT_WR)
-            assert container.wait(timeout=20)["StatusCode"] == 0
+            assert container.wait(timeout=60)["StatusCode"] == 0
         assert container.logs() == b"typed\n"
     finally:
         container.remove(force=True)

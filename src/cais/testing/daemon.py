@@ -5,7 +5,7 @@ with TestDaemon(tmp_path) as daemon:
     daemon.docker("run", "--rm", "busybox", "true")
     before = daemon.snapshot()
     ...
-    assert daemon.snapshot() == before
+    assert daemon.left_since(before) == {}
 ```
 The daemon and everything it starts live in a mount, network and pid namespace whose first process
 is ``cais.testing.holder``: when that one is killed, so is whatever the daemon left behind.
@@ -235,6 +235,15 @@ class TestDaemon:
             "bundles": set(_listdir(self.exec_root / "bundles")),
             "containers": set(_listdir(self.data_root / "containers")),
         }
+
+    def left_since(self, before: Mapping[str, set[str]]) -> dict[str, set[str]]:
+        """Return what there is now and was not in a snapshot, of each kind that has any.
+
+        What went away does not count: the host's own mounts leave this namespace, too, when
+        somebody outside removes the directories they are on.
+        """
+        now = self.snapshot()
+        return {kind: more for kind in now if (more := now[kind] - before[kind])}
 
     def cgroups(self) -> set[Path]:
         """Return the cgroup directories of this daemon's containers, in every hierarchy."""

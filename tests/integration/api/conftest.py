@@ -15,6 +15,7 @@ from cais.api.application import common_headers, make_router
 from cais.api.listeners import UnixAddress, UnixListener
 from cais.http.server import Server
 from cais.testing.fake_engine import FakeEngine
+from cais.testing.waiting import PATIENCE_S
 
 
 class ServedEngine(FakeEngine):
@@ -58,10 +59,10 @@ def served() -> Iterator[ServedEngine]:
 
         thread = threading.Thread(target=engine.loop.run_until_complete, args=(serve(),))
         thread.start()
-        started.wait(10)
+        started.wait(PATIENCE_S)
         yield engine
         engine.in_loop(stop.set)
-        thread.join(10)
+        thread.join(PATIENCE_S)
         engine.loop.close()
         engine.close()
         assert not Path(engine.path).exists()

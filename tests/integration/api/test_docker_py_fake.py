@@ -11,6 +11,7 @@ import pytest
 
 from cais.errors import ConflictError, NotFoundError
 from cais.testing.fake_engine import CONTAINER_ID, EXEC_ID, FakeWaitResult
+from cais.testing.waiting import PATIENCE_S
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 
@@ -60,7 +61,7 @@ def test_exec_attached(client: docker.DockerClient, served: Any) -> None:
     exec_id = client.api.exec_create("x", "true")["Id"]
     assert exec_id == EXEC_ID
     stream = client.api.exec_start(exec_id, stream=True)
-    session = served.sessions.get(timeout=10)
+    session = served.sessions.get(timeout=PATIENCE_S)
     session.peer.sendall(b"\x01\x00\x00\x00\x00\x00\x00\x03abc")
     session.peer.close()
     assert b"".join(stream) == b"abc"
@@ -69,7 +70,7 @@ def test_exec_attached(client: docker.DockerClient, served: Any) -> None:
 
 def test_attach_socket_both_ways(client: docker.DockerClient, served: Any) -> None:
     stream = client.api.attach_socket("x", {"stdin": 1, "stdout": 1, "stream": 1})
-    session = served.sessions.get(timeout=10)
+    session = served.sessions.get(timeout=PATIENCE_S)
     stream._sock.sendall(b"ping")
     assert session.peer.recv(10) == b"ping"
     session.peer.sendall(b"pong")

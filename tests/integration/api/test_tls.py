@@ -16,6 +16,7 @@ from cais.http.connection import Head, Patience, RequestBody
 from cais.http.messages import FileRange, Hijack, Response
 from cais.http.server import Server
 from cais.http.tls import make_context
+from cais.testing.waiting import PATIENCE_S
 
 pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl")
 
@@ -73,7 +74,7 @@ async def _echo(head: Head, _: RequestBody) -> Response | Hijack:
 
 def _speak(port: int, context: ssl.SSLContext, request: bytes, tail: bytes = b"") -> bytes:
     """Send a request over TLS and, if there is a tail, a close_notify behind it; read all."""
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as raw:
+    with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S) as raw:
         incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         tls = context.wrap_bio(incoming, outgoing, server_hostname="127.0.0.1")
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import shutil
 import signal
-import time
 from typing import TYPE_CHECKING
 
 import pytest
+
+from cais.testing.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,10 +41,7 @@ def test_a_container_keeps_the_runtime_it_was_created_with(
     file.write_text(json.dumps({"runtimes": runtimes}))
     pid = (daemon.directory / "caisd.pid").read_text().strip()
     daemon.run_inside(["kill", f"-{int(signal.SIGHUP)}", pid])
-    deadline = time.monotonic() + 20
-    while default_of(daemon) != "cais":
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    wait_until(lambda: default_of(daemon) == "cais")
     daemon.docker("run", "--name", "second", "busybox", "true")
     assert [runtime_of(daemon, name) for name in ("first", "second")] == ["mine", "cais"]
     daemon.docker("start", "-a", "first")

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cais.testing.daemon import TestDaemon
+from cais.testing.waiting import PATIENCE_S
 
 COUNT = 40
 LIMIT_BYTES = 3 * 1024
@@ -76,16 +77,15 @@ def test_what_a_container_wrote_is_there_at_its_next_start(
         assert outputs == _OUTPUTS[name]
 
 
-def settled(daemon: TestDaemon, *, names: int, timeout_s: float = 10) -> dict[str, int]:
+def settled(daemon: TestDaemon, *, names: int) -> dict[str, int]:
     """Return paths and bytes of the data root once ended containers were tidied up.
 
     Args:
         daemon: whose.
         names: how many containers keep a directory of their own.
-        timeout_s: how long that may take.
 
     """
-    deadline = time.monotonic() + timeout_s
+    deadline = time.monotonic() + PATIENCE_S
     while True:
         found = used(daemon.data_root)
         logs = [path for path in found if path.startswith("containers/") and path.count("/") == 1]

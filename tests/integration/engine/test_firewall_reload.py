@@ -1,9 +1,9 @@
 """A reload of the host's firewall empties the packet filter under a running daemon."""
 
-import time
 from collections.abc import Callable
 
 from cais.testing.daemon import TestDaemon
+from cais.testing.waiting import wait_until
 
 
 def test_a_running_daemon_restores_what_a_reload_flushed(
@@ -14,12 +14,5 @@ def test_a_running_daemon_restores_what_a_reload_flushed(
     assert "masquerade" in before
     for _ in range(2):
         daemon.run_inside(["nft", "flush", "ruleset"])
-        wait_for(lambda: daemon.run_inside(["nft", "list", "ruleset"]).stdout == before)
+        wait_until(lambda: daemon.run_inside(["nft", "list", "ruleset"]).stdout == before)
     assert "was changed by another hand: restoring it" in daemon.log_tail()
-
-
-def wait_for(condition: Callable[[], bool], timeout_s: float = 5) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)

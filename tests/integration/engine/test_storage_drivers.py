@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
 
 from cais.testing.archives import busybox_archive, busybox_rootfs, docker_archive, tar_of
 from cais.testing.daemon import DaemonDiedError, TestDaemon
+from cais.testing.waiting import wait_until
 
 DISK_BYTES = 1 << 30
 DISKS = {"overlay2": "ext4", "vfs": "xfs", "fuse-overlayfs": "ext4", "btrfs": "btrfs"}
@@ -81,10 +81,8 @@ def test_the_life_of_a_container(tmp_path: Path, driver: str) -> None:
         assert (graph["Name"], graph["Data"] is None) == (driver, driver in ("vfs", "btrfs"))
         daemon.docker("rm", "-f", "one")
         assert daemon.docker("run", "--rm", "busybox", "cat", "/etc/group").returncode == 0
-        end = time.monotonic() + 60  # what is removed goes in the background
-        while (left := left_behind(daemon) - before) and time.monotonic() < end:
-            time.sleep(0.05)
-        assert left == set()
+        # What is removed goes in the background.
+        wait_until(lambda: left_behind(daemon) <= before, lambda: left_behind(daemon) - before)
 
 
 def test_a_driver_that_cannot_be_had_is_named(tmp_path: Path) -> None:

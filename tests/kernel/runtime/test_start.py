@@ -473,8 +473,8 @@ def test_init_forwards_reaps_and_passes_the_code_on(tmp_path: Path) -> None:
         bundle = Bundle(tmp_path)
         bundle.extras["init"] = True
         (bundle.rootfs / "script").write_text(
-            "tr '\\0' ' ' < /proc/1/cmdline; echo; (sleep 0.01 &); sleep 0.1\n"
-            "cat /proc/[0-9]*/stat; exit 7\n"
+            "tr '\\0' ' ' < /proc/1/cmdline; echo; orphan=$(sleep 0.01 >/dev/null & echo $!)\n"
+            "while [ -e /proc/$orphan ]; do :; done; cat /proc/[0-9]*/stat; exit 7\n"
         )
         result = bundle.run("sh", "/script")
         assert result.code == 7

@@ -132,6 +132,6 @@ def test_cve_2024_3056_containers_that_share_memory_and_end(daemon: TestDaemon) 
         assert b" 100% /dev/shm" in donor.exec_run(["df", "/dev/shm"])[1]
         segments = donor.exec_run(["cat", "/proc/sysvipc/shm"])[1].decode().splitlines()
         assert len(segments) == 1, segments  # the heading
-        wait_until(lambda: set(daemon.processes()) <= before, "processes of theirs are left")
+        wait_until(lambda: set(daemon.processes()) <= before, daemon.processes)
         sleepers = [name for name in daemon.processes().values() if re.search("sleep", name)]
         assert len(sleepers) == 1
