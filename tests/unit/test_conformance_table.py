@@ -1,4 +1,4 @@
-"""The OCI conformance table: every member of the schemas, and no test that is not there."""
+"""The OCI conformance table: every member of the schemas, and what `features` says."""
 
 from __future__ import annotations
 
@@ -19,18 +19,6 @@ ROOT = Path(__file__).parents[2]
 TABLE = ROOT / "docs/oci-conformance.md"
 SCHEMAS = ROOT.parent / "shared/specs/oci-runtime"
 OTHER_PLATFORMS = ("solaris", "windows", "vm", "zos", "freebsd")
-
-
-def shortened() -> dict[str, str]:
-    """Return what the letters of the table stand for, as it explains them."""
-    text = " ".join(TABLE.read_text().split())
-    found = dict(re.findall(r"`([A-Z])`(?: is)? `([a-zA-Z/_.]+)`", text))
-    return {letter: whole(place, found) for letter, place in found.items()}
-
-
-def whole(place: str, letters: dict[str, str]) -> str:
-    letter, mark, rest = place.partition("/") if place[1:2] == "/" else place.partition("::")
-    return f"{letters[letter]}{mark}{rest}" if letter in letters else place
 
 
 def section(name: str) -> str:
@@ -95,18 +83,3 @@ def test_features_have_what_is_listed() -> None:
         for step in name.split(".")[1:]:
             assert step in node, name
             node = node[step]
-
-
-def test_every_test_that_is_named_exists() -> None:
-    letters = shortened()
-    names = re.findall(r"`([^`]*::test_[^`]*|[^`]*/test_[^`]*)`", TABLE.read_text())
-    assert [name for name in names if not exists(whole(name, letters))] == []
-
-
-def exists(name: str) -> bool:
-    """Say whether a file has a test; a name that begins with ``::`` is of the row's own file."""
-    file, _, function = name.partition("::")
-    function = function.partition("[")[0].replace("*", r"\w*")
-    places = sorted((ROOT / "tests").glob(file or "**/*.py"))
-    texts = [place.read_text() for place in places]
-    return any(re.search(rf"def {function}\w*\(", text) for text in texts) if texts else False
