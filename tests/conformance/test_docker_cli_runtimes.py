@@ -23,7 +23,7 @@ _HIDE_UNIFIED = f"if mountpoint -q {_UNIFIED}; then umount {_UNIFIED}; fi"
 class RuntimesDaemon(TestDaemon):
     """A daemon on a host that is no hybrid of both versions of control groups: crun refuses it."""
 
-    def start(self, timeout_s: float = 30) -> None:
+    def start(self, timeout_s: float = 60) -> None:
         self.run_inside(["sh", "-c", _HIDE_UNIFIED])
         super().start(timeout_s)
 

@@ -184,7 +184,7 @@ class Capture:
         return Result(code, texts[0], texts[1], warnings)
 
 
-def wait(launch: Launch, timeout_s: float = 20) -> Running:
+def wait(launch: Launch, timeout_s: float = 60) -> Running:
     """Wait until the program runs."""
     while (running := launch.advance()) is None:
         if not select.select([launch], [], [], timeout_s * PATIENCE)[0]:

@@ -73,7 +73,7 @@ class TestDaemon:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def start(self, timeout_s: float = 30) -> None:
+    def start(self, timeout_s: float = 60) -> None:
         """Start ``caisd`` (again) on the same roots and wait until it answers."""
         with self.log_path.open("ab") as log:
             self._daemon = subprocess.Popen(
@@ -96,13 +96,13 @@ class TestDaemon:
             *self.arguments,
         ]
 
-    def stop(self, timeout_s: float = 30) -> int:
+    def stop(self, timeout_s: float = 60) -> int:
         """Stop ``caisd`` with SIGTERM; its shim and containers stay. Return the exit status."""
         return self._end(signal.SIGTERM, timeout_s)
 
     def kill(self) -> None:
         """End ``caisd`` with SIGKILL; its shim and containers stay."""
-        self._end(signal.SIGKILL, 10)
+        self._end(signal.SIGKILL, 60)
 
     def restart(self) -> None:
         """Stop and start ``caisd``."""

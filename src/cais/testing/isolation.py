@@ -30,7 +30,7 @@ class IsolatedBodyError(AssertionError):
 
 
 def isolated(
-    body: Callable[[], None], *, net: bool = True, timeout_s: float = 60, leftovers: bool = True
+    body: Callable[[], None], *, net: bool = True, timeout_s: float = 100, leftovers: bool = True
 ) -> None:
     """Run ``body`` in a forked child with its own mount (and network) namespace.
 
@@ -114,7 +114,7 @@ def children() -> Iterator[int]:
     yield from map(int, listing.split())
 
 
-def kill_children(deadline_s: float = 10) -> None:
+def kill_children(deadline_s: float = 60) -> None:
     """Kill every child, and the orphans that arrive as they die, until none is left."""
     end = time.monotonic() + deadline_s
     while (pids := list(children())) and time.monotonic() < end:

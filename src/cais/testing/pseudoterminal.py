@@ -58,7 +58,7 @@ class PseudoTerminal:
         """Type ``text``."""
         os.write(self._fd, text.encode())
 
-    def expect(self, pattern: str, timeout_s: float = 20) -> re.Match[str]:
+    def expect(self, pattern: str, timeout_s: float = 60) -> re.Match[str]:
         """Wait for a regular expression in what was written since the last match.
 
         Raises:
@@ -72,7 +72,7 @@ class PseudoTerminal:
         self._searched += match.end()
         return match
 
-    def wait(self, timeout_s: float = 20) -> int:
+    def wait(self, timeout_s: float = 60) -> int:
         """Read to the end and return the exit status (128 + n for a signal).
 
         Raises:

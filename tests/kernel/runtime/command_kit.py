@@ -34,7 +34,7 @@ class Runtime:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=30 * PATIENCE,
+            timeout=60 * PATIENCE,
             check=False,
         )
         assert code is None or done.returncode == code, done.stderr
@@ -52,7 +52,7 @@ class Runtime:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            timeout=30 * PATIENCE,
+            timeout=60 * PATIENCE,
             check=True,
         )
         return int(self.pid_file.read_text())
