@@ -81,6 +81,7 @@ def small_daemon(busybox_tar: bytes, *options: str) -> Iterator[SmallDaemon]:
     ):
         daemon.docker("load", stdin=busybox_tar)
         daemon.docker("run", "-d", "--name", "runs", "busybox", "sleep", "600")
+        daemon.docker("exec", "runs", "sh", "-c", "head -c 100000 /dev/zero | tr '\\0' x >/kept")
         daemon.docker("create", "--name", "made", "busybox", "true")
         yield daemon
 
@@ -91,6 +92,15 @@ def refused(daemon: SmallDaemon, *command: str, stdin: bytes = b"", text: str = 
     assert text in (done.stdout + done.stderr).lower(), done.stdout + done.stderr
 
 
+def refused_commit(daemon: SmallDaemon) -> None:
+    """Nothing of the attempt is left, and the container, which was paused, goes on."""
+    ingest = daemon.data_root / "content/ingest"
+    refused(daemon, "commit", "runs", "kept:1")
+    assert daemon.run_inside(["ls", str(ingest)]).stdout == ""
+    assert daemon.docker("images", "-q", "kept").stdout == ""
+    assert daemon.docker("inspect", "-f", "{{.State.Status}}", "runs").stdout == "running\n"
+
+
 def test_a_disk_without_a_block(busybox_tar: bytes) -> None:
     with small_daemon(busybox_tar) as daemon:
         refused(daemon, "load", stdin=HUGE)  # fills it by itself, and frees it again
@@ -98,6 +108,7 @@ def test_a_disk_without_a_block(busybox_tar: bytes) -> None:
         daemon.use_up_blocks()
         refused(daemon, "load", stdin=LARGE)
         refused(daemon, "run", "--rm", "busybox", "sh", "-c", "echo x >/x")
+        refused_commit(daemon)
         assert daemon.docker("exec", "runs", "echo", "here").stdout == "here\n"
         names = daemon.docker("ps", "-a", "--format", "{{.Names}}").stdout.split()
         assert {"runs", "made"} <= set(names)
@@ -118,9 +129,13 @@ def test_a_disk_without_an_inode(busybox_tar: bytes) -> None:
         refused(daemon, "load", stdin=MANY)
         daemon.use_up_inodes()
         refused(daemon, "load", stdin=LARGE, text=f"{NO_SPACE}: no inodes")
+        refused_commit(daemon)
         assert daemon.docker("exec", "runs", "echo", "here").stdout == "here\n"
-        daemon.docker("rm", "-f", "runs", "made")
         daemon.make_room()
+        daemon.docker("commit", "runs", "kept:1")
+        kept = daemon.docker("run", "--rm", "kept:1", "wc", "-c", "/kept").stdout
+        assert kept == "100000 /kept\n"
+        daemon.docker("rm", "-f", "runs", "made")
         daemon.docker("load", stdin=LARGE)
         assert daemon.docker("run", "--rm", "busybox", "echo", "again").stdout == "again\n"
         daemon.check()
