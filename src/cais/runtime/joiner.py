@@ -19,6 +19,7 @@ from cais.linux import cgroups, namespaces, paths, process, terminal
 from cais.runtime import settle
 from cais.runtime.child import continue_inside, isolate, report
 from cais.runtime.launch import LaunchError
+from cais.runtime.reasons import sentence
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ def _take_terminal(plan: ProcessPlan, root_fd: int, line: Channel) -> None:
         master_fd, slave_fd = terminal.open_pair(pts_fd)
     except OSError as error:
         raise LaunchError(
-            f"cannot open a terminal in the container: {error.strerror}",
+            f"cannot open a terminal in the container: {sentence(error)}",
             errno=error.errno or 0,
             step="open terminal",
         ) from None
