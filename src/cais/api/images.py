@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 from cais.api.begun_streams import begin_stream
-from cais.api.progress import lines
+from cais.api.progress import lines, progress
 from cais.api.router import Route
 from cais.api.versions import reshape_image, reshape_image_summary
 from cais.errors import InvalidArgumentError
@@ -195,7 +195,7 @@ class ImageRoutes:
             "changes": query.texts("changes"),
         }
         if source and source != "-":
-            return Stream(lines(self._images.import_url(source, **wanted)))
+            return await progress(self._images.import_url(source, **wanted))
         image_id = await self._images.import_(aiter(request.body), **wanted)
         return json_response({"status": image_id})
 

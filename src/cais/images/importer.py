@@ -16,6 +16,7 @@ from cais.images.store import name_to_give
 from cais.spec.digest import ChainId, DiffId, Digest, ImageId
 from cais.spec.image import ContainerConfig, History, ImageConfig, RootFs, encode
 from cais.spec.platform import Platform, host_platform, parse_platform
+from cais.spec.reference import parse_reference
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -60,7 +61,7 @@ def import_rootfs(
     Blocks: for as long as the source lasts, and for unpacking and syncing.
 
     """
-    names = [name_to_give(repository, tag)] if repository else []
+    names = [_name_of(repository, tag)] if repository else []
     if tag and not repository:
         raise InvalidArgumentError("a tag needs a repository")
     container = apply_changes(ContainerConfig(), changes)
@@ -76,6 +77,12 @@ def import_rootfs(
     except BaseException:
         store.collect()  # the lease is gone: nothing of the attempt is needed
         raise
+
+
+def _name_of(repository: str, tag: str) -> Reference:
+    if parse_reference(repository).digest is not None:
+        raise InvalidArgumentError("cannot import digest reference")
+    return name_to_give(repository, tag)
 
 
 def _take_layer(store: ImageStore, lease: Lease, source: Readable) -> StoredLayer:

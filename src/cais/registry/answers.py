@@ -12,6 +12,7 @@ import http.client
 import socket
 import ssl
 import time
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 from cais.registry.errors import (
@@ -147,4 +148,8 @@ def retry_after(headers: Mapping[str, str]) -> float:
     text = headers.get("retry-after", "").strip()
     if text.isascii() and text.isdigit() and len(text) < 7:
         return min(float(text), LONGEST_WAIT_S)
-    return 0.0
+    try:
+        seconds = parsedate_to_datetime(text).timestamp() - time.time()
+    except (ValueError, TypeError, OverflowError):
+        return 0.0
+    return max(0.0, min(seconds, LONGEST_WAIT_S))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import threading
+import time
+from email.utils import formatdate
 from typing import TYPE_CHECKING
 
 import pytest
 
 from cais.errors import DeadlineError
-from cais.registry.answers import Request
+from cais.registry.answers import Request, retry_after
 from cais.registry.cancel import Cancel
 from cais.registry.errors import (
     DeniedByRegistryError,
@@ -98,6 +100,15 @@ def test_a_registry_that_recovers_is_asked_again() -> None:
         request = Request("GET", Url(server.origin, "/"), {})
         assert carrier.fetch(request, cancel, LIMIT)[1] == b"well"
         assert cancel.waits[1] == 7.0
+
+
+def test_when_to_come_again() -> None:
+    soon = formatdate(time.time() + 3600, usegmt=True)
+    for text, least, most in (
+        ("30", 30, 30), ("100000", 60, 60), (soon, 60, 60), ("Sun, 06 Nov 1994 08:49:37 GMT", 0, 0),
+        ("", 0, 0), ("-5", 0, 0), ("soon", 0, 0), ("Sun, 99 Nov 1994 08:49:37 GMT", 0, 0),
+    ):  # fmt: skip
+        assert least <= retry_after({"retry-after": text}) <= most, text
 
 
 def test_an_endless_answer_is_cut_off() -> None:
