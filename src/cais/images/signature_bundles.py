@@ -71,13 +71,13 @@ class _Statement(msgspec.Struct, rename="camel"):
 
 
 class SignedBundle(NamedTuple):
-    """What a bundle claims; whether one of ``signatures`` is good is not known yet."""
+    """What a bundle claims; whether ``signature`` is good is not known yet."""
 
     subjects: list[Subject]
     message: bytes
     """What was signed."""
 
-    signatures: list[bytes]
+    signature: bytes
 
 
 def read_bundle(content: bytes) -> SignedBundle:
@@ -100,9 +100,12 @@ def read_bundle(content: bytes) -> SignedBundle:
     statement = _convert(payload, _Statement)
     if (statement.kind, statement.predicate_type) != (_STATEMENT, _SIGNED):
         raise UnreadableBundleError(f"bundle of predicate {statement.predicate_type[:100]!r}")
-    message = pre_authentication(envelope.payload_type, payload)
+    if len(envelope.signatures) != 1:  # the specification's; and each would cost a verification
+        raise InvalidArgumentError(f"malformed bundle: {len(envelope.signatures)} signatures")
     return SignedBundle(
-        statement.subject, message, [_decoded(one.sig) for one in envelope.signatures]
+        statement.subject,
+        pre_authentication(envelope.payload_type, payload),
+        _decoded(envelope.signatures[0].sig),
     )
 
 

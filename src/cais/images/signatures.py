@@ -58,10 +58,10 @@ class Search(NamedTuple):
 
 
 class _Claim(NamedTuple):
-    """That somebody signed this image; whether it is true depends on the signatures."""
+    """That somebody signed this image; whether it is true depends on the signature."""
 
     message: bytes
-    signatures: Sequence[bytes]
+    signature: bytes
 
 
 class _Identity(msgspec.Struct, frozen=True):
@@ -108,7 +108,7 @@ def search_signature(
         except CaisError:
             continue  # what is wrong with one says nothing of the next
         else:
-            if claim is not None and _is_true(claim, keys):
+            if claim and any(is_made_by(key, *claim) for key in keys):
                 return Search(is_signed=True)
     return Search(is_signed=False, passed_over=tuple(passed_over))
 
@@ -125,17 +125,13 @@ def _claim(
     content = source.read_blob(parse_digest(layer.digest), _LIMIT_BYTES)
     if layer.media_type == _PAYLOAD_TYPE:
         made = _decoded((layer.annotations or {}).get(_ANNOTATION, ""))
-        return _Claim(content, [made]) if _names(content, digest, name) else None
+        return _Claim(content, made) if _names(content, digest, name) else None
     bundle = read_bundle(content)
     for subject in bundle.subjects:
         is_for_name = name is None or subject.name.partition("@")[0] == name
         if is_for_name and subject.digest.get("sha256") == encoded(digest):
-            return _Claim(bundle.message, bundle.signatures)
+            return _Claim(bundle.message, bundle.signature)
     return None
-
-
-def _is_true(claim: _Claim, keys: Sequence[Key]) -> bool:
-    return any(is_made_by(key, claim.message, made) for key in keys for made in claim.signatures)
 
 
 def _layers(source: Repository, digest: Digest) -> Iterator[Descriptor]:

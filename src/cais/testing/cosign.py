@@ -71,6 +71,7 @@ def bundle_of(
     payload_type: str = IN_TOTO,
     message: bytes | None = None,
     version: str = BUNDLE,
+    signatures: int = 1,
 ) -> dict[str, Any]:
     """Return the bundle that ``cosign sign --key`` of version 3 writes; arguments spoil it.
 
@@ -83,6 +84,7 @@ def bundle_of(
         payload_type: of the envelope.
         message: what the signature covers; None: what DSSE wants.
         version: the media type the bundle gives itself.
+        signatures: how often it is signed; one is right.
 
     """
     subject = {"name": name, "digest": {"sha256": digest.partition(":")[2]}}
@@ -96,5 +98,9 @@ def bundle_of(
     return {
         "mediaType": version,
         "verificationMaterial": {"publicKey": {"hint": "a key"}, "tlogEntries": []},
-        "dsseEnvelope": {"payload": encoded, "payloadType": payload_type, "signatures": [made]},
+        "dsseEnvelope": {
+            "payload": encoded,
+            "payloadType": payload_type,
+            "signatures": [made] * signatures,
+        },
     }

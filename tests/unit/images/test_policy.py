@@ -238,6 +238,8 @@ def test_a_bundle_listed_as_nothing_in_particular(store: ImageStore, signer: Sig
         ({"kind": "https://in-toto.io/Statement/v9"}, "bundle of predicate 'https://sigstore"),
         ({"predicate": "https://slsa.dev/provenance/v1"}, "bundle of predicate 'https://slsa.dev"),
         ({"payload_type": "text/plain"}, "bundle with a payload of 'text/plain'"),
+        ({"signatures": 0}, ""),
+        ({"signatures": 2}, ""),
         ({"version": "application/x"}, "bundle of type 'application/x'"),
         ({"parts": {"dsseEnvelope": None}}, "bundle without a DSSE envelope"),
         ({"parts": {"dsseEnvelope": "x"}}, ""),
