@@ -68,6 +68,11 @@ def cloned() -> int:
     return pidfd
 
 
+def inhabited() -> int:
+    with user_namespaces.Inhabitant(namespaces.CLONE_NEWUTS) as inhabitant:
+        return inhabitant.open("uts")
+
+
 def terminals() -> tuple[int, int]:
     pts_fd = mount.new_mount("devpts", [("newinstance", None), ("ptmxmode", "0666")])
     try:
@@ -97,6 +102,7 @@ def probes(directory: Path) -> dict[str, Callable[[], int | tuple[int, int]]]:
             os.pidfd_open(os.getpid()), root_fd
         ),
         "terminal.open_pair": terminals,
+        "user_namespaces.Inhabitant.open": inhabited,
         "user_namespaces.make_user_namespace": lambda: user_namespaces.make_user_namespace(
             [(0, 100000, 1)], [(0, 100000, 1)]
         ),

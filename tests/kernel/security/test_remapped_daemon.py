@@ -145,7 +145,7 @@ def test_cve_2024_9676_what_an_image_has_as_its_accounts(
         client.images.remove(f"accounts:{kind}", force=True)
 
 
-def test_its_processes_are_nobody_s_but_its_own(remapped: RemappedDaemon, client: Any) -> None:
+def test_its_processes_are_nobody_s_but_its_own(client: Any) -> None:
     """Two containers with the same ids on the host cannot reach each other's namespaces."""
     with running(client, "sleep", "600") as one, running(client, "sleep", "600") as other:
         command = ["readlink", "/proc/self/ns/user"]
