@@ -30,6 +30,7 @@ class CaisRegistry:
 
         self._command = [
             *daemon.enter_namespaces,
+            *("setpriv", "--pdeathsig", "KILL"),  # with nsenter, which stays its parent
             *(str(BIN / "cais"), "--data-root", str(data_root)),
             *("registry", "serve", "--address", f"127.0.0.1:{port}", *flags),
         ]
@@ -47,9 +48,12 @@ class CaisRegistry:
         self.end()
 
     def end(self) -> None:
-        """Kill it, as a power cut would."""
-        assert self._process is not None
+        """Kill it, as a power cut would; it is gone when this returns. Idempotent."""
+        if self._process is None:
+            return
         assert self._process.stdout is not None
         self._process.kill()
         self._process.wait()
+        self._process.stdout.read()  # until the server, too, has let go of it
         self._process.stdout.close()
+        self._process = None
