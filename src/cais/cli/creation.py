@@ -109,7 +109,13 @@ def _host_config(options: Options, binds: list[str]) -> Document:
         "LogConfig": {"Type": options["log_driver"] or "", "Config": _pairs(options["log_opt"])},
     }
     _add_given(config, limits(options))
-    _add_given(config, {
+    _add_given(config, _choices(options))
+    return config
+
+
+def _choices(options: Options) -> Document:
+    """Return what the daemon decides where nothing is given, by its API names."""
+    return {
         "CgroupParent": options["cgroup_parent"],
         "CgroupnsMode": options["cgroupns"],
         "IpcMode": options["ipc"],
@@ -122,8 +128,7 @@ def _host_config(options: Options, binds: list[str]) -> Document:
         "Init": options["init"] or None,
         "OomScoreAdj": options["oom_score_adj"],
         "OomKillDisable": options["oom_kill_disable"] or None,
-    })  # fmt: skip
-    return config
+    }
 
 
 def limits(options: Options) -> Document:

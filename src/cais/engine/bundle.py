@@ -22,6 +22,7 @@ from cais.engine.oci.modes import is_private_network, other_container
 from cais.engine.oci.mounts import DEFAULT_SHM_BYTES
 from cais.engine.oci.security import load_default_apparmor
 from cais.errors import ConflictError, InvalidArgumentError, NotFoundError, UnsupportedError
+from cais.linux.writing import write_all
 from cais.network.files import NameSettings, write_files
 from cais.shim.values import LogTarget, OciRuntime
 from cais.spec.units import ram_bytes
@@ -332,8 +333,6 @@ def _asked_endpoint(record: ContainerRecord) -> EndpointSettings | None:
 def _write(path: str, content: bytes) -> None:
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
-        view = memoryview(content)
-        while view:
-            view = view[os.write(fd, view) :]
+        write_all(fd, content)
     finally:
         os.close(fd)

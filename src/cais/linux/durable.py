@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import os
 
+from cais.linux.writing import write_all
+
 
 def write_durably(path: str | os.PathLike[str], content: bytes, *, mode: int) -> None:
     """Replace the file at ``path``; durable when this returns.
@@ -39,7 +41,7 @@ def replace_file(
     try:
         fd = os.open(passing, flags, mode)
         try:
-            _write_all(fd, content)
+            write_all(fd, content)
             os.fchmod(fd, mode)
             if sync:
                 os.fsync(fd)
@@ -58,12 +60,6 @@ def sync_directory(path: str | os.PathLike[str]) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
-
-
-def _write_all(fd: int, content: bytes) -> None:
-    view = memoryview(content)
-    while view:
-        view = view[os.write(fd, view) :]
 
 
 def _unlink_if_there(path: str) -> None:

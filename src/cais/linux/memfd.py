@@ -12,6 +12,8 @@ import errno
 import fcntl
 import os
 
+from cais.linux.writing import write_all
+
 _MFD_EXEC = 0x10
 _ALL_SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 
@@ -39,9 +41,7 @@ def sealed_bytes(data: bytes, name: str = "cais") -> int:
     """Put ``data`` into memory, executable and sealed; the descriptor is owned."""
     fd = _create(name)
     try:
-        view = memoryview(data)
-        while view:
-            view = view[os.write(fd, view) :]
+        write_all(fd, data)
         _seal(fd)
     except BaseException:
         os.close(fd)

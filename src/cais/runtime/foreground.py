@@ -10,6 +10,7 @@ import select
 from fcntl import ioctl
 
 from cais.linux import process, signals, terminal
+from cais.linux.writing import write_all
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -146,9 +147,7 @@ def _copy(from_fd: int, to_fd: int) -> bool:
         data = os.read(from_fd, _CHUNK_BYTES)
     except OSError:  # EIO: the last user of the terminal is gone
         return False
-    view = memoryview(data)
-    while view:
-        view = view[os.write(to_fd, view) :]
+    write_all(to_fd, data)
     return bool(data)
 
 

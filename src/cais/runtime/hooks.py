@@ -27,6 +27,7 @@ import time
 from signal import SIGKILL, pidfd_send_signal, strsignal
 
 from cais.linux import process
+from cais.linux.writing import write_all
 from cais.runtime.launch import LaunchError
 
 TYPE_CHECKING = False
@@ -120,9 +121,7 @@ class Hooks:
         except OSError as error:
             reason = os.strerror(error.errno or 0).lower()
             raise _failure(f"state for {point} hooks: {reason}", error.errno or 0) from None
-        view = memoryview(json.dumps(self.facts.document(_STATUS[point], pid)).encode())
-        while view:
-            view = view[os.write(fd, view) :]
+        write_all(fd, json.dumps(self.facts.document(_STATUS[point], pid)).encode())
         fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)  # what one hook was told holds for the next
         return fd
 

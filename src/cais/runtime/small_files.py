@@ -14,6 +14,7 @@ import stat
 
 from cais.errors import InvalidArgumentError
 from cais.linux import mount
+from cais.linux.writing import write_all
 from cais.runtime import bind_sources
 
 TYPE_CHECKING = False
@@ -109,8 +110,6 @@ def _read(path: str) -> tuple[bytes, int]:
 def _write(dir_fd: int, name: str, content: bytes, mode: int) -> None:
     fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode, dir_fd=dir_fd)
     try:
-        view = memoryview(content)
-        while view:
-            view = view[os.write(fd, view) :]
+        write_all(fd, content)
     finally:
         os.close(fd)

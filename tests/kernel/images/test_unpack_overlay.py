@@ -18,7 +18,7 @@ from cais.testing.image_store import docker_archive, open_image_store
 from cais.testing.isolation import isolated
 from cais.testing.raw_tar import Member, tar
 
-DIR, SYM, HARD, CHAR, FIFO = b"5", b"2", b"1", b"3", b"6"
+DIR, SYM, HARD, FIFO = b"5", b"2", b"1", b"6"
 
 BASE = [
     Member("./", kind=DIR, mode=0o755, mtime=1),

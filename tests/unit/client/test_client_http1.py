@@ -16,7 +16,6 @@ from cais.testing.waiting import PATIENCE_S
 
 Answer = bytes | Callable[[socket.socket], None]
 Serve = Callable[..., tuple[Client, list[bytes]]]
-PONG = b"HTTP/1.1 200 OK\r\nApi-Version: 1.44\r\nContent-Length: 2\r\n\r\n"
 
 
 @pytest.fixture

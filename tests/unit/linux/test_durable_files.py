@@ -27,7 +27,7 @@ def test_a_failure_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.Monke
 
     path = tmp_path / "file"
     path.write_text("old")
-    monkeypatch.setattr(durable, "_write_all", full)
+    monkeypatch.setattr(durable, "write_all", full)
     with pytest.raises(OSError, match="no space"):
         durable.write_durably(path, b"new", mode=0o600)
     assert path.read_text() == "old"
