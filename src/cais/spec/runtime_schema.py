@@ -39,7 +39,7 @@ INT32 = integer(-(2**31), 2**31 - 1)
 INT64 = integer(-(2**63), 2**63 - 1)
 UINT16 = integer(0, 2**16 - 1)
 UINT32 = integer(0, 2**32 - 1)
-# Who a process is: -1, which is 2**32 - 1, means "as before" to setresuid(2), and that is root.
+# -1, which is 2**32 - 1, means "as before" to setresuid(2) and chown(2), and that is root.
 USER_ID = integer(0, 2**31 - 1)
 UINT64 = integer(0, 2**64 - 1)
 TEXT = string()
@@ -165,7 +165,7 @@ LINUX = record(
         "devices": array(
             record(
                 {"type": string(choices=("c", "b", "u", "p")), "path": PATH},
-                {"fileMode": UINT32, **_DEVICE_NUMBERS, "uid": UINT32, "gid": UINT32},
+                {"fileMode": UINT32, **_DEVICE_NUMBERS, "uid": USER_ID, "gid": USER_ID},
             )
         ),
         "netDevices": mapping(record({}, {"name": TEXT})),

@@ -53,6 +53,18 @@ def test_cve_2024_40635_no_document_makes_root_of_it(tmp_path: Path, user: dict[
     isolated(body)
 
 
+@pytest.mark.parametrize("member", ["uid", "gid"])
+def test_no_device_is_left_to_root_instead(tmp_path: Path, member: str) -> None:
+    def body() -> None:
+        bundle = Bundle(tmp_path)
+        device = {"path": "/dev/x", "type": "c", "major": 1, "minor": 3, member: 2**32 - 1}
+        bundle.linux["devices"] = [device]
+        with pytest.raises(InvalidConfigError, match=rf"devices\[0\]\.{member}: must be in"):
+            bundle.run("true")
+
+    isolated(body)
+
+
 @pytest.mark.parametrize("ids", [(-1, 7), (2**32 - 1, 7), (7, 2**32 - 1), (7, -1)])
 def test_the_last_step_refuses_it_whatever_was_checked_before(ids: tuple[int, int]) -> None:
     def body() -> None:
