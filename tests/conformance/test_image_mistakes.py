@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from cais.testing.daemon import TestDaemon
 
-PORT = 5063
+PORT = 5069
 R = f"localhost:{PORT}"
 D = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 HEX = D.partition(":")[2]

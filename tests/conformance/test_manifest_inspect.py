@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from cais.testing.daemon import TestDaemon
 
-PORT = 5062
+PORT = 5068
 DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
 DOCKER_LAYER = "application/vnd.docker.image.rootfs.diff.tar.gzip"
 OCI_LAYER = "application/vnd.oci.image.layer.v1.tar"

@@ -19,7 +19,7 @@ from cais.testing.docker_registry import DockerRegistry
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-PORT = 5061
+PORT = 5067
 NAME = f"localhost:{PORT}/mended/box:1"
 LAYERS = [busybox_rootfs(), tar_of({"dir/file": b"content" * 5000})]
 
