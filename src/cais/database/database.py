@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from cais.database.mirror import Mirror, generation_of, take_changes
-from cais.database.reader import Reader, damage_of
+from cais.database.reader import SUFFIXES, Reader, damage_of
 from cais.errors import ConflictError, DataLossError, ExhaustedError, InternalError
 
 if TYPE_CHECKING:
@@ -32,9 +32,6 @@ _WAL_PAGES = 128
 
 _WAL_FRAME_BYTES = 4096 + 256
 """More than a page and its header."""
-
-SUFFIXES = ("", "-wal", "-shm", "-journal")
-"""Of the files of one database."""
 
 
 class Database(Reader):

@@ -19,7 +19,7 @@ import logging
 import sqlite3
 from typing import TYPE_CHECKING
 
-from cais.database.reader import damage_of
+from cais.database.reader import SUFFIXES, damage_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -57,7 +57,7 @@ class Mirror:
         """
         if path.exists() and damage_of(path) is not None:
             log.warning("%s is damaged: it is written anew", path)
-            for suffix in ("", "-wal", "-shm"):
+            for suffix in SUFFIXES:
                 path.with_name(path.name + suffix).unlink(missing_ok=True)
         self._path = path
         self._is_behind = True

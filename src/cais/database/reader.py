@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _BUSY_TIMEOUT_S = 10.0
+SUFFIXES = ("", "-wal", "-shm", "-journal")
+"""Of the files of one database."""
 
 
 class Reader:

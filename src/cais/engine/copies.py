@@ -16,6 +16,7 @@ import sqlite3
 from typing import TYPE_CHECKING
 
 from cais.database import Database
+from cais.database.reader import SUFFIXES
 from cais.engine.documents import pack_record, unpack_record
 from cais.errors import DataLossError
 
@@ -45,7 +46,7 @@ class Copies:
             return cls(_open(path))
         except (DataLossError, sqlite3.DatabaseError) as exc:
             log.error("%s is damaged (%s): it is written anew", path, exc)  # noqa: TRY400
-            for suffix in ("", "-wal", "-shm"):
+            for suffix in SUFFIXES:
                 path.with_name(path.name + suffix).unlink(missing_ok=True)
             return cls(_open(path))
 

@@ -27,7 +27,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from cais.database import Database
-from cais.database.database import SUFFIXES, set_aside
+from cais.database.database import set_aside
+from cais.database.reader import SUFFIXES
 from cais.engine.documents import pack_record, unpack_record
 from cais.errors import DataLossError, ExhaustedError, InternalError
 from cais.linux.durable import sync_directory
