@@ -24,6 +24,7 @@ from cais.testing.cosign import ANNOTATION, BUNDLE, PAYLOAD, Signer, bundle_of, 
 from cais.testing.daemon import TestDaemon
 from cais.testing.docker_registry import DockerRegistry
 from cais.testing.registry_shelf import describe
+from cais.testing.waiting import PATIENCE_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -113,7 +114,7 @@ def by_cais(host: Host, name: str) -> str:
 
 
 def by_docker_py(host: Host, name: str) -> str:
-    client = docker.APIClient(base_url=host.daemon.host, timeout=120)
+    client = docker.APIClient(base_url=host.daemon.host, timeout=PATIENCE_S)
     with contextlib.closing(client):
         try:
             client.pull(name)

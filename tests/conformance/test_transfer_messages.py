@@ -17,6 +17,7 @@ import pytest
 
 from cais.testing.archives import docker_archive, tar_of
 from cais.testing.docker_registry import DockerRegistry
+from cais.testing.waiting import PATIENCE_S
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,7 +45,7 @@ def registry(daemon: TestDaemon, tmp_path_factory: pytest.TempPathFactory) -> It
 
 @pytest.fixture
 def client(daemon: TestDaemon) -> Iterator[docker.APIClient]:
-    with contextlib.closing(docker.APIClient(base_url=daemon.host, timeout=120)) as opened:
+    with contextlib.closing(docker.APIClient(base_url=daemon.host, timeout=PATIENCE_S)) as opened:
         yield opened
 
 

@@ -15,6 +15,7 @@ import pytest
 from cais.testing.archives import busybox_rootfs, docker_archive, tar_of
 from cais.testing.daemon import TestDaemon
 from cais.testing.docker_registry import DockerRegistry
+from cais.testing.waiting import PATIENCE_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -58,7 +59,7 @@ def by_digest(daemon: TestDaemon) -> None:
 
 
 def by_docker_py(daemon: TestDaemon) -> None:
-    with contextlib.closing(docker.APIClient(base_url=daemon.host, timeout=120)) as client:
+    with contextlib.closing(docker.APIClient(base_url=daemon.host, timeout=PATIENCE_S)) as client:
         client.pull(NAME)
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from cais.registry.credentials import ANONYMOUS, Credentials
 from cais.spec.platform import Platform
+from cais.testing.waiting import PATIENCE_S
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from cais.spec.reference import Reference
 
 ANN = Credentials("ann", "secret")
-WAIT_S = 60
+WAIT_S = PATIENCE_S
 
 
 class FakeRemote:

@@ -34,6 +34,7 @@ from cais.spec.reference import parse_reference
 from cais.testing.image_store import left_over, open_image_store
 from cais.testing.registry_shelf import LAYERS, Shelf, describe
 from cais.testing.scripted_registry import Server, serving, transport
+from cais.testing.waiting import PATIENCE_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -338,7 +339,7 @@ def test_what_has_no_slot_says_that_it_waits(store: ImageStore, shelf: Shelf) ->
 
     def script(method: str, path: str, headers: dict[str, str]) -> Reply:
         if path.endswith(lowest):
-            assert is_let_go.wait(60)
+            assert is_let_go.wait(PATIENCE_S)
         return shelf.answer(method, path, headers)
 
     def report(message: Mapping[str, Any]) -> None:
