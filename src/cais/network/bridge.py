@@ -170,7 +170,9 @@ def _bring_up(
     if wanted not in present:
         changes.append(route.new_address(link.index, str(wanted.ip), wanted.network.prefixlen))
     netlink.batch(changes)
-    netlink.batch([route.set_link(link.index, up=True, link_local=False)])
+    netlink.batch(
+        [route.set_link(link.index, link_local=False), route.set_link(link.index, up=True)]
+    )
     return Bridge(link.name, link.index, str(wanted.ip), wanted.network, options.bridge is None)
 
 

@@ -199,10 +199,12 @@ class BridgeNetwork:
 
     def _open_port(self, index: int, alias: VethAlias) -> None:
         text = veth_alias(self._owner, alias)
-        port = route.set_link(
-            index, up=True, master=self.bridge.index, alias=text, link_local=False
+        self._netlink.batch(
+            [
+                route.set_link(index, link_local=False),
+                route.set_link(index, up=True, master=self.bridge.index, alias=text),
+            ]
         )
-        self._netlink.batch([port])
 
     @property
     def _addresses(self) -> AddressPool:

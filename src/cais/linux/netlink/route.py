@@ -266,8 +266,9 @@ def set_link(
 ) -> Request:
     """Change an interface; what is None stays.
 
-    ``name`` needs an interface that is down; ``link_local=False``: no IPv6 address by itself. An
-    alias cannot be given when an interface is made, only here.
+    ``name`` needs an interface that is down; ``link_local=False``: no IPv6 address by itself, in a
+    request before that with ``up``, which older kernels (6.1) heed first. An alias cannot be
+    given when an interface is made, only here.
     """
     flags = nl.IFF_UP if up else 0
     payload = nl.LINK.pack(socket.AF_UNSPEC, 0, index, flags, 0 if up is None else nl.IFF_UP)
