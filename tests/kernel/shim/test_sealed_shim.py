@@ -37,7 +37,10 @@ class Engine:
 
     async def connect(self) -> ShimClient:
         self.client = await ensure_shim(
-            self.root / "data", self.root / "run", on_event=self.events.put_nowait
+            self.root / "data",
+            self.root / "run",
+            on_event=self.events.put_nowait,
+            timeout_s=PATIENCE_S,
         )
         return self.client
 
@@ -101,10 +104,10 @@ async def end_shim(client: ShimClient) -> None:
 
 def with_engine(path: Path, body: Callable[[Engine], Awaitable[None]], **options: Any) -> None:
     async def run() -> None:
-        async with asyncio.timeout(50), engine(path) as made:
+        async with asyncio.timeout(PATIENCE_S), engine(path) as made:
             await body(made)
 
-    isolated(lambda: asyncio.run(run()), **options)
+    isolated(lambda: asyncio.run(run()), timeout_s=100, **options)
 
 
 def test_the_shim_is_sealed_detached_and_holds_nothing_of_its_starter(tmp_path: Path) -> None:

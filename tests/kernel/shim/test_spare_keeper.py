@@ -15,7 +15,7 @@ from cais.shim.client import ShimClient, ensure_shim
 from cais.shim.values import ExitEvent, ShimEvent
 from cais.testing.bundles import Bundle
 from cais.testing.isolation import cgroups_named, children, isolated
-from cais.testing.waiting import until
+from cais.testing.waiting import PATIENCE_S, until
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -36,7 +36,10 @@ class Shim:
         for name in ("data", "run"):
             (self.root / name).mkdir(exist_ok=True)
         self.client = await ensure_shim(
-            self.root / "data", self.root / "run", on_event=self.events.put_nowait
+            self.root / "data",
+            self.root / "run",
+            on_event=self.events.put_nowait,
+            timeout_s=PATIENCE_S,
         )
 
     def spares(self) -> set[int]:
