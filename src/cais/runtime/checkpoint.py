@@ -15,7 +15,7 @@ from cais.errors import InvalidArgumentError, UnsupportedError
 from cais.linux import cgroups
 from cais.runtime import criu as criu_program
 from cais.runtime import groups
-from cais.runtime.bundles import load_config
+from cais.runtime.bundles import load_config, load_extras
 from cais.runtime.restored_root import RestoredRoot, root_of
 from cais.spec import json_text
 
@@ -47,7 +47,7 @@ def dump(criu: str, record: Record, given: Arguments) -> None:
 
     """
     config = record.config()
-    check(config)
+    check(config, record.directory)
     images = _image_directory(given)
     verb = "pre-dump" if given.has("pre-dump") else "dump"
     words = [
@@ -69,8 +69,16 @@ def dump(criu: str, record: Record, given: Arguments) -> None:
     criu_program.run(criu, [*words, *_options(given, images, verb)], passed)
 
 
-def check(config: Config) -> None:
-    """Refuse what could not be restored. UnsupportedError: the text says what."""
+def check(config: Config, bundle: str) -> None:
+    """Refuse what could not be restored; ``bundle`` has the container's ``cais.json``, if any.
+
+    Raises:
+        UnsupportedError: the text says what.
+
+    """
+    if load_extras(bundle).get("init"):
+        # The reaper is a fork of the runtime, whose program and libraries are the host's files.
+        raise UnsupportedError("a container with --init cannot be restored")
     if config["process"].get("terminal"):
         raise UnsupportedError("a container with a terminal cannot be restored")
     if config.get("linux", {}).get("intelRdt") is not None:
@@ -107,6 +115,7 @@ def restore(criu: str, names: tuple[str, str, str], given: Arguments) -> int:
                 path = root.copies.get(place) or os.path.join(bundle, source)
                 words.append(f"--external=mnt[{place}]:{path}")
             criu_program.run(criu, words, inherited)
+        group.entered()
         with open(pid_file) as file:
             return int(file.read())
     finally:

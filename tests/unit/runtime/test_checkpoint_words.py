@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,8 +14,6 @@ from cais.runtime import arguments, checkpoint, criu, state
 from cais.runtime.verbs import checkpointing
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from cais.runtime.arguments import Arguments
 
 CONFIG: dict[str, Any] = {
@@ -128,6 +127,27 @@ def test_a_failure_carries_the_reason_and_the_log(tmp_path: Path, record: state.
         "criu dump failed: vdso: Unexpected rt vDSO area bounds; Could not initialize kernel "
         f"features detection.\nlog file: {tmp_path}/images/dump.log"
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "what"),
+    [
+        ("cais.json", {"init": True}, "--init"),
+        (
+            "config.json",
+            {"process": {"args": ["true"], "cwd": "/", "terminal": True}},
+            "a terminal",
+        ),
+    ],
+)
+def test_what_could_not_be_restored_is_not_written(
+    tmp_path: Path, record: state.Record, name: str, change: dict[str, Any], what: str
+) -> None:
+    document = CONFIG if name == "config.json" else {}
+    Path(record.directory, name).write_text(json.dumps(document | change))
+    with pytest.raises(UnsupportedError, match=f"a container with {what} cannot be restored"):
+        checkpoint.dump(str(Criu(tmp_path).path), record, given())
+    assert not (tmp_path / "words").exists()
 
 
 def test_without_criu_the_error_says_so(

@@ -76,7 +76,7 @@ def _restore(given: Arguments, context: Context) -> int:
     front = None
     if not given.has("detach"):
         front = foreground.Front(adopts=not given.has("no-subreaper"))
-    checkpoint.check(load_config(bundle))
+    checkpoint.check(load_config(bundle), bundle)
     directory = state.reserve(context.root, given.rest[0])
     try:
         state.keep_documents(directory, bundle)
