@@ -2,7 +2,8 @@
 
     system-<key>/   kernel, initrd and disk.img: a small installation of this machine's own
                     distribution, by mmdebstrap from this machine's own package sources
-    tools-<key>.img .venv and the Python it was made with, at their paths on this machine
+    tools-<key>.img .venv and the Python it was made with, at their paths on this machine, and the
+                    docker CLI, if there is one
     (per run)       the sources and the command to run
 
 A key is the digest of everything that went in, so a changed list builds anew and what is there is
@@ -34,7 +35,8 @@ PACKAGES = (
     *("systemd-sysv", "dbus", "kmod", "initramfs-tools", "apparmor", "libsqlite3-0", "libssl3"),
     *("busybox-static", "libseccomp2", "libnftables1", "nftables", "iproute2", "util-linux"),
     *("procps", "strace", "e2fsprogs", "criu", "iptables"),  # CRIU locks networks by iptables
-    "uidmap",
+    *("uidmap", "libcap2-bin", "zstd", "xz-utils", "btrfs-progs", "xfsprogs", "fuse-overlayfs"),
+    *("runc", "crun", "umoci", "skopeo", "podman"),  # peers
     *("libffi8", "liblzma5", "libbz2-1.0", "zlib1g", "libssl3t64"),
 )
 SPARE_KIB = 6 << 20  # for what the tests write
@@ -101,12 +103,17 @@ def tools() -> Path:
         *PYTHON_WITHOUT,
         stamp.read_text() if stamp.exists() else "",
     ]
+    if docker := shutil.which("docker", path=f"{CHECKOUT}/.cache/bin:{os.environ['PATH']}"):
+        recipe += [docker, str(os.stat(docker).st_mtime_ns)]
     disk = CACHE / f"tools-{_digest(recipe)}.img"
     if not disk.exists():
         with _being_made(disk) as unfinished, tempfile.TemporaryDirectory() as staging:
             for place, without in zip(places, (HOST_ONLY, PYTHON_WITHOUT), strict=False):
                 ignore = shutil.ignore_patterns(*without)
                 shutil.copytree(place, staging + place, symlinks=True, ignore=ignore)
+            Path(staging, "bin").mkdir()
+            if docker:
+                shutil.copy2(docker, f"{staging}/bin/docker")
             Path(staging, "places").write_text("".join(f"{place}\n" for place in places))
             make_disk(staging, unfinished)
     keep_newest(disk, "tools-*")

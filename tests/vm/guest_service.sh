@@ -1,7 +1,8 @@
 #!/bin/sh
 # Run by the guest's cais-tests.service, with the sources at /run/sources: make the host's paths,
 # run the command, report its exit status on the second serial line, switch off.
-export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8
+export PATH=/run/tools/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+export HOME=/root LANG=C.UTF-8
 
 status=4
 finish() {
