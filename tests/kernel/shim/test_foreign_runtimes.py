@@ -231,6 +231,6 @@ async def test_checkpoint_and_restore(bench: Bench) -> None:
 
 async def test_a_missing_program_fails_the_start(bench: Bench) -> None:
     (bench.root / "runtime").unlink()
-    with pytest.raises(LaunchError, match="No such file or directory"):
+    with pytest.raises(LaunchError, match="no such file or directory"):
         await bench.start()
     await bench.until_idle()
