@@ -34,7 +34,7 @@ from cais.spec.reference import parse_reference
 from cais.testing.image_store import left_over, open_image_store
 from cais.testing.registry_shelf import LAYERS, Shelf, describe
 from cais.testing.scripted_registry import Server, serving, transport
-from cais.testing.waiting import PATIENCE_S
+from cais.testing.waiting import PATIENCE_S, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -388,13 +388,12 @@ def test_many_pulls_download_once(puller: Puller) -> None:
 
 def test_whoever_leaves_leaves_the_others_their_download(store: ImageStore, shelf: Shelf) -> None:
     """Nine of ten cancel in the middle of a layer; the tenth gets the image."""
-    begun, go_on = threading.Event(), threading.Event()
-    slow = f"/v2/team/box/blobs/{digest_of(LAYERS[1])}"
+    go_on, digest = threading.Event(), digest_of(LAYERS[1])
+    slow = f"/v2/team/box/blobs/{digest}"
 
     def script(method: str, path: str, headers: dict[str, str]) -> Reply:
         if path == slow:
-            begun.set()
-            go_on.wait(30)
+            go_on.wait(PATIENCE_S)
         return shelf.answer(method, path, headers)
 
     with serving(script) as server, transport() as carrier, ThreadPoolExecutor(10) as pool:
@@ -403,14 +402,15 @@ def test_whoever_leaves_leaves_the_others_their_download(store: ImageStore, shel
         pulls = [
             pool.submit(puller.pull, cancel=cancel, report=lambda _: None) for cancel in cancels
         ]
-        assert begun.wait(30)
+        running = puller.downloads._running
+        wait_until(lambda: digest in running and len(running[digest]._lines) == len(pulls))
         for cancel in cancels[1:]:
             cancel.set()
         for pull in pulls[1:]:
             with pytest.raises(DeadlineError):
-                pull.result(30)
+                pull.result(PATIENCE_S)
         go_on.set()
-        assert pulls[0].result(30).is_new
+        assert pulls[0].result(PATIENCE_S).is_new
     assert sum(target == slow for _, target, _ in server.seen) == 1
 
 
@@ -420,17 +420,17 @@ def test_when_all_leave_nothing_is_left(store: ImageStore, shelf: Shelf) -> None
     def script(method: str, path: str, headers: dict[str, str]) -> Reply:
         if "/blobs/" in path:
             begun.set()
-            go_on.wait(30)
+            go_on.wait(PATIENCE_S)
         return shelf.answer(method, path, headers)
 
     with serving(script) as server, transport() as carrier, ThreadPoolExecutor(1) as pool:
         puller = Puller(store, server, carrier)
         cancel = Cancel()
         pull = pool.submit(puller.pull, cancel=cancel)
-        assert begun.wait(30)
+        assert begun.wait(PATIENCE_S)
         cancel.set()
         with pytest.raises(DeadlineError):
-            pull.result(30)
+            pull.result(PATIENCE_S)
         go_on.set()
         assert_nothing_left(puller)
 
