@@ -309,9 +309,14 @@ def test_it_survives_the_daemon(own: RemappedDaemon) -> None:
     wait_until(
         lambda: not own.left_since(before).keys() & set(kinds), lambda: own.left_since(before)
     )
-    assert all(
-        f"{name}.user" in names for names in [os.listdir(pins)] for name in names if "." not in name
-    )
+    wait_until(lambda: are_pairs(os.listdir(pins)), lambda: os.listdir(pins))
+
+
+def are_pairs(names: list[str]) -> bool:
+    """Say whether each network namespace is there with its user namespace, and neither alone."""
+    return {f"{name}.user" for name in names if "." not in name} == {
+        name for name in names if "." in name
+    }
 
 
 def test_a_container_keeps_what_it_was_created_with(own: RemappedDaemon) -> None:
@@ -323,11 +328,12 @@ def test_a_container_keeps_what_it_was_created_with(own: RemappedDaemon) -> None
     said = own.docker("info", "-f", "{{json .SecurityOptions}}").stdout
     assert "name=userns" not in json.loads(said)
     own.docker("create", "--name", "plain", *show)
+    assert own.docker("start", "-a", "ours").stdout.split() == OUR_MAP
     own.stop()
     own.remap = "remapped"
     own.start()
-    for name, expected in (("ours", OUR_MAP), ("plain", HOSTS_MAP)):
-        assert own.docker("start", "-a", name).stdout.split() == expected
+    assert own.docker("start", "-a", "plain").stdout.split() == HOSTS_MAP
+    for name in ("ours", "plain"):
         assert own.docker("diff", name).stdout.splitlines() == ["A /made"]
 
 

@@ -63,7 +63,7 @@ def test_cve_2021_21284_no_way_into_the_data_root(remapped: RemappedDaemon, clie
     """Container root has left its namespaces, with its id, while containers are made."""
     volume = client.volumes.create("target").attrs["Mountpoint"]
     sentinel = Path("/etc/passwd").stat()
-    swap = 'for d in "$@"; do while ls $d || mv $d $d.x || ln -s /etc $d; do echo IN; done; done'
+    swap = 'for d in "$@"; do ls $d || mv $d $d.x || ln -s /etc $d && echo IN; done'
     places = [remapped.data_root, remapped.exec_root, volume, Path(volume).parent]
     looking = ["find", str(remapped.data_root), str(remapped.exec_root), volume]
     for _ in range(3):
