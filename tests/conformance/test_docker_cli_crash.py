@@ -39,7 +39,7 @@ def test_stop_works_after_a_restart(fresh_daemon: Fresh) -> None:
     daemon = fresh_daemon()
     daemon.docker("run", "-d", "--name", "quay", "--init", "busybox", "sleep", "600")
     daemon.restart()
-    daemon.docker("stop", "-t", "5", "quay")
+    daemon.docker("stop", "-t", "50", "quay")
     assert daemon.docker("inspect", "-f", "{{.State.ExitCode}}", "quay").stdout in ("143\n", "0\n")
     daemon.docker("start", "quay")
     assert daemon.docker("exec", "quay", "echo", "again").stdout == "again\n"
