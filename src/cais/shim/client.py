@@ -315,7 +315,7 @@ async def ensure_shim(
     exec_root: StrPath,
     *,
     on_event: Callable[[ShimEvent], None],
-    timeout_s: float = 20,
+    timeout_s: float = launcher.START_TIMEOUT_S,
 ) -> ShimClient:
     """Connect to the shim of ``data_root``, starting a sealed one first if none answers.
 

@@ -23,13 +23,14 @@ _DYING_S = 2.0
 """How long a lock may outlast its shim: a killed one's sockets are closed before its files."""
 _LOOK_AGAIN_S = 0.005
 READY = b"ready\n"
+START_TIMEOUT_S = 60.0  # a hundredth does, but where a machine has thirty times its work to do
 _CODE = (
     "import sys; sys.path.insert(0, sys.argv.pop(1)); "
     "from cais.shim.main import main; sys.exit(main(sys.argv[1:]))"
 )
 
 
-def launch(data_root: str, exec_root: str, *, timeout_s: float = 20) -> None:
+def launch(data_root: str, exec_root: str, *, timeout_s: float = START_TIMEOUT_S) -> None:
     """Start a shim and return once it listens.
 
     Raises:
@@ -65,6 +66,8 @@ def launch(data_root: str, exec_root: str, *, timeout_s: float = 20) -> None:
         os.close(write_fd)
         write_fd = -1
         _wait_ready(read_fd, data_root, timeout_s)
+    except subprocess.TimeoutExpired as exc:
+        raise UnavailableError(_not_in_time(data_root, timeout_s)) from exc
     except OSError as exc:
         raise UnavailableError(f"cannot start the shim: {exc}") from exc
     finally:
@@ -116,13 +119,17 @@ def _is_free(lock_fd: int) -> bool:
     return True
 
 
+def _not_in_time(data_root: str, timeout_s: float) -> str:
+    return f"the shim of {data_root} did not start within {timeout_s:g} s"
+
+
 def _wait_ready(read_fd: int, data_root: str, timeout_s: float) -> None:
     deadline = time.monotonic() + timeout_s
     said = b""
     while not said.endswith(READY):
         left = deadline - time.monotonic()
         if left <= 0 or not select.select([read_fd], [], [], left)[0]:
-            raise UnavailableError(f"the shim of {data_root} did not start within {timeout_s} s")
+            raise UnavailableError(_not_in_time(data_root, timeout_s))
         chunk = os.read(read_fd, 4096)
         if not chunk:
             reason = said.decode(errors="replace").strip() or "it said nothing"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import docker
 
 from cais.testing.daemon import TestDaemon
+from cais.testing.waiting import PATIENCE_S
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -50,7 +51,7 @@ def public_directory() -> Iterator[Path]:
 @contextmanager
 def connected(daemon: TestDaemon) -> Iterator[docker.DockerClient]:
     """Give a client of the daemon."""
-    client = docker.DockerClient(base_url=daemon.host)
+    client = docker.DockerClient(base_url=daemon.host, timeout=PATIENCE_S)
     try:
         yield client
     finally:
