@@ -37,7 +37,7 @@ PATIENCE = 8  # everything takes ten times as long as elsewhere, and the shortes
 # Without what an emulated processor does slowly: strings a byte at a time, page tables of five
 # levels, and the kernel's detours around faults that it does not have.
 EMULATED = "max,-erms,-fsrm,-la57"
-FAST_WHEN_EMULATED = "clearcpuid=rep_good mitigations=off tsc=reliable"
+FAST_WHEN_EMULATED = "clearcpuid=rep_good mitigations=off"
 SHARED = ("src", "tests", "pyproject.toml", "scripts")
 
 
