@@ -15,7 +15,12 @@ from __future__ import annotations
 import os
 import time
 
-from cais.errors import AlreadyExistsError, InvalidArgumentError, NotFoundError
+from cais.errors import (
+    AlreadyExistsError,
+    InvalidArgumentError,
+    NotFoundError,
+    UnsupportedError,
+)
 from cais.linux import process
 from cais.runtime import control
 from cais.runtime.bundles import load_config
@@ -66,6 +71,18 @@ class Record:
     def group(self) -> Cgroup:
         """Return the container's control group; it need not exist any more."""
         return control.cgroup_of(self.id, self.directory)
+
+    def pids(self) -> list[int]:
+        """Return the processes of the group, none when it is gone.
+
+        Raises:
+            UnsupportedError: the container runs without a group: nobody knows them all.
+
+        """
+        group = self.group()
+        if not group.path and self.is_alive():
+            raise UnsupportedError(f"rootless container {self.id} has no control group")
+        return group.pids() if group.exists() else []
 
     def config(self) -> Config:
         """Return the document the container was created from."""

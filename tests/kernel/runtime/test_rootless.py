@@ -202,8 +202,8 @@ def test_what_needs_a_control_group_says_so() -> None:
     def body(user: Walker) -> None:
         user.create()
         assert user("exec", user.id, "id", "-u") == "0\n"  # which needs none
-        for command in (("pause", user.id), ("update", "--pids-limit", "9", user.id)):
-            assert "control group" in user(*command, code=1)
+        for command in ("pause", "update --pids-limit 9", "ps", "events --stats", "kill --all"):
+            assert "control group" in user(*command.split(), user.id, code=1)
         pid = json.loads(user("state", user.id))["pid"]
         user("delete", "--force", user.id)
         os.waitpid(pid, 0)

@@ -72,11 +72,11 @@ def _signal_first(record: Record, number: int) -> None:
 
 
 def _signal_all(record: Record, number: int) -> None:
+    pids = record.pids()
     if number == SIGKILL:
         control.kill_all(record.id, record.directory)
         return
-    group = record.group()
-    for pid in group.pids() if group.exists() else ():
+    for pid in pids:
         try:
             os.kill(pid, number)
         except ProcessLookupError:

@@ -69,8 +69,7 @@ def _state(given: Arguments, context: Context) -> int:
 
 def _ps(given: Arguments, context: Context) -> int:
     form = _format(given)
-    group = state.load(context.root, given.rest[0]).group()
-    pids = group.pids() if group.exists() else []
+    pids = state.load(context.root, given.rest[0]).pids()
     if form == "json":
         sys.stdout.write(json_text.encode(pids or None, compact=True) + "\n")
     else:
