@@ -144,14 +144,21 @@ def change(root: Path, place: str) -> None:
     os.symlink("nowhere", root / "dangling")
 
 
+def changed_container(
+    snapshotter: DifferenceSnapshotter, root: Path, place: str
+) -> dict[str, tuple[object, ...]]:
+    """Make a container of the image, change what it shows, and return the facts of that."""
+    snapshotter.prepare("container", make_image(snapshotter))
+    with mounted(snapshotter.mounts("container"), root):
+        change(root, place)
+        return facts(root)
+
+
 @every_driver
 def test_what_a_container_writes_survives_its_end_and_a_restart(tmp_path: Path, place: str) -> None:
     def body(top: Path) -> None:
         with opened(place, top / "snapshots") as snapshotter:
-            snapshotter.prepare("container", make_image(snapshotter))
-            with mounted(snapshotter.mounts("container"), top / "root") as root:
-                change(root, place)
-                expected = facts(root)
+            expected = changed_container(snapshotter, top / "root", place)
             snapshotter.trim("container")
         with opened(place, top / "snapshots") as snapshotter:
             with mounted(snapshotter.mounts("container"), top / "root") as root:
@@ -168,10 +175,7 @@ def test_what_a_container_wrote_is_a_layer(tmp_path: Path, place: str) -> None:
 
     def body(top: Path) -> None:
         with opened(place, top / "snapshots") as snapshotter:
-            snapshotter.prepare("container", make_image(snapshotter))
-            with mounted(snapshotter.mounts("container"), top / "root") as root:
-                change(root, place)
-                expected = facts(root)
+            expected = changed_container(snapshotter, top / "root", place)
             written = Path(snapshotter.layer("container").path)
             assert is_whiteout((written / "opaque/shown").lstat())
             assert is_whiteout((written / "becomes_directory/inside").lstat())
