@@ -11,6 +11,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from signal import (
         NSIG,
+        SIG_BLOCK,
         SIG_SETMASK,
         SIGKILL,
         SIGTERM,
@@ -19,10 +20,12 @@ if TYPE_CHECKING:
         pthread_sigmask,
         set_wakeup_fd,
         signal,
+        valid_signals,
     )
 else:
     from _signal import (
         NSIG,
+        SIG_BLOCK,
         SIG_SETMASK,
         SIGKILL,
         SIGTERM,
@@ -31,6 +34,7 @@ else:
         pthread_sigmask,
         set_wakeup_fd,
         signal,
+        valid_signals,
     )
 
 __all__ = [
@@ -38,12 +42,14 @@ __all__ = [
     "SIGKILL",
     "SIGTERM",
     "SIGWINCH",
+    "SIG_BLOCK",
     "SIG_SETMASK",
     "find_number",
     "pidfd_send_signal",
     "pthread_sigmask",
     "set_wakeup_fd",
     "signal",
+    "valid_signals",
 ]
 
 

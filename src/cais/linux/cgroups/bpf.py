@@ -8,6 +8,8 @@ from __future__ import annotations
 import ctypes
 import os
 
+from cais.linux.signals import SIG_BLOCK, SIG_SETMASK, pthread_sigmask, valid_signals
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,7 +37,12 @@ def load_device_program(instructions: bytes) -> int:
     attr.u32(4, len(instructions) // 8)
     attr.u64(8, ctypes.addressof(code))
     attr.u64(16, ctypes.addressof(licence))
-    return attr.call(PROG_LOAD)
+    # The verifier gives up with EAGAIN where a signal is waiting.
+    mask = pthread_sigmask(SIG_BLOCK, valid_signals())
+    try:
+        return attr.call(PROG_LOAD)
+    finally:
+        pthread_sigmask(SIG_SETMASK, mask)
 
 
 def attach_devices(group_fd: int, program_fd: int) -> None:
