@@ -82,12 +82,14 @@ def test_prunes_take_nothing_that_is_on_its_way(daemon: TestDaemon, registry: st
     image_id = published(daemon, name)
     loaded = archive("loaded:latest", b"loaded" * 100_000, b"more" * 50_000)
     client = Client(Address.parse(daemon.host))
+    turn = threading.Lock()  # prunes of containers and networks refuse each other, as with Docker
 
     def prune() -> None:
         daemon.docker("load", stdin=NAMELESS)  # so that there is something to collect
         # Not of containers: one that is created and not started yet is theirs, as with Docker.
-        for path in ("/networks/prune", "/volumes/prune"):
-            client.post(path).close()
+        with turn:
+            client.post("/networks/prune").close()
+        client.post("/volumes/prune").close()
         assert client.post("/images/prune").json()["SpaceReclaimed"]
         client.post("/build/prune").close()
 
@@ -99,7 +101,8 @@ def test_prunes_take_nothing_that_is_on_its_way(daemon: TestDaemon, registry: st
             assert image_id in shown
             assert daemon.docker("create", name).returncode == 0
             daemon.docker("run", "--rm", "busybox", "true")
-            daemon.docker("container", "prune", "-f")
+            with turn:
+                daemon.docker("container", "prune", "-f")
             daemon.docker("rmi", "-f", name, "loaded")
     assert all(counts)
     daemon.docker("rmi", "busybox")
