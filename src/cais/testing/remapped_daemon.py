@@ -1,7 +1,7 @@
 """A ``caisd`` whose /etc is its own, so that ``--userns-remap`` finds the accounts of the test."""
 
-import subprocess
 from pathlib import Path
+from subprocess import CompletedProcess
 
 from cais.testing.daemon import TestDaemon
 
@@ -41,7 +41,7 @@ class RemappedDaemon(TestDaemon):
         words = super().command()
         return words if self.remap is None else [*words, "--userns-remap", self.remap]
 
-    def attempt(self, remap: str) -> "subprocess.CompletedProcess[str]":
+    def attempt(self, remap: str) -> CompletedProcess[str]:
         """Run ``caisd`` with another value of the flag, which it is to refuse."""
         self.remap = remap
         return self.run_inside(self.command(), check=False)
