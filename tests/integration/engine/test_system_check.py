@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from cais.testing.daemon import BIN, TestDaemon
+from cais.testing.damage import cut, flip
 from cais.testing.image_store import config_of, docker_archive, hex_digest
 from cais.testing.raw_tar import Member, tar
 
@@ -79,18 +80,6 @@ _OPEN = (".db-wal", ".db-shm")
 
 def files(root: Root) -> list[str]:
     return sorted(str(path) for path in root.path.rglob("*") if path.suffix not in _OPEN)
-
-
-def flip(path: Path) -> None:
-    path.chmod(0o644)
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(content)
-
-
-def cut(path: Path) -> None:
-    path.chmod(0o644)
-    os.truncate(path, path.stat().st_size - 1)
 
 
 def test_a_sound_root_is_sound_while_a_daemon_runs_and_without(root: Root) -> None:

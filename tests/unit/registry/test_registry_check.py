@@ -12,6 +12,7 @@ from cais.engine.audit.data_root import DataRoot
 from cais.errors import DataLossError, NotFoundError
 from cais.registry.server.serving import RegistryOptions, RunningRegistry
 from cais.spec.digest import digest_of
+from cais.testing.damage import cut, flip
 
 LAYER = b"layer" * 1000
 BLOB = f"content/blobs/sha256/{digest_of(LAYER).removeprefix('sha256:')}"
@@ -36,18 +37,6 @@ def check(root: Path, *, repair: bool = False) -> tuple[Outcome, str]:
 def assert_sound(root: Path) -> None:
     outcome, said = check(root)
     assert (outcome.found, said) == ([], "")
-
-
-def flip(path: Path) -> None:
-    path.chmod(0o644)
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(content)
-
-
-def cut(path: Path) -> None:
-    path.chmod(0o644)
-    os.truncate(path, path.stat().st_size - 1)
 
 
 def scribble(path: Path) -> None:
