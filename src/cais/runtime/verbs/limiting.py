@@ -43,6 +43,7 @@ _CLASS_FLAGS = {
     "l3-cache-schema": ("l3CacheSchema", "Intel RDT/CAT: l3 cache schema is not enabled"),
     "mem-bw-schema": ("memBwSchema", "Intel RDT/MBA: memory bandwidth schema is not enabled"),
 }
+_GIVEN_UP = ("kernel-memory", "kernel-memory-tcp")
 _UPDATE_FLAGS: tuple[Flag, ...] = (
     ("resources,r", TEXT, "file with an OCI resources document (- is standard input), used alone"),
     ("blkio-weight", NUMBER, "block I/O weight, 10 to 1000"),
@@ -58,6 +59,7 @@ _UPDATE_FLAGS: tuple[Flag, ...] = (
     ("memory", TEXT, "memory limit, in bytes or with a unit"),
     ("memory-reservation", TEXT, "memory that is kept under pressure"),
     ("memory-swap", TEXT, "memory and swap together; -1: no limit"),
+    *((name, TEXT, "ignored: Linux has given it up") for name in _GIVEN_UP),
     ("pids-limit", NUMBER, "how many processes there may be; -1: no limit"),
     (
         "l3-cache-schema",
@@ -87,6 +89,8 @@ def _resume(given: Arguments, context: Context) -> int:
 def _update(given: Arguments, context: Context) -> int:
     record = state.load(context.root, given.rest[0])
     wanted = resources(given)
+    if any(map(given.has, _GIVEN_UP)):
+        context.log.warning("Kernel memory settings are ignored and will be removed")
     if any(given.text(flag) for flag in _CLASS_FLAGS):
         _change_class(given, record)
     if not record.is_alive():
