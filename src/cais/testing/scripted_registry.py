@@ -55,61 +55,14 @@ def answering(
     script: Callable[[Asked], Reply], context: ssl.SSLContext | None = None, port: int = 0
 ) -> Iterator[Server]:
     """Answer each request with ``script(asked)``, by TLS with ``context``; port 0: any."""
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        disable_nagle_algorithm = True  # head and body are two writes
-
-        def answer(self) -> None:
-            headers = {name.lower(): value for name, value in self.headers.items()}
-            asked = Asked(self.command, self.path, headers, self.body(headers))
-            server.seen.append(asked[:3])
-            status, fields, content = script(asked)
-            self.send_response(status)
-            if isinstance(content, bytes):
-                fields = {"Content-Length": str(len(content)), **fields}
-            elif "Content-Length" not in fields:
-                fields = {**fields, "Connection": "close"}
-            for name, value in fields.items():
-                self.send_header(name, value)
-            self.end_headers()
-            if self.command != "HEAD":
-                self.write(content)
-
-        def body(self, headers: dict[str, str]) -> bytes:
-            if headers.get("transfer-encoding") != "chunked":
-                return self.rfile.read(int(headers.get("content-length", "0")))
-            found = b""
-            while size := int(self.rfile.readline(), 16):
-                found += self.rfile.read(size)
-                self.rfile.readline()
-            self.rfile.readline()
-            return found
-
-        def write(self, content: bytes | Iterable[bytes]) -> None:
-            with contextlib.suppress(OSError):  # a client may have heard enough
-                for piece in [content] if isinstance(content, bytes) else content:
-                    self.wfile.write(piece)
-
-        do_GET = do_HEAD = do_PUT = do_POST = do_PATCH = do_DELETE = answer  # noqa: N815 - the library's names
-
-        def log_message(self, *_: object) -> None:
-            return
-
-    class Listener(ThreadingHTTPServer):
-        daemon_threads = True
-        request_queue_size = 256
-
-        def handle_error(self, *_: object) -> None:
-            return  # clients break off: that is what is tested
-
-    with Listener(("127.0.0.1", port), Handler) as listener:
+    with _Listener(("127.0.0.1", port), _Handler) as listener:
         if context is not None:
             listener.socket = context.wrap_socket(
                 listener.socket, server_side=True, do_handshake_on_connect=False
             )
         scheme = "http" if context is None else "https"
         server = Server(make_origin(scheme, "127.0.0.1", listener.server_address[1]))
+        listener.script, listener.seen = script, server.seen
         thread = threading.Thread(target=listener.serve_forever, args=(0.01,))
         thread.start()
         try:
@@ -117,6 +70,58 @@ def answering(
         finally:
             listener.shutdown()
             thread.join()
+
+
+class _Listener(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 256
+    script: Callable[[Asked], Reply]
+    seen: list[tuple[str, str, dict[str, str]]]
+
+    def handle_error(self, *_: object) -> None:
+        return  # clients break off: that is what is tested
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # head and body are two writes
+    server: _Listener
+
+    def answer(self) -> None:
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        asked = Asked(self.command, self.path, headers, self.body(headers))
+        self.server.seen.append(asked[:3])
+        status, fields, content = self.server.script(asked)
+        self.send_response(status)
+        if isinstance(content, bytes):
+            fields = {"Content-Length": str(len(content)), **fields}
+        elif "Content-Length" not in fields:
+            fields = {**fields, "Connection": "close"}
+        for name, value in fields.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.write(content)
+
+    def body(self, headers: dict[str, str]) -> bytes:
+        if headers.get("transfer-encoding") != "chunked":
+            return self.rfile.read(int(headers.get("content-length", "0")))
+        found = b""
+        while size := int(self.rfile.readline(), 16):
+            found += self.rfile.read(size)
+            self.rfile.readline()
+        self.rfile.readline()
+        return found
+
+    def write(self, content: bytes | Iterable[bytes]) -> None:
+        with contextlib.suppress(OSError):  # a client may have heard enough
+            for piece in [content] if isinstance(content, bytes) else content:
+                self.wfile.write(piece)
+
+    do_GET = do_HEAD = do_PUT = do_POST = do_PATCH = do_DELETE = answer  # noqa: N815 - the library's names
+
+    def log_message(self, *_: object) -> None:
+        return
 
 
 @contextlib.contextmanager
