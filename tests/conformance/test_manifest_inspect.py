@@ -129,9 +129,8 @@ def test_the_same_as_docker(
     status, said, failure = inspect(daemon, CAIS, "--insecure", *verbose, name)
     assert (status, failure) == (0, "")
     assert json.loads(said)
-    if docker_major < 28:
-        pytest.skip("an older docker prints less")
-    assert inspect(daemon, "docker", "--insecure", *verbose, name) == (0, said, "")
+    if docker_major >= 28:  # older ones print less
+        assert inspect(daemon, "docker", "--insecure", *verbose, name) == (0, said, "")
 
 
 def test_what_docker_prints(daemon: TestDaemon, registries: dict[str, str]) -> None:
