@@ -23,6 +23,7 @@ from cais.testing.bundles import Bundle
 from cais.testing.daemon import BIN
 from cais.testing.isolation import remove_cgroups
 from cais.testing.namespaces import Namespaces
+from cais.testing.waiting import PATIENCE_S
 
 if os.geteuid() != 0:
     pytest.skip("needs root", allow_module_level=True)
@@ -141,7 +142,7 @@ class Peer:
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,
-                timeout=30,
+                timeout=PATIENCE_S,
                 check=False,
             )
             texts = []
