@@ -72,6 +72,10 @@ def add_spare(of: Nursery) -> Spare:
     return spare
 
 
+def wait_for_end(pid: int) -> None:
+    wait_until(lambda: not is_alive(pid))
+
+
 def assert_alike(result: Result, expected: Result) -> None:
     texts = [(each.stdout + each.stderr).splitlines() for each in (expected, result)]
     assert not list(difflib.unified_diff(*texts, n=0, lineterm=""))
@@ -110,7 +114,7 @@ def test_a_container_finds_what_it_finds_after_a_clone(
                     spare = add_spare(keeper)
                     result = bundle.shell(TELL_FIRST)
                     assert_alike(result, expected)
-                    assert not is_alive(spare.pid)
+                    wait_for_end(spare.pid)
                     assert not cgroups_named(bundle.id)
 
     isolated(body)
