@@ -70,6 +70,17 @@ def configuration(daemon: TestDaemon) -> dict[str, Any]:
     return document
 
 
+# What docker CLI 20.10 says instead, before it asks anybody.
+OLDER_WORDS = {
+    "the --password-stdin option requires --username to be set": (
+        "Must provide --username with --password-stdin"
+    ),
+    "cannot specify both --password and --password-stdin": (
+        "--password and --password-stdin are mutually exclusive"
+    ),
+}
+
+
 def log_in(client: Client, registry: str, password: str = PASSWORD, *, check: bool = True) -> Any:
     return client("login", "-u", USER, "--password-stdin", registry, stdin=password, check=check)
 
@@ -82,7 +93,7 @@ def test_a_password(daemon: TestDaemon, client: Client, basic: str) -> None:
     assert "no basic auth credentials" in refused.stderr
     done = log_in(client, basic)
     assert done.stdout == "Login Succeeded\n"
-    assert "credentials are stored unencrypted" in done.stderr
+    assert "stored unencrypted in" in done.stderr  # the password, said older clients
     assert "auth" in configuration(daemon)["auths"][basic]
     assert "digest: sha256:" in client("push", name).stdout
     daemon.docker("rmi", name)
@@ -176,4 +187,5 @@ def test_both_command_lines_refuse(
     del basic
     result = client(*arguments, check=False)
     assert result.returncode == 1
-    assert said in result.stderr
+    alternatives = [said, OLDER_WORDS.get(said, said)] if client.__name__ == "docker" else [said]
+    assert any(words in result.stderr for words in alternatives)
