@@ -101,7 +101,7 @@ class Commits:
             yield
             return
         try:
-            await self._lifecycle.pause(container.id)
+            await self._lifecycle.pause(container.id, for_commit=True)
         except NotRunningError:  # it has just ended by itself
             yield
             return

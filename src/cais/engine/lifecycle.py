@@ -125,8 +125,12 @@ class Lifecycle:
         else:
             await self._killer.send(container, number)
 
-    async def pause(self, ref: str) -> None:
+    async def pause(self, ref: str, *, for_commit: bool = False) -> None:
         """Freeze every process.
+
+        Args:
+            ref: name or id.
+            for_commit: a daemon that does not live to thaw it shall do so when it starts again.
 
         Raises:
             NotRunningError: it does not run.
@@ -142,6 +146,9 @@ class Lifecycle:
                 raise ConflictError(f"container {container.id} is already paused")
             if state.restarting:
                 raise RestartingError(container.id)
+            state.paused_for_commit = for_commit
+            if for_commit:  # written first: from the next line on we may be killed
+                await self._core.state.put(container.record)
             await self._on_shim(container, self._core.shim.client.pause(container.id))
             state.paused = True
             await self._core.state.put(container.record)

@@ -74,6 +74,7 @@ class Reconciler:
         """
         await self.match(hello)
         for container in self._core.table:
+            await self._thaw(container)
             await self._finish_removal(container)
         await self._reconcile_network()
         if may_delete:
@@ -151,6 +152,19 @@ class Reconciler:
             await self._settle(container)
         elif state.running:
             await self._adopt_or_end(container)
+
+    async def _thaw(self, container: Container) -> None:
+        """Let a container go on that a commit had paused when the daemon ended."""
+        state = container.record.state
+        if not (state.running and state.paused and state.paused_for_commit):
+            return
+        try:
+            await self._core.shim.client.resume(container.id)
+        except CaisError as exc:
+            log.warning("container %s stays paused: %s", container.id, exc)
+            return
+        state.paused = False
+        self._core.state.put_later(container.record)
 
     async def _drop_unfinished(self) -> None:
         """Forget containers whose creation was cut off: the row is there, the snapshot is not."""

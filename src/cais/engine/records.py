@@ -39,11 +39,12 @@ class StateRecord(msgspec.Struct, omit_defaults=True):
     """Docker's state: ``running`` stays true while paused or restarting.
 
     ``pid`` is 0 unless a process runs; ``start_ticks`` and ``boot_id`` tell whether a process of
-    that number still is the same one.
+    that number still is the same one. ``paused_for_commit`` tells whom ``paused`` is due to.
     """
 
     running: bool = False
     paused: bool = False
+    paused_for_commit: bool = False
     restarting: bool = False
     removing: bool = False
     dead: bool = False

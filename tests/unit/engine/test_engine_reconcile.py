@@ -30,6 +30,26 @@ async def test_what_runs_goes_on_and_its_exit_arrives(bench: Any) -> None:
     assert (await bench.engine.containers.inspect("web"))["State"]["ExitCode"] == 5
 
 
+@pytest.mark.parametrize(("for_commit", "status"), [(False, "paused"), (True, "running")])
+async def test_only_what_a_commit_paused_goes_on(bench: Any, for_commit: bool, status: str) -> None:
+    container_id = await bench.run("web")
+    await bench.engine.lifecycle.pause("web", for_commit=for_commit)
+    await bench.reopen()
+    assert await bench.status(container_id) == status
+    await bench.reopen()
+    assert await bench.status(container_id) == status
+
+
+async def test_a_commit_killed_right_after_the_freeze_is_thawed(bench: Any) -> None:
+    container_id = await bench.run("web")
+    record = bench.core.table.resolve("web").record
+    record.state.paused_for_commit = True
+    await bench.core.state.put(record)
+    await bench.shim.pause(container_id)
+    await bench.reopen()
+    assert await bench.status(container_id) == "running"
+
+
 async def test_an_exit_nobody_saw_is_recorded_and_acknowledged(bench: Any) -> None:
     container_id = await bench.run("web")
     await bench.close()
