@@ -24,6 +24,9 @@ from cais.testing.isolation import cgroups_named, children, isolated
 from cais.testing.shims import parse_frames, read_all
 from cais.testing.waiting import PATIENCE_S
 
+# An older kernel tells how a process ended to nobody but its parent.
+TELLS_EXITS = tuple(map(int, os.uname().release.split(".")[:2])) >= (6, 15)
+
 
 class Engine:
     """What the tests need of an engine: a client, its events, one bundle."""
@@ -299,7 +302,7 @@ def test_a_killed_engine_is_replaced_and_a_killed_shim_is_succeeded(tmp_path: Pa
         await third.kill(engine.bundle.id, signal.SIGTERM)
         os.waitpid(pid, 0)  # the container came back to this process: it has to reap it
         ended = await engine.exited()
-        assert ended.code == 7
+        assert ended.code == (7 if TELLS_EXITS else None)
         somebody = os.getpid()  # as if the container's number had been given away
         with pytest.raises(errors.NotFoundError, match="not the one"):
             await third.adopt(
