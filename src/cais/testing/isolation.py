@@ -102,10 +102,15 @@ def left_behind() -> Mapping[str, set[str]]:
             fds.add(f"{name} -> {os.readlink(f'/proc/self/fd/{name}')}")
         except FileNotFoundError:
             continue  # the descriptor of the listing itself
-    mounts = {
-        line.split(" ", 1)[1] for line in Path("/proc/self/mountinfo").read_text().splitlines()
-    }
+    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    mounts = {_without_shared_options(line.split(" ", 1)[1]) for line in lines}
     return {"mounts": mounts, "descriptors": fds, "children": set(map(str, children()))}
+
+
+def _without_shared_options(mount: str) -> str:
+    """Leave out the options that all mounts of cgroup2 share: runc 1.1 and CRIU give it others."""
+    place, cgroup2, _ = mount.partition(" - cgroup2 ")
+    return place + cgroup2 if cgroup2 else mount
 
 
 def children() -> Iterator[int]:

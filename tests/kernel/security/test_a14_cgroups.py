@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,8 +11,6 @@ from docker_bundle import docker_bundle, give_user_namespace, in_container
 from cais.spec.container import HostConfig
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from cais.testing.bundles import Bundle
 
 UNCONFINED = ["seccomp=unconfined", "apparmor=unconfined"]
@@ -98,6 +97,18 @@ def test_cve_2023_25809_what_comes_with_a_copy_of_sys_is_read_only(tmp_path: Pat
         assert [place for place, words in below.items() if "ro" not in words] == []
 
     in_container(tmp_path, body, HostConfig(network_mode="host"))
+
+
+@pytest.mark.parametrize("mode", ["host", "private"])
+def test_the_host_s_own_mounts_keep_their_options(tmp_path: Path, mode: str) -> None:
+    """Mounted once more, cgroup2 would take the new options for all: no more nsdelegate."""
+
+    def body(bundle: Bundle) -> None:
+        before = Path("/proc/self/mountinfo").read_text()
+        assert bundle.run("grep", " /sys/fs/cgroup ", "/proc/self/mountinfo").code == 0
+        assert Path("/proc/self/mountinfo").read_text() == before
+
+    in_container(tmp_path, body, HostConfig(cgroupns_mode=mode))
 
 
 def test_cve_2023_25809_with_more_capabilities(tmp_path: Path) -> None:
