@@ -308,15 +308,17 @@ def test_a_hook_may_have_more_time_than_poll_can_wait(tmp_path: Path) -> None:
 def test_limits_that_leave_no_room_for_a_hook_are_named(tmp_path: Path) -> None:
     def body(peer: Peer, bundle: Hooked) -> None:
         bundle.hook("startContainer", "true")
-        steps = ["state for startContainer hooks", "startContainer hook #0"]
-        for soft in range(1, 20):  # what else is open depends on the kernel
+        steps = ("state for startContainer hooks", "startContainer hook #0")
+        failures = 0
+        for soft in range(1, 20):  # what else is open depends on the kernel, and so does the step
             limits = [{"type": "RLIMIT_NOFILE", "soft": soft, "hard": 64}]
             bundle.process["rlimits"] = limits
             failed = peer.run("true", ok=False).stderr
             if "too many open files" not in failed:
                 break  # the hook is run
-            steps = [step for step in steps if step not in failed]
-        assert steps == []
+            assert any(step in failed for step in steps), failed
+            failures += 1
+        assert failures
 
     with_peer(tmp_path, "cais", body)
 
