@@ -55,7 +55,7 @@ _PIPES: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
 _WRITABLE = ("/proc", "/sys/fs/cgroup")  # for the runtime
 CAPABILITY_SETS = {"bounding": "CapBnd", "permitted": "CapPrm", "effective": "CapEff"}
 _PYTHON = re.compile(r"\b(?:[A-Z]\w+Error|Traceback|object has no attribute|NoneType)\b")
-_BARE = frozenset(os.strerror(code) for code in errno.errorcode)
+_BARE = frozenset(os.strerror(code).lower() for code in errno.errorcode)
 _ROUND = 500  # documents that share one root directory
 _KILLED = 128 + signal.SIGKILL
 MAX_FAULTS = 20
@@ -192,7 +192,7 @@ def _refusal(error: CaisError) -> tuple[str, list[str]]:
     wrong = []
     if _PYTHON.search(str(error)):
         wrong.append(f"an error of Python's: {error}")
-    if not str(error).strip() or str(error) in _BARE:
+    if not str(error).strip() or str(error).lower() in _BARE:
         wrong.append(f"an error that does not say of what: {str(error)!r}")
     kind = "failed" if isinstance(error, LaunchError) else "refused"
     return kind, wrong
