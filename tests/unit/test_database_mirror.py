@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sqlite3
@@ -57,6 +58,12 @@ def contents(database: Database) -> dict[str, list[tuple[object, ...]]]:
     }
 
 
+def stored_in(path: Path) -> dict[str, list[tuple[object, ...]]]:
+    """What the database of a directory has when it is opened again."""
+    with contextlib.closing(open_one(path)) as database:
+        return contents(database)
+
+
 def truncate(path: Path) -> None:
     os.truncate(path, 0)
 
@@ -100,7 +107,7 @@ def test_a_damaged_database_is_rebuilt_and_kept_aside(
     again.close()
     aside = [each.name for each in tmp_path.iterdir() if "damaged" in each.name]
     assert bool(aside) is (damage is not os.unlink)
-    assert contents(open_one(tmp_path))["notes"] == [("first",)]
+    assert stored_in(tmp_path)["notes"] == [("first",)]
 
 
 def test_commits_that_a_deleted_log_took_along_are_put_back(tmp_path: Path) -> None:
@@ -111,7 +118,8 @@ def test_commits_that_a_deleted_log_took_along_are_put_back(tmp_path: Path) -> N
     for name in ("some.db", "some.copy.db", "some.copy.db-wal"):
         (tmp_path / "killed").mkdir(exist_ok=True)
         (tmp_path / "killed" / name).write_bytes((tmp_path / name).read_bytes())
-    assert contents(open_one(tmp_path / "killed")) == before
+    first.close()
+    assert stored_in(tmp_path / "killed") == before
 
 
 def test_a_mirror_that_is_behind_or_gone_is_written_anew(tmp_path: Path) -> None:
@@ -129,7 +137,7 @@ def test_a_mirror_that_is_behind_or_gone_is_written_anew(tmp_path: Path) -> None
         damage()
         open_one(tmp_path).close()
         truncate(tmp_path / "some.db")
-        assert contents(open_one(tmp_path)) == before
+        assert stored_in(tmp_path) == before
 
 
 def test_a_mirror_that_cannot_be_written_costs_nothing_and_catches_up(tmp_path: Path) -> None:
@@ -145,7 +153,7 @@ def test_a_mirror_that_cannot_be_written_costs_nothing_and_catches_up(tmp_path: 
         connection.execute("INSERT INTO notes VALUES ('later')")
     database.close()
     truncate(tmp_path / "some.db")
-    assert contents(open_one(tmp_path)) == {**before, "notes": [("first",), ("later",)]}
+    assert stored_in(tmp_path) == {**before, "notes": [("first",), ("later",)]}
 
 
 def test_what_was_undone_is_in_neither(tmp_path: Path) -> None:
@@ -156,7 +164,7 @@ def test_what_was_undone_is_in_neither(tmp_path: Path) -> None:
         connection.execute("INSERT INTO notes VALUES ('done')")
     database.close()
     truncate(tmp_path / "some.db")
-    found = contents(open_one(tmp_path))
+    found = stored_in(tmp_path)
     assert (found["notes"], found["things"]) == ([("done",)], [])
 
 
@@ -171,7 +179,7 @@ def test_a_row_that_one_transaction_changes_twice_by_upserts(tmp_path: Path) -> 
     before = contents(database)
     database.close()
     truncate(tmp_path / "some.db")
-    assert contents(open_one(tmp_path)) == before
+    assert stored_in(tmp_path) == before
 
 
 def test_a_mirror_of_an_older_schema_and_of_a_newer_one(tmp_path: Path) -> None:
@@ -224,4 +232,4 @@ def test_a_creation_that_the_power_ended_is_undone(tmp_path: Path) -> None:
     before = contents(database)
     database.close()
     truncate(path)
-    assert contents(open_one(tmp_path)) == before
+    assert stored_in(tmp_path) == before

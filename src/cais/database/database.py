@@ -118,7 +118,8 @@ class Database(Reader):
             self._rebuild(migrations, self._mirror, reason)
         self._connect(migrations)
         if self._mirror:
-            self._mirror.follow(self._connection)
+            with _closed_on_failure(self._connection):
+                self._mirror.follow(self._connection)
 
     def _loss(self, mirror: Mirror) -> str | None:
         """Say why the mirror has to make this database good; None: it need not."""
@@ -136,10 +137,10 @@ class Database(Reader):
             raise self._newer(mirror.schema, migrations)
         aside = set_aside(self._path)
         self._connect(migrations[: mirror.schema])
-        mirror.restore(self._connection)
-        self._connection.execute("CREATE TABLE generation(number INTEGER PRIMARY KEY)")
-        self._connection.execute("INSERT INTO generation VALUES (?)", (mirror.generation,))
-        self._connection.close()
+        with contextlib.closing(self._connection):
+            mirror.restore(self._connection)
+            self._connection.execute("CREATE TABLE generation(number INTEGER PRIMARY KEY)")
+            self._connection.execute("INSERT INTO generation VALUES (?)", (mirror.generation,))
         log.error("database %s %s: it is rebuilt from its copy; see %s", self._path, reason, aside)
 
     def _connect(self, migrations: Sequence[str]) -> None:
@@ -147,14 +148,11 @@ class Database(Reader):
         connection = sqlite3.connect(
             self._path, timeout=_BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
         )
-        try:
-            self._prepare(connection, migrations)
-        except sqlite3.DatabaseError as exc:
-            connection.close()
-            raise DataLossError(f"database {self._path}: {exc}") from exc
-        except BaseException:
-            connection.close()
-            raise
+        with _closed_on_failure(connection):
+            try:
+                self._prepare(connection, migrations)
+            except sqlite3.DatabaseError as exc:
+                raise DataLossError(f"database {self._path}: {exc}") from exc
         super().__init__(connection)
         self._reserve_log()
 
@@ -187,6 +185,15 @@ class Database(Reader):
             f"database {self._path} has schema {version}, newer than this program's "
             f"{len(migrations)}"
         )
+
+
+@contextmanager
+def _closed_on_failure(connection: sqlite3.Connection) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        connection.close()
+        raise
 
 
 def has_database(path: Path) -> bool:

@@ -62,9 +62,13 @@ class Mirror:
         self._path = path
         self._is_behind = True
         self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-        path.chmod(0o600)
-        self._connection.executescript(_SCHEMA)
-        self._connection.execute(f"PRAGMA wal_autocheckpoint={wal_pages}")
+        try:
+            path.chmod(0o600)
+            self._connection.executescript(_SCHEMA)
+            self._connection.execute(f"PRAGMA wal_autocheckpoint={wal_pages}")
+        except BaseException:
+            self._connection.close()
+            raise
 
     def close(self) -> None:
         """Close it."""
