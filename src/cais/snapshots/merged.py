@@ -207,7 +207,7 @@ class MergedTree:
                 break
             uppermost = uppermost or status
             layers.append(layer)
-            if _is_opaque(parent_fd, name):
+            if layer != directory.layers[-1] and _is_opaque(parent_fd, name):
                 break
         return Entry(path, tuple(layers), uppermost) if uppermost else None
 
