@@ -103,6 +103,7 @@ class Answer:
             elapsed = time.monotonic() - began
             if elapsed > _SLOW_AFTER_S and total / elapsed < _SLOW_BYTES_S:
                 raise RegistryUnreachableError("GET", self.url, "the registry is too slow")
+        self._cancel.check()  # it ends the connection, which may look like the body's end
         if self._response.length:
             raise RegistryUnreachableError("GET", self.url, "unexpected EOF")
 
