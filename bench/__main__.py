@@ -17,7 +17,9 @@ def main() -> int:
     """Run the rows; exit 1 if one is over its budget (never in --quick)."""
     parser = argparse.ArgumentParser(prog="python -m bench")
     parser.add_argument("--quick", action="store_true", help="few repetitions, write nothing")
-    parser.add_argument("--only", default="", help="only rows whose name contains this")
+    parser.add_argument(
+        "--only", default="", help="only rows with this in their name; the page keeps its others"
+    )
     parser.add_argument("--output", type=Path, default=PAGE, help="the page to write")
     options = parser.parse_args()
     if os.environ.get(MARK) is None:
@@ -29,8 +31,9 @@ def main() -> int:
     for row in measure_all(quick=options.quick, only=options.only):
         print_row(row)
         rows.append(row)
-    if not options.quick and not options.only:
-        options.output.write_text(markdown(rows))
+    if not options.quick:
+        before = options.output.read_text() if options.only and options.output.exists() else ""
+        options.output.write_text(markdown(rows, before))
         print(f"written: {options.output}")
     return int(not options.quick and any(row.is_over_budget for row in rows))
 

@@ -10,11 +10,17 @@ from bench.measure import Row, Sample
 
 INTRODUCTION = """# Benchmarks
 
-Written by `make bench`; every number is of one run on one machine, Cais and its peer in turns
-(A B A B ...). A ratio is our median over the peer's; the spread is the 10th to the 90th percentile.
+Written by `make bench`, or in parts by `python -m bench --only WORD`. The numbers of a row are of
+one run, Cais and its peer in turns (A B A B ...), as often as `times` says. A ratio is our median
+over the peer's; the spread is the 10th to the 90th percentile.
 `processor` is user and system time of an engine's processes and its client; the registry, Debian's
 on loopback, does not count.
 
+"""
+
+
+_HEAD = """| what | Cais | beside | it | ratio | budget | times |
+|---|---|---|---|---|---|---|
 """
 
 
@@ -48,16 +54,31 @@ def print_row(row: Row) -> None:
     print(f"{row.name:<44} {_value(row.ours, row.unit):>26}   {_ratio(row)}", flush=True)
 
 
-def markdown(rows: list[Row]) -> str:
-    """Return the whole page."""
-    head = "| what | Cais | beside | it | ratio | budget |\n|---|---|---|---|---|---|\n"
-    lines = [
-        f"| {row.name} | {_value(row.ours, row.unit)} "
-        f"| {row.peer_name} | {_value(row.peer, row.unit)} | {_number(row.ratio)} "
-        f"| {_number(row.budget)} |"
-        for row in rows
-    ]
-    return f"{INTRODUCTION}{machine()}\n\n{head}" + "\n".join(lines) + "\n"
+def markdown(rows: list[Row], page: str = "") -> str:
+    """Return the whole page: the rows, and what the page before has of others on this machine."""
+    lines = _lines_of(page) if machine() in page else {}
+    lines |= {(row.name, row.peer_name): _line(row) for row in rows}
+    return f"{INTRODUCTION}{machine()}\n\n{_HEAD}" + "\n".join(lines.values()) + "\n"
+
+
+def _lines_of(page: str) -> dict[tuple[str, str], str]:
+    """Return the rows of a page by what was measured and beside whom."""
+    _, _, table = page.partition(_HEAD)
+    cells = {line: [cell.strip() for cell in line.split("|")] for line in table.splitlines()}
+    return {(fields[1], fields[3]): line for line, fields in cells.items()}
+
+
+def _line(row: Row) -> str:
+    fields = (
+        row.name,
+        _value(row.ours, row.unit),
+        row.peer_name,
+        _value(row.peer, row.unit),
+        _number(row.ratio),
+        _number(row.budget),
+        str(len(row.ours.values)),
+    )
+    return f"| {' | '.join(fields)} |"
 
 
 def _ratio(row: Row) -> str:

@@ -20,7 +20,7 @@ def measure_all(*, quick: bool, only: str = "") -> Iterator[Row]:
             for function in (_run_rows, _exec_rows, _idle_rows, _cpu_rows, _many_rows):
                 if not (quick and function is _many_rows):
                     yield from (row for row in function(ours, peer, times, only))
-            yield from image_rows.measure(ours, peer, 1 if quick else times // 5, only)
+            yield from image_rows.measure(ours, peer, 1 if quick else times, only)
             if not quick:
                 yield from memory_rows.measure(ours, only)
         yield from oci_rows.measure(Path(name), times, only)
