@@ -32,7 +32,8 @@ class LentImages:
 
     def __init__(self, data_root: Path) -> None:
         """Look into an engine's data root. DataLossError: it has no readable database."""
-        self._catalog = CatalogView(Reader.open(data_root / "images.db"))
+        self._database = Reader.open(data_root / "images.db")
+        self._catalog = CatalogView(self._database)
         self._blobs = Blobs(data_root / "content")
 
     def find_manifest(self, repository: str, reference: str) -> HeldManifest | None:
@@ -67,6 +68,10 @@ class LentImages:
     def repositories(self) -> list[str]:
         """Return the name of every repository."""
         return sorted({_path(full_name) for full_name in self._catalog.repositories()})
+
+    def close(self) -> None:
+        """Close the database; the object is not used again."""
+        self._database.close()
 
     def _full_names(self, repository: str) -> list[str]:
         found = [name for name in self._catalog.repositories() if _path(name) == repository]

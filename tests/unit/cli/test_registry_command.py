@@ -51,6 +51,7 @@ def test_beside_an_engine(tmp_path: Path) -> None:
     made = options(tmp_path)
     assert made.neighbour == tmp_path / "content"
     assert made.lender is not None
+    made.lender.close()
     assert options(tmp_path, no_images=True).lender is None
 
 

@@ -1,6 +1,7 @@
 """An engine's images through a registry beside it."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -66,16 +67,23 @@ def _descriptor(media_type: str, content: bytes) -> dict[str, Any]:
 
 
 @pytest.fixture
-def engine(tmp_path: Path) -> Any:
+def engine(tmp_path: Path) -> Iterator[Engine]:
     made = Engine(tmp_path)
     yield made
     made.catalog.close()
 
 
-def test_names(engine: Engine, tmp_path: Path) -> None:
+@pytest.fixture
+def lent(engine: Engine, tmp_path: Path) -> Iterator[LentImages]:
+    assert engine
+    made = LentImages(tmp_path)
+    yield made
+    made.close()
+
+
+def test_names(engine: Engine, lent: LentImages) -> None:
     hub = engine.add(b"hub", "busybox:1", "busybox:2", f"busybox@{INDEX}")
     other = engine.add(b"other", "quay.io/library/busybox:1", "localhost:5000/a/b:v1")
-    lent = LentImages(tmp_path)
     assert lent.repositories() == ["a/b", "library/busybox"]
     assert lent.tags("library/busybox") == ["1", "2"]
     assert lent.tags("nobody") == []
@@ -94,10 +102,9 @@ def test_names(engine: Engine, tmp_path: Path) -> None:
         assert lent.find_manifest(repository, reference) is None
 
 
-def test_a_digest_opens_nothing_in_another_repository(engine: Engine, tmp_path: Path) -> None:
+def test_a_digest_opens_nothing_in_another_repository(engine: Engine, lent: LentImages) -> None:
     engine.add(b"one", "a:1")
     engine.add(b"two", "b:1")
-    lent = LentImages(tmp_path)
     opened = lent.open_blob("library/a", digest_of(b"one"))
     assert opened is not None
     with opened.file:
@@ -106,8 +113,7 @@ def test_a_digest_opens_nothing_in_another_repository(engine: Engine, tmp_path: 
     assert lent.open_blob("library/c", digest_of(b"one")) is None
 
 
-def test_what_the_engine_does_is_seen(engine: Engine, tmp_path: Path) -> None:
-    lent = LentImages(tmp_path)
+def test_what_the_engine_does_is_seen(engine: Engine, lent: LentImages, tmp_path: Path) -> None:
     assert lent.repositories() == []
     manifest = engine.add(b"one", "a:1")
     assert lent.find_manifest("library/a", "1") is not None

@@ -128,6 +128,8 @@ class RegistryServer:
 
     async def _start(self) -> None:
         options = self._options
+        if options.lender is not None:
+            self._stack.callback(options.lender.close)
         self._stack.callback(os.close, _lock(options.root))
         passwords = Passwords(options.htpasswd) if options.htpasswd else None
         context = _context(options)

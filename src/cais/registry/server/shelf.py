@@ -85,6 +85,10 @@ class Lender(Protocol):
         """Return the name of every repository."""
         ...
 
+    def close(self) -> None:
+        """Let go of what it holds; the server that was given it does so at its end."""
+        ...
+
 
 class OwnShelf:
     """The storage alone."""
