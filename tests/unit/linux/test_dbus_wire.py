@@ -59,7 +59,9 @@ def test_examples(signature: str, values: list[Any], expected: bytes) -> None:
 
 
 leaves = st.one_of(
-    st.builds(Variant, st.just("s"), st.text(st.characters(codec="utf-8", exclude_characters="\0"))),
+    st.builds(
+        Variant, st.just("s"), st.text(st.characters(codec="utf-8", exclude_characters="\0"))
+    ),
     st.builds(Variant, st.just("t"), st.integers(0, 2**64 - 1)),
     st.builds(Variant, st.just("b"), st.booleans()),
     st.builds(Variant, st.just("ay"), st.binary(max_size=9)),
