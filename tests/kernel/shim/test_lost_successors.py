@@ -45,9 +45,17 @@ channel.Channel.say = die_or_say
 """
 _CODE = f"""
 import os, sys
+from cais.runtime import spares
 from cais.shim import launcher
 from cais.shim.main import main
 {_DIE_AT_BIRTH}
+add = spares.add
+
+def add_and_tell(spare):
+    add(spare)
+    os.close(os.open(MARK, os.O_CREAT))
+
+spares.add = add_and_tell
 launcher.execute_sealed = lambda args: None
 sys.exit(main(sys.argv[1:]))
 """
@@ -99,11 +107,13 @@ def test_one_that_has_spoken_is_heard_first(tmp_path: Path) -> None:
 
 
 def test_the_shim_gives_its_start_up(tmp_path: Path) -> None:
+    mark = tmp_path / "has-a-spare"
+
     async def fail_to_start(shim: ShimProcess) -> None:
         bundle = Bundle(tmp_path / "bundle", "lost")
         bundle.save()
         async with Session(shim) as session, asyncio.timeout(60):
-            await until(lambda: len(shim.children()) == 2)  # the nursery and a spare
+            await until(mark.exists)  # a spare waits for the next start
             with pytest.raises(LaunchError, match=MESSAGE):
                 await session.client.start(
                     bundle.id,
@@ -119,7 +129,7 @@ def test_the_shim_gives_its_start_up(tmp_path: Path) -> None:
         assert not cgroups_named(bundle.id)
 
     def body() -> None:
-        with ShimProcess(tmp_path, code=_CODE) as shim:
+        with ShimProcess(tmp_path, code=f"MARK = {str(mark)!r}\n{_CODE}") as shim:
             asyncio.run(fail_to_start(shim))
 
     isolated(body)
