@@ -114,7 +114,7 @@ def test_the_messages_of_a_load(store: ImageStore) -> None:
         ("Loading layer", hex_digest(layer)[:12]) for layer in LAYERS
     )
     for message in layers:
-        assert message["progressDetail"] == {"current": 1536, "total": 1536}
+        assert message["progressDetail"]["current"] == message["progressDetail"]["total"] > 0
     assert messages[-2:] == [
         {"stream": "Loaded image: a:1\n"},
         {"stream": "Loaded image: b:2\n"},
