@@ -141,8 +141,16 @@ class Rows:
         yield from map(_row, self._database.rows(f"{_DEPTHS} {_ALL} {_BY_DEPTH}"))
 
     def lineage(self, number: int) -> list[int]:
-        """Return the numbers of a snapshot and of all below it, the uppermost first."""
-        return [row["number"] for row in self._database.rows(_LINEAGE, (number,))]
+        """Return the numbers of a snapshot and of all below it, the uppermost first.
+
+        Raises:
+            SnapshotNotFoundError: it was removed meanwhile.
+
+        """
+        numbers = [found["number"] for found in self._database.rows(_LINEAGE, (number,))]
+        if not numbers:
+            raise SnapshotNotFoundError(f"number {number}")
+        return numbers
 
     def commit(self, row: Row, name: str, parent: str | None = None) -> None:
         """Turn an active one into the committed ``name``; raises as ``Snapshotter.commit``."""
