@@ -1,5 +1,6 @@
 """The overlay snapshotter without mounting: its options, its disk layout, its recovery."""
 
+import contextlib
 import os
 import stat
 import threading
@@ -12,7 +13,7 @@ import pytest
 from cais.errors import ConflictError, DataLossError, ExhaustedError, InvalidArgumentError
 from cais.snapshots import rows
 from cais.snapshots.overlay import OverlaySnapshotter
-from cais.snapshots.snapshotter import Mount
+from cais.snapshots.snapshotter import Kind, Mount, SnapshotNotFoundError
 from cais.testing.snapshotter_suite import SNAPSHOTTER_CHECKS, Check, committed
 
 
@@ -241,3 +242,13 @@ def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
     (tmp_path / "snapshots.db").write_bytes(b"not a database" * 100)
     with pytest.raises(DataLossError, match=r"snapshots\.db"):
         OverlaySnapshotter(tmp_path)
+
+
+def test_what_went_while_it_was_looked_at_is_not_found(tmp_path: Path) -> None:
+    with contextlib.closing(rows.Rows(tmp_path / "some.db")) as table:
+        table.create("a", None, Kind.ACTIVE)
+        number = table.get("a").number
+        assert table.lineage(number) == [number]
+        table.remove("a")
+        with pytest.raises(SnapshotNotFoundError):
+            table.lineage(number)
