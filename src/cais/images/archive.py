@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 
 from cais.errors import NotFoundError
 from cais.images.compression import Compression, Readable, detect, open_decompressed
+from cais.images.layer_turns import LayerTurns
 from cais.images.layers import MEDIA_TYPES, PackedLayer, diff_ids_of, unpack_layers
 from cais.images.layouts import find_images
 from cais.images.members import Members
 from cais.images.records import NewImage, platform_of
 from cais.images.saving import save
-from cais.spec.digest import DiffId, ImageId, short
+from cais.spec.digest import DiffId, ImageId, chain_ids, short
 from cais.spec.image import (
     OCI_CONFIG,
     OCI_MANIFEST,
@@ -150,8 +151,7 @@ class _Loader:
             self._pack(diff_id, member)
             for diff_id, member in zip(diff_ids, image.layers, strict=True)
         ]
-        report = self._report_layer if self._progress else None
-        layers = unpack_layers(self._store, self._lease, packed, report)
+        layers = self._unpack(packed)
         blob = self._members.commit(image.config)
         manifest = self._manifest(image, blob, layers)
         return NewImage(ImageId(blob.digest), config, manifest, layers)
@@ -161,6 +161,17 @@ class _Loader:
         if compression not in MEDIA_TYPES:
             raise InvalidImageError(f"layer {member[:200]!r}: {compression} is not supported here")
         return PackedLayer(diff_id, self._members.commit(member), MEDIA_TYPES[compression])
+
+    def _unpack(self, packed: Sequence[PackedLayer]) -> tuple[StoredLayer, ...]:
+        if self._progress is None:
+            return unpack_layers(self._store, self._lease, packed)
+        chains = chain_ids(layer.diff_id for layer in packed)
+        known = self._store.catalog.layer_size
+        new = [each for each, chain in zip(packed, chains, strict=True) if known(chain) is None]
+        turns = LayerTurns(new, self._report_layer)
+        layers = unpack_layers(self._store, self._lease, packed, turns.report, turns.complete)
+        turns.finish()
+        return layers
 
     def _report_layer(self, layer: PackedLayer, current: int) -> None:
         assert self._progress is not None
