@@ -4,6 +4,7 @@ import base64
 import http.client
 import io
 import json
+import re
 import socket
 import tarfile
 from collections.abc import Iterator
@@ -199,8 +200,11 @@ def test_kinds_that_may_not_be_replaced(daemon: TestDaemon, container: str) -> N
 
 
 @pytest.mark.parametrize("client", ["docker", "cais"])
-def test_the_command(daemon: TestDaemon, container: str, client: str, tmp_path: Path) -> None:
+def test_the_command(
+    daemon: TestDaemon, container: str, client: str, docker_major: int, tmp_path: Path
+) -> None:
     run = daemon.docker if client == "docker" else daemon.cais
+    quietly = ["-q"] if client == "cais" or docker_major >= 23 else []
     source, out = tmp_path / "source", tmp_path / "out"
     source.mkdir()
     (source / "a").write_text("A")
@@ -210,7 +214,7 @@ def test_the_command(daemon: TestDaemon, container: str, client: str, tmp_path: 
     assert request(daemon, "PUT", container, "/", tar_of({top[1:]: None}))[0] == 200
     run("cp", str(source / "a"), f"{container}:{top}/renamed")
     run("cp", str(source), f"{container}:{top}/")
-    run("cp", "-q", f"{source}/.", f"{container}:{top}/fresh")
+    run("cp", *quietly, f"{source}/.", f"{container}:{top}/fresh")
     run("cp", "-L", str(source / "link"), f"{container}:{top}/")
     run("cp", f"{container}:{top}", str(out))
     for name in ("renamed", "source/a", "fresh/a", "link"):
@@ -231,9 +235,11 @@ def test_commands_that_fail(
 ) -> None:
     run = daemon.docker if client == "docker" else daemon.cais
     (tmp_path / "file").write_text("x")
+    # The docker CLI 20.10 has words of its own for what is missing.
+    missing = f"/nosuch in container {container}|container:path: {container}:/nosuch"
     for arguments, said in (
-        ((f"{container}:/nosuch", str(tmp_path)), f"the file /nosuch in container {container}"),
-        ((str(tmp_path / "file"), f"{container}:/nosuch/x"), f"/nosuch in container {container}"),
+        ((f"{container}:/nosuch", str(tmp_path)), missing),
+        ((str(tmp_path / "file"), f"{container}:/nosuch/x"), missing),
         ((str(tmp_path), f"{container}:/d/f"), "cannot copy directory"),
         ((str(tmp_path / "file"), f"{container}:/nosuch/"), "no such directory"),
         ((str(tmp_path / "file"), str(tmp_path)), "must specify at least one container source"),
@@ -242,7 +248,7 @@ def test_commands_that_fail(
     ):
         result = run("cp", *arguments, check=False)
         assert result.returncode == 1
-        assert said in result.stderr
+        assert re.search(said, result.stderr)
 
 
 @pytest.mark.parametrize("user", ["1000:1001", "nobody"])

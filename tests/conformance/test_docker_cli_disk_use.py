@@ -151,9 +151,10 @@ def test_cais_prints_what_docker_prints(
     settled(daemon)
     compared = [
         ["system", "df"],
-        ["system", "df", "--format", "json"],
         ["system", "df", "--format", "table {{.Type}}\t{{.TotalCount}}"],
     ]
+    if docker_major >= 23:
+        compared += [["system", "df", "--format", "json"]]
     if docker_major >= 28:  # others ask in other words
         kinds = (["container"], ["image"], ["image", "-a"], ["network"], ["volume", "-a"])
         compared += [[kind, "prune", *options] for kind, *options in kinds]

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from cais.testing.daemon import TestDaemon
+from cais.testing.peers import installed
 from cais.testing.pseudoterminal import PseudoTerminal
 from cais.testing.waiting import wait_until
 
@@ -43,8 +44,8 @@ def daemon(busybox_tar: bytes) -> Iterator[TestDaemon]:
 @pytest.fixture(params=RUNTIMES)
 def runtime(request: pytest.FixtureRequest) -> str:
     name: str = request.param
-    if name != "cais" and shutil.which(name) is None:
-        pytest.skip(f"needs {name}")
+    if name != "cais":
+        installed(name)
     return name
 
 
@@ -108,8 +109,6 @@ def test_one_whose_program_is_gone_fails_the_start(daemon: TestDaemon) -> None:
 
 
 def test_a_configured_one_gets_its_arguments(daemon: TestDaemon) -> None:
-    if shutil.which("runc") is None:
-        pytest.skip("needs runc")
     daemon.docker("run", "-d", "--name", "args", "--runtime", "mine", "busybox", "sleep", "600")
     try:
         shown = daemon.docker("inspect", "--format", "{{.HostConfig.Runtime}}", "args").stdout

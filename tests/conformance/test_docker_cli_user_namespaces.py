@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from cais.testing.peers import installed
 from cais.testing.remapped_daemon import COUNT, FIRST, RemappedDaemon
 from cais.testing.waiting import wait_until
 
@@ -340,8 +341,7 @@ def test_a_container_keeps_what_it_was_created_with(own: RemappedDaemon) -> None
 def test_a_driver_without_mapped_layers_says_so(busybox_tar: bytes) -> None:
     with short_directory() as directory:
         daemon = RemappedDaemon(directory, "--storage-driver", "fuse-overlayfs")
-        if daemon.run_client(["sh", "-c", "command -v fuse-overlayfs"], check=False).returncode:
-            pytest.skip("fuse-overlayfs is not installed")
+        installed("fuse-overlayfs")
         with daemon:
             daemon.docker("load", stdin=busybox_tar)
             text = refusal(daemon, "create", "busybox", "true")

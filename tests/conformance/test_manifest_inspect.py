@@ -6,7 +6,6 @@ What docker prints is also kept here, for machines with another docker.
 from __future__ import annotations
 
 import json
-import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,6 +15,7 @@ from cais.spec.image import DOCKER_INDEX, DOCKER_MANIFEST, OCI_CONFIG, OCI_INDEX
 from cais.testing.cais_registry import CaisRegistry
 from cais.testing.daemon import BIN
 from cais.testing.docker_registry import DockerRegistry
+from cais.testing.registry_documents import send_documents
 from cais.testing.registry_shelf import describe
 
 if TYPE_CHECKING:
@@ -27,20 +27,6 @@ PORT = 5068
 DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
 DOCKER_LAYER = "application/vnd.docker.image.rootfs.diff.tar.gzip"
 OCI_LAYER = "application/vnd.oci.image.layer.v1.tar"
-SEND = """
-import json, sys, urllib.request
-def send(method, url, content, kind):
-    asked = urllib.request.Request(url, content, {"Content-Type": kind}, method=method)
-    return urllib.request.urlopen(asked, timeout=60).headers
-origin, blobs, manifests = json.load(sys.stdin)
-for digest, text in blobs:
-    place = send("POST", origin + "/v2/some/box/blobs/uploads/", b"", "x/y")["Location"]
-    place = place if "://" in place else origin + place
-    mark = "&" if "?" in place else "?"
-    send("PUT", place + mark + "digest=" + digest, text.encode(), "application/octet-stream")
-for name, kind, text in manifests:
-    send("PUT", origin + "/v2/some/box/manifests/" + name, text.encode(), kind)
-"""
 CONFIG = json.dumps({"os": "linux", "architecture": "arm", "variant": "v7", "config": {}})
 LAYER = "a layer"
 
@@ -95,11 +81,8 @@ def registries(
         DockerRegistry(daemon, directory, port=PORT) as peer,
     ):
         for name in (ours.name, peer.name):
-            blobs = [(digest_of(one.encode()), one) for one in (CONFIG, LAYER)]
             manifests = [(tag, *document) for tag, document in DOCUMENTS.items()]
-            document = json.dumps((f"http://{name}", blobs, manifests))
-            command = [*daemon.enter_namespaces, sys.executable, "-c", SEND]
-            daemon.run_client(command, document)
+            send_documents(daemon, f"{name}/some/box", (CONFIG, LAYER), manifests)
         yield {"cais": ours.name, "docker": peer.name}
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cais.testing.daemon import BIN
+from cais.testing.peers import installed
 from cais.testing.podman import IMAGE, Podman
 
 if TYPE_CHECKING:
@@ -19,16 +19,13 @@ if TYPE_CHECKING:
 
 if os.geteuid() != 0:
     pytest.skip("needs root", allow_module_level=True)
-if shutil.which("podman") is None:
-    pytest.skip("needs podman", allow_module_level=True)
 pytestmark = pytest.mark.timeout(300)  # a dozen programs for each command of podman's
 
 
 @pytest.fixture(scope="module", params=["runc", "cais-runtime"])
 def podman(request: pytest.FixtureRequest) -> Iterator[Podman]:
-    runtime = shutil.which("runc") if request.param == "runc" else str(BIN / request.param)
-    if runtime is None:
-        pytest.skip("needs runc")
+    installed("podman")
+    runtime = installed("runc") if request.param == "runc" else str(BIN / request.param)
     with (
         tempfile.TemporaryDirectory(prefix="cais-podman-") as directory,
         Podman(Path(directory), runtime) as started,

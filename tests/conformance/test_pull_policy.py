@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
-import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +22,7 @@ from cais.testing.archives import busybox_archive, docker_archive, tar_of
 from cais.testing.cosign import ANNOTATION, BUNDLE, PAYLOAD, Signer, bundle_of, payload_of
 from cais.testing.daemon import TestDaemon
 from cais.testing.docker_registry import DockerRegistry
+from cais.testing.registry_documents import send_documents
 from cais.testing.registry_shelf import describe
 from cais.testing.waiting import PATIENCE_S
 
@@ -31,18 +31,6 @@ if TYPE_CHECKING:
 
 PORT = 5059
 REGISTRY = f"localhost:{PORT}"
-SEND = """
-import json, sys, urllib.request
-def send(method, url, content, kind):
-    asked = urllib.request.Request(url, content, {"Content-Type": kind}, method=method)
-    return urllib.request.urlopen(asked, timeout=60).headers
-base, blobs, manifests = json.load(sys.stdin)
-for digest, text in blobs:
-    place = send("POST", base + "/blobs/uploads/", b"", "x/y")["Location"]
-    send("PUT", place + "&digest=" + digest, text.encode(), "application/octet-stream")
-for name, kind, text in manifests:
-    send("PUT", base + "/manifests/" + name, text.encode(), kind)
-"""
 
 
 class Host:
@@ -68,10 +56,8 @@ class Host:
 
     def send(self, repository: str, blobs: list[bytes], *manifests: tuple[str, str, str]) -> None:
         """Put documents into a repository: blobs, and (tag, media type, text)."""
-        texts = [(digest_of(blob), blob.decode()) for blob in blobs]
-        document = json.dumps((f"http://{REGISTRY}/v2/{repository}", texts, manifests))
-        command = [*self.daemon.enter_namespaces, sys.executable, "-c", SEND]
-        self.daemon.run_client(command, document)
+        texts = [blob.decode() for blob in blobs]
+        send_documents(self.daemon, f"{REGISTRY}/{repository}", texts, manifests)
 
     def kept(self) -> set[str]:
         """Return every blob, layer and name that is here."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import subprocess
 import tempfile
 import time
@@ -27,8 +26,6 @@ from cais.testing.waiting import PATIENCE_S
 
 if os.geteuid() != 0:
     pytest.skip("needs root", allow_module_level=True)
-if shutil.which("runc") is None:
-    pytest.skip("needs runc", allow_module_level=True)
 
 pytestmark = pytest.mark.timeout(600)  # the first test walks the whole table, twice
 ID = "parity"

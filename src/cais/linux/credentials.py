@@ -132,9 +132,19 @@ def mask_of(names: Iterable[str]) -> tuple[int, list[str]]:
 
 def permitted() -> int:
     """Return this process's permitted set."""
+    data = _current_sets()
+    return int(data.p0 | data.p1 << 32)
+
+
+def _current_sets() -> _Data:
     header, data = _Header(_VERSION_3, 0), _Data()
     _capget(ctypes.addressof(header), ctypes.addressof(data))
-    return int(data.p0 | data.p1 << 32)
+    return data
+
+
+def _set_sets(data: _Data) -> None:
+    header = _Header(_VERSION_3, 0)
+    _capset(ctypes.addressof(header), ctypes.addressof(data))
 
 
 class acting_as:  # noqa: N801 - reads as a function
@@ -155,13 +165,11 @@ class acting_as:  # noqa: N801 - reads as a function
         self._gid = gid
 
     def __enter__(self) -> None:
-        header, data = _Header(_VERSION_3, 0), _Data()
-        _capget(ctypes.addressof(header), ctypes.addressof(data))
-        self._sets = (header, data)
+        self._sets = _current_sets()
         os.setegid(self._gid)
         try:
             os.seteuid(self._uid)
-            _capset(ctypes.addressof(header), ctypes.addressof(data))
+            _set_sets(self._sets)
         except BaseException:
             self.__exit__()
             raise
@@ -169,8 +177,7 @@ class acting_as:  # noqa: N801 - reads as a function
     def __exit__(self, *_: object) -> None:
         os.seteuid(0)
         os.setegid(0)
-        header, data = self._sets
-        _capset(ctypes.addressof(header), ctypes.addressof(data))
+        _set_sets(self._sets)
 
 
 class making_files_as:  # noqa: N801 - reads as a function
@@ -191,12 +198,10 @@ class making_files_as:  # noqa: N801 - reads as a function
         self._gid = gid
 
     def __enter__(self) -> None:
-        header, data = _Header(_VERSION_3, 0), _Data()
-        _capget(ctypes.addressof(header), ctypes.addressof(data))
-        self._sets = (header, data)
+        self._sets = _current_sets()
         self._ids = (_setfsuid(self._uid), _setfsgid(self._gid))
         try:
-            _capset(ctypes.addressof(header), ctypes.addressof(data))
+            _set_sets(self._sets)
         except BaseException:
             self.__exit__()
             raise
@@ -205,8 +210,7 @@ class making_files_as:  # noqa: N801 - reads as a function
         uid, gid = self._ids
         _setfsgid(gid)
         _setfsuid(uid)
-        header, data = self._sets
-        _capset(ctypes.addressof(header), ctypes.addressof(data))
+        _set_sets(self._sets)
 
 
 def bounding() -> int:
@@ -241,16 +245,16 @@ def set_capabilities(*, permitted: int, effective: int, inheritable: int) -> Non
 
     """
     low = 0xFFFFFFFF
-    header = _Header(_VERSION_3, 0)
-    data = _Data(
-        effective & low,
-        permitted & low,
-        inheritable & low,
-        effective >> 32,
-        permitted >> 32,
-        inheritable >> 32,
+    _set_sets(
+        _Data(
+            effective & low,
+            permitted & low,
+            inheritable & low,
+            effective >> 32,
+            permitted >> 32,
+            inheritable >> 32,
+        )
     )
-    _capset(ctypes.addressof(header), ctypes.addressof(data))
 
 
 def set_ambient(mask: int) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import shutil
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,8 +27,6 @@ LAYERS = [busybox_rootfs(), tar_of({"dir/file": b"content" * 5000})]
 @pytest.fixture(scope="module")
 def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestDaemon]:
     """One with an image that was pulled, and a container of it."""
-    if shutil.which("docker-registry") is None:
-        pytest.skip("needs docker-registry")
     with (
         tempfile.TemporaryDirectory(prefix="cais-", ignore_cleanup_errors=True) as short,
         TestDaemon(Path(short)) as started,

@@ -11,6 +11,7 @@ import pytest
 
 from cais.testing.archives import busybox_archive, busybox_rootfs, docker_archive, tar_of
 from cais.testing.daemon import DaemonDiedError, TestDaemon
+from cais.testing.peers import installed
 from cais.testing.waiting import wait_until
 
 DISK_BYTES = 1 << 30
@@ -21,14 +22,15 @@ class DiskDaemon(TestDaemon):
     """A daemon whose data root is a file system of its own, which no other namespace sees."""
 
     def __init__(self, directory: Path, kind: str, *arguments: str) -> None:
-        maker = f"mkfs.{kind}"
-        if kind not in Path("/proc/filesystems").read_text().split() or not shutil.which(maker):
-            pytest.skip(f"this kernel or machine has no {kind}")
+        if kind not in Path("/proc/filesystems").read_text().split():
+            pytest.skip(f"this kernel has no {kind}")
         super().__init__(directory, *arguments)
         self.disk = directory / "disk"
         with self.disk.open("wb") as file:
             file.truncate(DISK_BYTES)
-        subprocess.run([maker, "-q", self.disk], check=True, capture_output=True)
+        subprocess.run(
+            [installed(f"mkfs.{kind}"), "-q", self.disk], check=True, capture_output=True
+        )
         self._is_mounted = False
 
     def start(self, timeout_s: float = 60) -> None:
@@ -51,8 +53,8 @@ def left_behind(daemon: TestDaemon) -> set[str]:
 
 @pytest.mark.parametrize("driver", DISKS)
 def test_the_life_of_a_container(tmp_path: Path, driver: str) -> None:
-    if driver == "fuse-overlayfs" and shutil.which(driver) is None:
-        pytest.skip("fuse-overlayfs is not installed")
+    if driver == "fuse-overlayfs":
+        installed(driver)
     with DiskDaemon(tmp_path, DISKS[driver], "--storage-driver", driver) as daemon:
         assert daemon.docker("info", "--format", "{{.Driver}}").stdout.strip() == driver
         daemon.docker("load", stdin=busybox_archive())

@@ -3,7 +3,6 @@
 import io
 import json
 import os
-import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from cais.images import archive
 from cais.images.store import ImageStore
 from cais.testing.image_store import docker_archive, hex_digest, open_image_store
 from cais.testing.isolation import isolated
+from cais.testing.peers import installed
 from cais.testing.raw_tar import Member, tar
 
 FILES = [Member("etc", kind=b"5", mode=0o755), Member("etc/motd", b"hello", mode=0o640, uid=7)]
@@ -36,8 +36,7 @@ def ours(store: ImageStore, tmp_path: Path) -> Path:
 
 
 def run(*command: str | Path) -> bytes:
-    if shutil.which(os.fspath(command[0])) is None:
-        pytest.skip(f"needs {command[0]}")
+    installed(os.fspath(command[0]))
     return subprocess.run(command, check=True, capture_output=True).stdout
 
 
@@ -92,9 +91,6 @@ def test_umoci_unpacks_what_we_save_and_we_load_what_it_repacks(ours: Path, tmp_
 def test_podman_loads_what_we_save_and_we_load_what_it_saves(
     ours: Path, tmp_path: Path, form: str
 ) -> None:
-    if shutil.which("podman") is None:
-        pytest.skip("needs podman")
-
     def body() -> None:
         podman = [
             "podman", "--root", tmp_path / "root", "--runroot", runroot, "--storage-driver", "vfs",
@@ -135,9 +131,6 @@ def test_skopeo_finds_each_of_several_images(several: Path) -> None:
 
 
 def test_several_images_go_to_podman_and_back(several: Path, tmp_path: Path) -> None:
-    if shutil.which("podman") is None:
-        pytest.skip("needs podman")
-
     def body() -> None:
         podman = [
             "podman", "--root", tmp_path / "root", "--runroot", runroot, "--storage-driver", "vfs",

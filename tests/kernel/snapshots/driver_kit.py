@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
@@ -18,6 +17,7 @@ from cais.snapshots.differences import DifferenceSnapshotter
 from cais.snapshots.drivers import open_snapshotter
 from cais.snapshots.snapshotter import Mount
 from cais.testing.isolation import children, isolated
+from cais.testing.peers import installed
 
 DISK_BYTES = 512 << 20
 MAKERS = {"btrfs": ("mkfs.btrfs", "-q"), "xfs": ("mkfs.xfs", "-q"), "ext4": ("mkfs.ext4", "-q")}
@@ -45,13 +45,16 @@ def kernel_has(kind: str) -> bool:
 def skip_unless_usable(place: str) -> None:
     """Skip what this kernel or machine cannot do."""
     driver, backing = ALL_PLACES[place]
-    maker = MAKERS.get(backing, ("true",))[0]
-    if backing and (not kernel_has(backing) or shutil.which(maker) is None):
-        pytest.skip(f"this kernel or machine has no {backing}")
+    if backing and not kernel_has(backing):
+        pytest.skip(f"this kernel has no {backing}")
     if driver == "overlay2" and not kernel_has("overlay"):
         pytest.skip("this kernel has no overlayfs")
-    if driver == "fuse-overlayfs" and (shutil.which(driver) is None or not kernel_has("fuse")):
-        pytest.skip("fuse-overlayfs is not installed")
+    if driver == "fuse-overlayfs" and not kernel_has("fuse"):
+        pytest.skip("this kernel has no fuse")
+    if driver == "fuse-overlayfs":
+        installed(driver)
+    if backing in MAKERS:
+        installed(MAKERS[backing][0])
 
 
 @contextlib.contextmanager

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import shutil
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
@@ -20,6 +19,7 @@ from cais.spec.runtime import (
 )
 from cais.spec.runtime_schema import sysctl_fault
 from cais.spec.strict_json import InvalidJsonError
+from cais.testing.peers import installed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -240,10 +240,7 @@ def test_a_sysctl_needs_its_namespace(name: str, namespace: str) -> None:
 
 
 def test_runc_s_own_example_passes(tmp_path: Path) -> None:
-    runc = shutil.which("runc")
-    if runc is None:
-        pytest.skip("needs runc")
-    subprocess.run([runc, "spec", "-b", tmp_path], check=True)
+    subprocess.run([installed("runc"), "spec", "-b", tmp_path], check=True)
     parse_config((tmp_path / "config.json").read_bytes())
 
 
