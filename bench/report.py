@@ -14,7 +14,8 @@ Written by `make bench`, or in parts by `python -m bench --only WORD`. The numbe
 one run, Cais and its peer in turns (A B A B ...), as often as `times` says. A ratio is our median
 over the peer's; the spread is the 10th to the 90th percentile.
 `processor` is user and system time of an engine's processes and its client; the registry, Debian's
-on loopback, does not count.
+on loopback, does not count. Each daemon has a disk of its own, ext4 on a loop device; podman shares
+that of Cais.
 
 """
 

@@ -5,9 +5,10 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+from bench.disks import disk_at
 from cais.client import Address, Client
 from cais.testing.archives import busybox_archive
 from cais.testing.daemon import TestDaemon
@@ -123,22 +124,22 @@ def has_dockerd() -> bool:
 @contextmanager
 def both(directory: Path) -> Iterator[tuple[Subject, Subject | None]]:
     """Give Cais and, where it is installed, Docker; both with busybox loaded and once warmed up."""
-    for name in ("cais", "docker"):
-        (directory / name).mkdir()
-    with Subject(directory / "cais") as ours:
-        prepare(ours)
-        if not has_dockerd():
-            yield ours, None
-            return
-        with Dockerd(directory / "docker") as peer:
-            prepare(peer)
-            yield ours, peer
+    with ExitStack() as stack:
+        ours = stack.enter_context(_prepared(Subject, directory / "cais"))
+        peer = (
+            stack.enter_context(_prepared(Dockerd, directory / "docker")) if has_dockerd() else None
+        )
+        yield ours, peer
 
 
-def prepare(subject: Subject) -> None:
-    subject.docker("load", stdin=busybox_archive())
-    subject.docker("run", "--rm", "busybox", "true")
-    time.sleep(0.5)  # what a daemon still does after its first container is not the next one's
+@contextmanager
+def _prepared(kind: type[Subject], directory: Path) -> Iterator[Subject]:
+    directory.mkdir()
+    with disk_at(directory), kind(directory) as subject:
+        subject.docker("load", stdin=busybox_archive())
+        subject.docker("run", "--rm", "busybox", "true")
+        time.sleep(0.5)  # what a daemon still does after its first container is not the next one's
+        yield subject
 
 
 def _field_kib(path: Path, name: str) -> int:
