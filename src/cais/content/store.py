@@ -27,6 +27,7 @@ from cais.errors import (
     ExhaustedError,
     InternalError,
 )
+from cais.linux.filesystem import start_writing
 from cais.spec.digest import Digest, DigestMismatchError
 
 if TYPE_CHECKING:
@@ -37,6 +38,9 @@ if TYPE_CHECKING:
 
 
 __all__ = ["Blob", "BlobNotFoundError", "ContentStore", "Ingest"]
+
+_HAND_OVER_BYTES = 8 * 1024 * 1024
+"""Written by the disk while the next of them are received and hashed."""
 
 
 class ContentStore(Blobs):
@@ -103,6 +107,7 @@ class Ingest:
         self._path = path
         self._hash = hashlib.sha256()
         self._file: BinaryIO | None = None
+        self._handed_over = 0  # of its bytes, to the disk
         self.size_bytes = 0
 
     def __enter__(self) -> Self:
@@ -132,6 +137,9 @@ class Ingest:
                 view = view[self._file.write(view) :]
         except OSError as exc:
             raise _storage_error("write a blob", exc, self._path.parent) from exc
+        if (new := self.size_bytes - self._handed_over) >= _HAND_OVER_BYTES:
+            start_writing(self._file.fileno(), self._handed_over, new)
+            self._handed_over = self.size_bytes
 
     def restart(self) -> None:
         """Forget what was written."""
@@ -139,7 +147,7 @@ class Ingest:
         self._file.seek(0)
         self._file.truncate()
         self._hash = hashlib.sha256()
-        self.size_bytes = 0
+        self._handed_over = self.size_bytes = 0
 
     @property
     def digest(self) -> Digest:
