@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from cais.api.attachment import carry, hijack_content_type
 from cais.api.bodies import read_json_bytes, read_object
+from cais.api.hijack import until_read
 from cais.api.query import window_size
 from cais.api.router import Route
 from cais.errors import CaisError, InvalidArgumentError
@@ -80,8 +81,8 @@ class ExecRoutes:
         """Run a prepared process, attached or not.
 
         An attached client gets the head before the process is started, and failures to start it in
-        the stream, as dockerd has both: docker-py loses output that arrives together with the
-        head. The exit code of what could not be executed is in the exec's description.
+        the stream, as dockerd has both. The exit code of what could not be executed is in the
+        exec's description.
         """
         body = await read_object(request)
         detach, tty = bool(body.get("Detach")), bool(body.get("Tty"))
@@ -129,6 +130,7 @@ def _console_size(value: object) -> tuple[int, int] | None:
 async def _tell(client: socket.socket, text: str, *, tty: bool) -> None:
     data = text.encode()
     frame = data if tty else struct.pack(">BxxxL", _STDOUT, len(data)) + data
+    await until_read(client)
     await asyncio.get_running_loop().sock_sendall(client, frame)
 
 

@@ -2,14 +2,19 @@
 
 The client's half-close (the end of its stdin) is passed on; the container's end closes the client.
 A client that closes altogether is noticed even while the container writes nothing.
+
+Nothing follows the head of the answer before the client has read that: docker-py reads heads
+through a buffer which it then leaves aside, with all that arrived together with the head.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import select
 import socket
+import termios
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -19,6 +24,7 @@ if TYPE_CHECKING:
 
 _BUFFER_BYTES = 256 * 1024
 _YIELD_BYTES = 1024 * 1024
+_HEAD_LIMIT_S = 5.0
 
 
 async def pump(
@@ -42,7 +48,7 @@ async def pump(
         Whether the client detached by the keys.
 
     """
-    output = asyncio.ensure_future(_copy(session, client))
+    output = asyncio.ensure_future(_deliver(session, client))
     entry = asyncio.ensure_future(_feed(client, session, unread, scanner))
     hangup = asyncio.ensure_future(_hangup_after(entry, client))
     try:
@@ -57,8 +63,34 @@ async def pump(
 async def send_prefix(client: socket.socket, prefix: AsyncIterator[bytes]) -> None:
     """Send what precedes the live stream: the log so far, for ``logs=1``."""
     loop = asyncio.get_running_loop()
+    await until_read(client)
     async for piece in prefix:
         await loop.sock_sendall(client, piece)
+
+
+async def until_read(client: socket.socket) -> None:
+    """Wait until the client has read what it was sent, or is slower than anybody should be."""
+    loop = asyncio.get_running_loop()
+    deadline_s = loop.time() + _HEAD_LIMIT_S
+    while _has_unread(client) and loop.time() < deadline_s:  # noqa: ASYNC110 - nothing tells
+        await asyncio.sleep(0.001)
+
+
+def _has_unread(client: socket.socket) -> bool:
+    """Whether the peer has not read everything yet; TCP does not tell, and says no."""
+    if client.family != socket.AF_UNIX:
+        return False
+    return any(fcntl.ioctl(client, termios.TIOCOUTQ, bytes(4)))
+
+
+async def _deliver(session: socket.socket, client: socket.socket) -> None:
+    """Copy what the container writes."""
+    loop = asyncio.get_running_loop()
+    with contextlib.suppress(ConnectionError):
+        if first := await loop.sock_recv(session, _BUFFER_BYTES):
+            await until_read(client)
+            await loop.sock_sendall(client, first)
+            await _copy(session, client)
 
 
 async def _copy(source: socket.socket, sink: socket.socket) -> None:

@@ -56,6 +56,19 @@ async def test_container_that_ended_ends_the_pump_with_a_silent_client(ends: End
     assert await _read(client) == b"bye"
 
 
+async def test_nothing_follows_the_head_before_the_client_has_read_it(ends: Ends) -> None:
+    """docker-py loses what it reads together with the head."""
+    client, ours, session, container = ends
+    ours.send(b"the head")
+    container.send(b"output")
+    task = asyncio.create_task(pump(ours, session))
+    await asyncio.sleep(0.05)
+    assert await _read(client) == b"the head"
+    assert await _read(client) == b"output"
+    container.close()
+    assert await asyncio.wait_for(task, PATIENCE_S) is False
+
+
 async def test_client_that_closed_is_noticed_in_silence(ends: Ends) -> None:
     client, ours, session, container = ends
     task = asyncio.create_task(pump(ours, session))
