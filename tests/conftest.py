@@ -72,7 +72,7 @@ def daemon(busybox_tar: bytes) -> Iterator[TestDaemon]:
 
 @pytest.fixture(scope="session")
 def docker_major() -> int:
-    """The docker CLI's version: 20 on Debian 12, 24 on Ubuntu 24.04, 26 on Debian 13."""
+    """The docker CLI's version: 20 on Debian 12, 26 on Debian 13."""
     said = subprocess.run(
         ["docker", "--version"], capture_output=True, text=True, check=True
     ).stdout

@@ -52,7 +52,7 @@ def test_a_fifth_of_a_processor_is_a_fifth_of_the_time(daemon: TestDaemon) -> No
 
 
 def test_pids_limit_stops_a_fork_bomb(daemon: TestDaemon) -> None:
-    bomb = "bomb() { bomb | bomb & }; bomb; sleep 1; echo alive"
+    bomb = "bomb() { bomb | bomb & }; bomb; sleep 600"
     daemon.docker("run", "-d", "--name", "bomb", "--pids-limit", "32", "busybox", "sh", "-c", bomb)
     try:
         peak = 0
@@ -62,7 +62,10 @@ def test_pids_limit_stops_a_fork_bomb(daemon: TestDaemon) -> None:
             time.sleep(0.05)
         assert peak <= 32
         refused = re.compile("can't fork|Resource temporarily unavailable")
-        wait_until(lambda: refused.search(daemon.docker("logs", "bomb").stderr))
+        wait_until(
+            lambda: refused.search(daemon.docker("logs", "bomb").stderr),
+            lambda: f"{peak} at most, {daemon.docker('logs', 'bomb')}, {daemon.docker('ps', '-a')}",
+        )
     finally:
         daemon.docker("rm", "-f", "bomb")
     assert not any("bomb" in line for line in daemon.processes().values())

@@ -181,7 +181,7 @@ def test_mounting_asks_for_both_repositories(daemon: TestDaemon, token: tuple[st
             ("login", "-u", "x", "-p", "y", "--password-stdin"),
             "cannot specify both --password and --password-stdin",
         ),
-        (("login", "localhost:1"), "Cannot perform an interactive login from a non TTY device"),
+        (("login", "localhost:1"), "annot perform an interactive login from a non TTY device"),
         (("search", "--limit", "101", "x"), "limit 101 is outside the range of [1, 100]"),
         (("search", "--filter", "a=b", "x"), "invalid filter 'a'"),
         (("search", f"localhost:{BASIC_PORT}/x"), f"localhost:{BASIC_PORT} offers no search"),

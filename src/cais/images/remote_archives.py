@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import ssl
 from http.client import responses
 from typing import TYPE_CHECKING
 
@@ -17,6 +16,7 @@ from cais.registry.answers import Request
 from cais.registry.origin import parse_url
 from cais.registry.proxies import Proxies
 from cais.registry.transport import Transport
+from cais.registry.trust import verifying_context
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -52,7 +52,7 @@ def open_remote(
 
     """
     proxies = Proxies.from_environment(os.environ)
-    transport = Transport(lambda _: ssl.create_default_context(), proxies)
+    transport = Transport(lambda _: verifying_context(), proxies)
     url = parse_url(complete_url(text))
     with contextlib.closing(transport), transport.send(Request("GET", url, {}), cancel) as answer:
         _check(answer, url)

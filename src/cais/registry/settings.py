@@ -31,6 +31,7 @@ import msgspec
 
 from cais.errors import ForbiddenError, InvalidArgumentError
 from cais.registry.origin import Origin, check_mirror, make_origin, parse_url, split_host
+from cais.registry.trust import verifying_context
 from cais.spec.conversion import convert
 
 if TYPE_CHECKING:
@@ -161,8 +162,7 @@ class RegistrySettings:
             InvalidArgumentError: a certificate of certs.d cannot be used.
 
         """
-        context = ssl.create_default_context()
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context = verifying_context()
         if self.is_insecure(origin.netloc):
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
