@@ -23,7 +23,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
-from cais.testing.isolation import CGROUP_ROOT, PATIENCE, groups_below, remove_cgroups
+from cais.testing.isolation import (
+    CGROUP_ROOT,
+    PATIENCE,
+    groups_below,
+    remove_cgroups,
+    thaw_cgroups,
+)
 
 _UNSHARE = ("unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
 BIN = Path(sys.executable).parent
@@ -117,6 +123,7 @@ class TestDaemon:
             except subprocess.TimeoutExpired:
                 self.kill()
         if self._holder is not None:
+            thaw_cgroups(self.cgroup_parent)
             self._holder.kill()  # unshare --kill-child takes the namespace's first process along
             self._holder.wait()
             for pipe in (self._holder.stdin, self._holder.stdout):

@@ -136,8 +136,7 @@ def cgroups_named(part: str) -> set[Path]:
 
 def remove_cgroups(name: str) -> None:
     """Remove the groups called ``name`` at the top of every hierarchy, and those below them."""
-    parents = [*CGROUP_ROOT.glob(name), *CGROUP_ROOT.glob(f"*/{name}")]
-    everything = [*parents, *(path for parent in parents for path in groups_below(parent))]
+    everything = _groups_called(name)
     for path in sorted(everything, key=lambda path: len(path.parts), reverse=True):
         for _ in range(50):  # a killed process leaves its cgroup a moment after its death
             try:
@@ -148,6 +147,19 @@ def remove_cgroups(name: str) -> None:
                 time.sleep(0.02)
             else:
                 break
+
+
+def thaw_cgroups(name: str) -> None:
+    """Let go of what a killed daemon has paused in these groups: frozen, nothing dies."""
+    for path in _groups_called(name):
+        for file, text in (("freezer.state", "THAWED"), ("cgroup.freeze", "0")):
+            with contextlib.suppress(OSError):
+                (path / file).write_text(text)
+
+
+def _groups_called(name: str) -> list[Path]:
+    parents = [*CGROUP_ROOT.glob(name), *CGROUP_ROOT.glob(f"*/{name}")]
+    return [*parents, *(path for parent in parents for path in groups_below(parent))]
 
 
 def groups_below(directory: Path) -> Iterator[Path]:
