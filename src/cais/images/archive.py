@@ -6,7 +6,10 @@ all images in one transaction: a failure at any step leaves no image, no name, n
 
 from __future__ import annotations
 
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from cais.errors import NotFoundError
@@ -151,16 +154,23 @@ class _Loader:
             self._pack(diff_id, member)
             for diff_id, member in zip(diff_ids, image.layers, strict=True)
         ]
-        layers = self._unpack(packed)
+        with ThreadPoolExecutor(1, "blobs") as disk:  # it has them while they are unpacked
+            committed = disk.map(self._members.commit, image.layers)
+            try:
+                layers = self._unpack(packed)
+            finally:
+                deque(committed, 0)  # raises what befell a blob, which its layer suffers from
         blob = self._members.commit(image.config)
         manifest = self._manifest(image, blob, layers)
         return NewImage(ImageId(blob.digest), config, manifest, layers)
 
     def _pack(self, diff_id: DiffId, member: str) -> PackedLayer:
-        compression: Compression = detect(self._members.head(member, 8))
+        with self._members.open(member) as file:
+            compression: Compression = detect(file.read(8))
         if compression not in MEDIA_TYPES:
             raise InvalidImageError(f"layer {member[:200]!r}: {compression} is not supported here")
-        return PackedLayer(diff_id, self._members.commit(member), MEDIA_TYPES[compression])
+        blob, media_type = self._members.describe(member), MEDIA_TYPES[compression]
+        return PackedLayer(diff_id, blob, media_type, partial(self._members.open, member))
 
     def _unpack(self, packed: Sequence[PackedLayer]) -> tuple[StoredLayer, ...]:
         if self._progress is None:

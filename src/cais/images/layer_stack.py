@@ -146,7 +146,9 @@ class LayerStack:
 
     def _unpack(self, layer: PackedLayer, key: str, below: _Part | None, loan: Loan) -> Unpacked:
         is_plain = layer.media_type == OCI_LAYER
-        with self._store.content.open_blob(layer.blob.digest) as blob:
+        with (
+            layer.open() if layer.open else self._store.content.open_blob(layer.blob.digest) as blob
+        ):
             done = fill(
                 loan,
                 blob,

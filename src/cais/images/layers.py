@@ -14,6 +14,7 @@ from cais.spec.image import OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD, InvalidIm
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from typing import BinaryIO
 
     from cais.content.leases import Lease
     from cais.content.store import Blob
@@ -35,11 +36,13 @@ MEDIA_TYPES: dict[Compression, str] = {
 
 @dataclass(frozen=True, slots=True)
 class PackedLayer:
-    """A layer whose blob is in the content store, under a lease."""
+    """A layer whose blob is in the content store, or on its way there, under a lease."""
 
     diff_id: DiffId
     blob: Blob
     media_type: str
+    open: Callable[[], BinaryIO] | None = None
+    """Opens the blob while it is on its way; None: it is there."""
 
 
 def diff_ids_of(config: ImageConfig, count: int) -> list[DiffId]:

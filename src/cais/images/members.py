@@ -14,6 +14,7 @@ import posixpath
 import re
 from typing import TYPE_CHECKING, Self
 
+from cais.content.blobs import Blob
 from cais.errors import ExhaustedError
 from cais.images.tar import HARD_LINK, REGULAR, SYMLINK, TarReader
 from cais.spec.digest import Digest, DigestMismatchError
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
     from cais.content.leases import Lease
-    from cais.content.store import Blob, ContentStore, Ingest
+    from cais.content.store import ContentStore, Ingest
     from cais.images.compression import Readable
     from cais.images.tar import Entry
 
@@ -89,10 +90,15 @@ class Members:
         with self._open(ingest) as member:
             return member.read()
 
-    def head(self, name: str, size: int) -> bytes:
-        """Return the first bytes of a member."""
-        with self._open(self._get(name)) as member:
-            return member.read(size)
+    def describe(self, name: str) -> Blob:
+        """Return what ``commit`` will; raises as ``read``."""
+        ingest = self._get(name)
+        _check_name(name, ingest.digest)
+        return Blob(ingest.digest, ingest.size_bytes)
+
+    def open(self, name: str) -> BinaryIO:
+        """Open a member for reading, also while another thread commits it; the caller closes it."""
+        return self._open(self._get(name))
 
     def commit(self, name: str) -> Blob:
         """Make a member a blob under the lease; raises as ``read``, and as ``Ingest.commit``."""
@@ -119,9 +125,10 @@ class Members:
             self._files[name] = ingest
 
     def _open(self, ingest: Ingest) -> BinaryIO:
-        if ingest.digest in self._blobs:
+        try:
+            return ingest.open_written()
+        except FileNotFoundError:  # committed: it has its name now
             return self._content.open_blob(ingest.digest)
-        return ingest.open_written()
 
     def _find(self, name: str) -> Ingest | None:
         name = _clean(name)
