@@ -8,7 +8,7 @@ from bench.measure import Row, Sample
 from bench.subjects import Subject
 from cais.testing.docker_registry import DockerRegistry
 
-MOST_MIB = 150.0
+MOST_MIB = 150e6 / 2**20  # of the daemon; its helpers have no limit of their own
 _TIMEOUT_S = 900
 _WHO = ("caisd (RSS)", "all of ours (PSS)")
 _VERBS = ("load", "save", "push", "pull")
@@ -41,9 +41,9 @@ def measure(ours: Subject, only: str) -> Iterator[Row]:
             with ours.watched_memory() as most:
                 for arguments in words:
                     ours.docker(*arguments, timeout_s=_TIMEOUT_S)
-            for who, size_mib in zip(_WHO, most(), strict=True):
+            for who, size_mib, budget in zip(_WHO, most(), (1.0, None), strict=True):
                 limit = Sample([MOST_MIB])
-                yield Row(_name(verb, who), "MiB", "the limit", Sample([size_mib]), limit, 1.0)
+                yield Row(_name(verb, who), "MiB", "the limit", Sample([size_mib]), limit, budget)
         ours.docker("rmi", name)
     shutil.rmtree(directory)
 
