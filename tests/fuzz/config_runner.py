@@ -62,8 +62,8 @@ MAX_FAULTS = 20
 _PATIENCE_S = 300  # three hundred hooks in half a processor
 
 
-def main(seed: int, count: int) -> int:
-    """Run ``count`` documents from number ``seed`` on."""
+def main(seed: int, count: int, name: str) -> int:
+    """Run ``count`` documents from number ``seed`` on, as containers of this name."""
     outcomes: Counter[str] = Counter()
     faults: list[str] = []
     documents = seeds()
@@ -71,7 +71,7 @@ def main(seed: int, count: int) -> int:
     with _place() as place:
         before = left_behind()
         for number in range(seed, seed + count):
-            bundle = _bundle_for(number - seed, Path(place), f"fuzz-{seed}")
+            bundle = _bundle_for(number - seed, Path(place), name)
             text = mutate(random.Random(number), documents)
             (bundle.path / "config.json").write_bytes(text)
             if b"netDevices" in text:
@@ -82,7 +82,7 @@ def main(seed: int, count: int) -> int:
             faults += [f"document {number}: {each}" for each in wrong]
             if len(faults) >= MAX_FAULTS:
                 break
-    faults += [f"left: {path}" for path in cgroups_named(f"fuzz-{seed}-")]
+    faults += [f"left: {path}" for path in cgroups_named(name)]
     sys.stdout.write(json.dumps({"outcomes": outcomes, "faults": faults}))
     return bool(faults)
 
@@ -271,4 +271,4 @@ def _left(before: Any) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main(int(sys.argv[1]), int(sys.argv[2])))
+    sys.exit(main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]))
