@@ -69,7 +69,9 @@ class RandomTree:
             self._attributes(path)
 
     def _file(self, path: str) -> None:
-        with open(path, "wb") as file:
+        # To create one that is there is forbidden where all may write (fs.protected_regular).
+        with open(path, "r+b" if os.path.lexists(path) else "wb") as file:
+            file.truncate()
             file.write(self._random.randbytes(self._random.choice((0, 1, 511, 512, 513, 70000))))
 
     def _sparse(self, path: str) -> None:

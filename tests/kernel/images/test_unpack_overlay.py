@@ -207,9 +207,9 @@ def without_new_times(found: list[tuple[object, ...]]) -> list[tuple[object, ...
 def test_a_real_file_system_comes_out_as_tar_unpacks_it(tmp_path: Path) -> None:
     source = tmp_path / "source"
     source.mkdir()
-    subprocess.run(["cp", "-a", "/usr/share/doc/bash", "/etc/alternatives", source], check=True)
-    subprocess.run(["setcap", "cap_net_raw+ep", source / "bash/copyright"], check=True)
-    os.link(source / "bash/copyright", source / "linked")
+    subprocess.run(["cp", "-a", "/usr/share/base-files", "/etc/alternatives", source], check=True)
+    subprocess.run(["setcap", "cap_net_raw+ep", source / "base-files/dot.bashrc"], check=True)
+    os.link(source / "base-files/dot.bashrc", source / "linked")
     packed = subprocess.run(
         ["tar", "-c", "--format=posix", "--xattrs", "--xattrs-include=*", "-C", source, "."],
         check=True,
@@ -219,9 +219,9 @@ def test_a_real_file_system_comes_out_as_tar_unpacks_it(tmp_path: Path) -> None:
         image_id = archive.load(io.BytesIO(docker_archive([packed])), store)[0].id
         root = Path(store.snapshotter.layer(store.resolve(image_id).chain_id or "").path)
         assert listing(root) == listing(source)
-        assert os.path.samefile(root / "linked", root / "bash/copyright")
-        capability = os.getxattr(root / "bash/copyright", "security.capability")
-        assert capability == os.getxattr(source / "bash/copyright", "security.capability")
+        assert os.path.samefile(root / "linked", root / "base-files/dot.bashrc")
+        capability = os.getxattr(root / "base-files/dot.bashrc", "security.capability")
+        assert capability == os.getxattr(source / "base-files/dot.bashrc", "security.capability")
 
 
 def test_a_hundred_and_twenty_eight_layers_can_be_mounted(tmp_path: Path) -> None:

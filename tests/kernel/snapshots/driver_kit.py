@@ -32,7 +32,12 @@ PLACES = {
 }
 """By the name of a test: a driver, and the file system it is on; "" for that of the tests."""
 
-ALL_PLACES = {**PLACES, "vfs on btrfs": ("vfs", "btrfs")}
+ALL_PLACES = {
+    **PLACES,
+    "overlay2 on ext4": ("overlay2", "ext4"),
+    "vfs on btrfs": ("vfs", "btrfs"),
+    "vfs on ext4": ("vfs", "ext4"),
+}
 
 every_driver = pytest.mark.parametrize("place", PLACES)
 
@@ -42,6 +47,10 @@ def kernel_has(kind: str) -> bool:
     return kind in names
 
 
+def kernel_version() -> tuple[int, ...]:
+    return tuple(int(part) for part in os.uname().release.split("-")[0].split(".")[:2])
+
+
 def skip_unless_usable(place: str) -> None:
     """Skip what this kernel or machine cannot do."""
     driver, backing = ALL_PLACES[place]
@@ -49,6 +58,8 @@ def skip_unless_usable(place: str) -> None:
         pytest.skip(f"this kernel has no {backing}")
     if driver == "overlay2" and not kernel_has("overlay"):
         pytest.skip("this kernel has no overlayfs")
+    if backing == "overlay" and kernel_version() < (6, 7):
+        pytest.skip("this kernel's overlayfs takes no trusted.overlay attributes (Linux 6.7)")
     if driver == "fuse-overlayfs" and not kernel_has("fuse"):
         pytest.skip("this kernel has no fuse")
     if driver == "fuse-overlayfs":
