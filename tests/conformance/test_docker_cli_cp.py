@@ -236,10 +236,11 @@ def test_commands_that_fail(
     run = daemon.docker if client == "docker" else daemon.cais
     (tmp_path / "file").write_text("x")
     # The docker CLI 20.10 has words of its own for what is missing.
-    missing = f"/nosuch in container {container}|container:path: {container}:/nosuch"
+    older = f"|No such container:path: {container}:/nosuch" if client == "docker" else ""
+    nowhere = f"/nosuch in container {container}{older}"
     for arguments, said in (
-        ((f"{container}:/nosuch", str(tmp_path)), missing),
-        ((str(tmp_path / "file"), f"{container}:/nosuch/x"), missing),
+        ((f"{container}:/nosuch", str(tmp_path)), f"the file {nowhere}"),
+        ((str(tmp_path / "file"), f"{container}:/nosuch/x"), nowhere),
         ((str(tmp_path), f"{container}:/d/f"), "cannot copy directory"),
         ((str(tmp_path / "file"), f"{container}:/nosuch/"), "no such directory"),
         ((str(tmp_path / "file"), str(tmp_path)), "must specify at least one container source"),

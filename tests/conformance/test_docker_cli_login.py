@@ -70,8 +70,8 @@ def configuration(daemon: TestDaemon) -> dict[str, Any]:
     return document
 
 
-# What docker CLI 20.10 says instead, before it asks anybody.
-OLDER_WORDS = {
+# What other docker CLIs than 28 say instead, before they ask anybody: 20.10, and at last 29.
+OTHER_WORDS = {
     "credentials are stored unencrypted": "password will be stored unencrypted",
     "the --password-stdin option requires --username to be set": (
         "Must provide --username with --password-stdin"
@@ -79,11 +79,14 @@ OLDER_WORDS = {
     "cannot specify both --password and --password-stdin": (
         "--password and --password-stdin are mutually exclusive"
     ),
+    "Cannot perform an interactive login from a non TTY device": (
+        "cannot perform an interactive login from a non TTY device"
+    ),
 }
 
 
-def in_older_words(client: Client, words: str) -> str:
-    return OLDER_WORDS.get(words, words) if client.__name__ == "docker" else words
+def in_words_of_its_version(client: Client, words: str) -> str:
+    return OTHER_WORDS.get(words, words) if client.__name__ == "docker" else words
 
 
 def log_in(client: Client, registry: str, password: str = PASSWORD, *, check: bool = True) -> Any:
@@ -99,7 +102,7 @@ def test_a_password(daemon: TestDaemon, client: Client, basic: str) -> None:
     done = log_in(client, basic)
     assert done.stdout == "Login Succeeded\n"
     warned = "credentials are stored unencrypted"
-    assert warned in done.stderr or in_older_words(client, warned) in done.stderr
+    assert warned in done.stderr or in_words_of_its_version(client, warned) in done.stderr
     assert "auth" in configuration(daemon)["auths"][basic]
     assert "digest: sha256:" in client("push", name).stdout
     daemon.docker("rmi", name)
@@ -181,7 +184,7 @@ def test_mounting_asks_for_both_repositories(daemon: TestDaemon, token: tuple[st
             ("login", "-u", "x", "-p", "y", "--password-stdin"),
             "cannot specify both --password and --password-stdin",
         ),
-        (("login", "localhost:1"), "annot perform an interactive login from a non TTY device"),
+        (("login", "localhost:1"), "Cannot perform an interactive login from a non TTY device"),
         (("search", "--limit", "101", "x"), "limit 101 is outside the range of [1, 100]"),
         (("search", "--filter", "a=b", "x"), "invalid filter 'a'"),
         (("search", f"localhost:{BASIC_PORT}/x"), f"localhost:{BASIC_PORT} offers no search"),
@@ -193,4 +196,4 @@ def test_both_command_lines_refuse(
     del basic
     result = client(*arguments, check=False)
     assert result.returncode == 1
-    assert said in result.stderr or in_older_words(client, said) in result.stderr
+    assert said in result.stderr or in_words_of_its_version(client, said) in result.stderr

@@ -1,7 +1,7 @@
 """Wrong command lines about images and registries: Docker's words, on standard error, and status.
 
 Every text is of dockerd 20.10 too, but for what it words otherwise than 28 and is matched loosely.
-The docker CLI 29 finds wrong platforms itself.
+The docker CLI 29 finds wrong platforms itself, and does not answer for the daemon.
 """
 
 # ruff: noqa: E501 - a command line and its answer stand on one line
@@ -52,8 +52,8 @@ def registry(daemon: TestDaemon, tmp_path_factory: pytest.TempPathFactory) -> It
         (f"pull -a {R}/no", f"{DAEMON}repository {R}/no not found: name unknown: repository name not known to registry"),
         (f"pull -a {R}/no:tag", "tag can't be used with --all-tags/-a"),
         ("pull localhost:1/x", f'{DAEMON}Get "http://localhost:1/v2/": {REFUSED}'),
-        (f"pull --platform bogus {R}/no", f'({DAEMON})?"bogus": unknown operating system or architecture: invalid argument'),
-        (f"pull --platform linux/ {R}/no", f'({DAEMON})?"" is an invalid component of "linux/": platform specifier component must match'),
+        (f"pull --platform bogus {R}/no", f'{DAEMON}"bogus": unknown operating system or architecture: invalid argument'),
+        (f"pull --platform linux/ {R}/no", f'{DAEMON}"" is an invalid component of "linux/": platform specifier component must match'),
         ("push nosuch", "An image does not exist locally with the tag: nosuch"),
         ("push nosuch:tag", "An image does not exist locally with the tag: nosuch"),
         ("push -a nosuch", "An image does not exist locally with the tag: nosuch"),
@@ -79,7 +79,7 @@ def registry(daemon: TestDaemon, tmp_path_factory: pytest.TempPathFactory) -> It
         ("import /dev/null UPPER", UPPER),
         (f"import /dev/null x:y@{D}", f"{DAEMON}cannot import digest reference"),
         ("import -c BOGUS=x /dev/null x", f"{DAEMON}(?i:bogus=x) is not a valid change command"),
-        ("import --platform a/b/c/d /dev/null x", f'({DAEMON})?"a/b/c/d": cannot parse platform specifier: invalid argument'),
+        ("import --platform a/b/c/d /dev/null x", f'{DAEMON}"a/b/c/d": cannot parse platform specifier: invalid argument'),
         ("commit nosuch", f"{DAEMON}No such container: nosuch"),
         ("commit nosuch UPPER", UPPER),
         ("search --limit 101 x", f"{DAEMON}[Ll]imit 101 is outside the range of \\[1, 100\\]"),
@@ -93,8 +93,12 @@ def registry(daemon: TestDaemon, tmp_path_factory: pytest.TempPathFactory) -> It
         ("image prune -f --filter until=x", f'{DAEMON}failed to parse value as time or duration: "x"'),
     ],
 )  # fmt: skip
-def test_a_mistake(daemon: TestDaemon, registry: str, line: str, said: str) -> None:
+def test_a_mistake(
+    daemon: TestDaemon, registry: str, docker_major: int, line: str, said: str
+) -> None:
     del registry
+    if docker_major >= 29 and "--platform" in line:
+        said = said.removeprefix(DAEMON)
     before = daemon.docker("images", "-aq").stdout
     result = daemon.docker(*line.split(), check=False)
     assert result.returncode == 1

@@ -78,11 +78,15 @@ FAILURES: list[tuple[str, Callable[[Document], object], str]] = [
         'mounting "/tmp" to rootfs at "/etc/passwd": .*not a directory',
     ),
     ("over-proc", mount(destination="/proc/self", source="/tmp", options=["bind"]), "inside /proc"),
-    ("no-such-sysctl", linux("sysctl", {"net.nope": "1"}), r"open .*/sys/net/nope: no such"),
+    (
+        "no-such-sysctl",
+        linux("sysctl", {"net.nope": "1"}),
+        r"open (/proc|.*:proc/\.)/sys/net/nope: no such",
+    ),
     (
         "wrong-sysctl",
         linux("sysctl", {"net.ipv4.ip_forward": "x"}),
-        "write .*/sys/net/ipv4/ip_forward: invalid argument",
+        r"write (/proc|.*:proc/\.)/sys/net/ipv4/ip_forward: invalid argument",
     ),
     ("not-our-sysctl", linux("sysctl", {"kernel.nope": "1"}), "not in a separate kernel namespace"),
     ("no-namespace", network("/no/net"), "namespace .*/no/net: no such file or directory"),
