@@ -8,8 +8,9 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
-from cais.images.layer_tree import DEFAULT_ACL, is_private_xattr, set_mode_at
+from cais.images.layer_tree import DEFAULT_ACL, set_mode_at
 from cais.images.tar import SYMLINK
+from cais.linux.whiteouts import is_steering_attribute
 
 if TYPE_CHECKING:
     from cais.images.tar import Entry
@@ -45,7 +46,7 @@ def set_attributes_at(parent_fd: int, name: str, entry: Entry) -> None:
 
 def _set_xattrs(target: int | str, xattrs: dict[str, bytes], *, follow: bool) -> None:
     for name, value in xattrs.items():
-        if is_private_xattr(name) or name == DEFAULT_ACL:
+        if is_steering_attribute(name) or name == DEFAULT_ACL:
             continue
         try:
             if follow:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
-from cais.images.layer_tree import is_private_xattr
+from cais.linux.whiteouts import is_steering_attribute
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -235,7 +235,7 @@ def attributes_at(path: str, *, follow: bool) -> dict[str, bytes]:
         return {
             name: os.getxattr(path, name, follow_symlinks=follow)
             for name in names
-            if name.startswith(_KEPT_ATTRIBUTES) and not is_private_xattr(name)
+            if name.startswith(_KEPT_ATTRIBUTES) and not is_steering_attribute(name)
         }
     except OSError as exc:
         if exc.errno in (*_VANISHED, errno.ENODATA, errno.EOPNOTSUPP, errno.EACCES):

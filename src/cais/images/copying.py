@@ -23,7 +23,6 @@ from cais.errors import InvalidArgumentError
 from cais.images.compression import open_decompressed
 from cais.images.container_paths import is_pseudo
 from cais.images.layer_names import InvalidLayerError, failure_at, split_name
-from cais.images.layer_tree import is_private_xattr
 from cais.images.tar import (
     BLOCK_DEVICE,
     CHARACTER,
@@ -37,6 +36,7 @@ from cais.images.tar import (
 from cais.linux.credentials import making_files_as
 from cais.linux.filesystem import remove_tree
 from cais.linux.paths import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, ensure_directory, open_at
+from cais.linux.whiteouts import is_steering_attribute
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -271,7 +271,7 @@ def _set_attributes(fd: int, entry: Entry) -> None:
     if entry.kind != SYMLINK:
         os.chmod(place, entry.mode)
     for name, value in entry.xattrs.items():
-        if is_private_xattr(name):
+        if is_steering_attribute(name):
             continue
         try:
             os.setxattr(place, name, value)

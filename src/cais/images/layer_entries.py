@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from cais.images.attributes import set_attributes, set_attributes_at
 from cais.images.layer_names import InvalidLayerError, split_name
-from cais.images.layer_tree import DEFAULT_ACL, make_directory, set_opaque
+from cais.images.layer_tree import DEFAULT_ACL, make_directory
 from cais.images.tar import (
     BLOCK_DEVICE,
     CHARACTER,
@@ -107,7 +107,7 @@ class EntryMaker:
         fd = os.open(name, _DIRECTORY, dir_fd=parent_fd)
         self._tree.remember(f"{parent}/{name}" if parent else name, fd)
         if was_hidden and self._tree.has_lowers:
-            set_opaque(fd)
+            whiteouts.make_opaque(fd)
         set_attributes(fd, entry)
         self._finish_later(entry, parent, name)
 

@@ -26,16 +26,14 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 from cais.errors import InvalidArgumentError
 from cais.linux.filesystem import remove_tree
 from cais.linux.paths import open_in_root
-from cais.linux.whiteouts import is_whiteout
+from cais.linux.whiteouts import is_opaque, is_steering_attribute, is_whiteout, make_opaque
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-OPAQUE = "trusted.overlay.opaque"
 DEFAULT_ACL = "system.posix_acl_default"
 """Of a directory: what is made in it inherits it, so it is set when nothing more is made."""
 
-_PRIVATE_XATTRS = ("trusted.overlay.", "user.overlay.")
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _CACHED_DESCRIPTORS = 32
 _LINK_LIMIT = 40
@@ -223,7 +221,7 @@ class LayerTree:
         try:
             os.fchmod(fd, 0o755)
             if was_deleted:
-                set_opaque(fd)
+                make_opaque(fd)
             elif lower is not None:
                 lower_fd = open_in_root(self._roots[lower.layer], "/".join(names), _DIRECTORY)
                 try:
@@ -264,22 +262,12 @@ def make_directory(parent_fd: int, name: str, mode: int = 0o700) -> bool:
     return False
 
 
-def set_opaque(directory_fd: int) -> None:
-    """Hide what lower layers have in the directory."""
-    os.setxattr(directory_fd, OPAQUE, b"y")
-
-
 def set_mode_at(parent_fd: int, name: str, mode: int) -> None:
     """Set the mode of a node that must not be opened and that the caller has just made.
 
     It is known to be no symbolic link, which fchmodat(2) would follow (fchmodat2 is Linux 6.6).
     """
     os.chmod(name, mode, dir_fd=parent_fd)
-
-
-def is_private_xattr(name: str) -> bool:
-    """Say whether the attribute steers overlayfs: no archive may bring one (SECURITY.md C3)."""
-    return name.startswith(_PRIVATE_XATTRS)
 
 
 def _look(root_fd: int, names: list[str]) -> tuple[os.stat_result | None, bool]:
@@ -299,24 +287,17 @@ def _look(root_fd: int, names: list[str]) -> tuple[os.stat_result | None, bool]:
             child_fd = os.open(name, _DIRECTORY, dir_fd=fd)
             os.close(fd)
             fd = child_fd
-            is_final = is_final or _is_opaque(fd)
+            is_final = is_final or is_opaque(fd)
         return os.fstat(fd), is_final
     finally:
         os.close(fd)
-
-
-def _is_opaque(directory_fd: int) -> bool:
-    try:
-        return os.getxattr(directory_fd, OPAQUE) == b"y"
-    except OSError:
-        return False
 
 
 def _copy_attributes(source_fd: int, facts: os.stat_result, target_fd: int) -> None:
     os.fchown(target_fd, facts.st_uid, facts.st_gid)
     os.fchmod(target_fd, stat.S_IMODE(facts.st_mode))
     for name in os.listxattr(source_fd):
-        if not is_private_xattr(name) and name != DEFAULT_ACL:
+        if not is_steering_attribute(name) and name != DEFAULT_ACL:
             os.setxattr(target_fd, name, os.getxattr(source_fd, name))
 
 

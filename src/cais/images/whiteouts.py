@@ -14,8 +14,7 @@ import stat
 from typing import TYPE_CHECKING
 
 from cais.images.layer_names import InvalidLayerError
-from cais.images.layer_tree import set_opaque
-from cais.linux.whiteouts import make_whiteout
+from cais.linux.whiteouts import make_opaque, make_whiteout
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,13 +64,13 @@ class Whiteouts:
             self._tree.forget()
             return
         if stat.S_ISDIR(facts.st_mode):  # this layer's own directory stays, alone
-            _with_directory(parent_fd, name, set_opaque)
+            _with_directory(parent_fd, name, make_opaque)
 
     def _make_opaque(self, path: str) -> None:
         if not path:
             self._root_is_opaque = True
         elif self._tree.has_lowers and self._tree.shows_directory(path):
-            set_opaque(self._tree.directory(path))
+            make_opaque(self._tree.directory(path))
             self._tree.forget()
 
     def finish(self) -> None:

@@ -1,9 +1,10 @@
-"""Whiteouts: nodes of a layer that hide a name of the layers below.
+"""What hides names of the layers below: whiteouts a name, opaque directories all that is in them.
 
-To overlayfs it is a character device 0:0. A file system that is an overlay itself makes none, for
-it would be one of its own: there a device stands for it that no driver has, the last number of
-the last major. No overlay is mounted over an overlay's upper directory, so the kernel never sees
-it.
+To overlayfs a whiteout is a character device 0:0 and an opaque directory has an attribute of its
+own. A file system that is an overlay itself makes no such device, and takes the attribute since
+Linux 6.7 only, for they would be its own: there a device stands for the one that no driver has,
+the last number of the last major, and an attribute of ours for the other. No overlay is mounted
+over an overlay's upper directory, so the kernel never sees them.
 
 Spec: Linux Documentation/filesystems/overlayfs.rst, "whiteouts and opaque directories"; mknod(2).
 """
@@ -19,6 +20,10 @@ _STAND_IN = os.makedev(0xFFF, 0xFFFFF)
 DEVICES = frozenset({_KERNELS, _STAND_IN})
 """Numbers that no archive may give a node of its own."""
 
+_OPAQUE = "trusted.overlay.opaque"
+_OPAQUE_STAND_IN = "trusted.cais.opaque"
+_STEERING_ATTRIBUTES = ("trusted.overlay.", "user.overlay.", "trusted.cais.")
+
 
 def make_whiteout(parent_fd: int, name: str) -> None:
     """Hide ``name`` of the layers below; it is free in this one. OSError: as mknod(2)."""
@@ -33,3 +38,32 @@ def make_whiteout(parent_fd: int, name: str) -> None:
 def is_whiteout(status: os.stat_result) -> bool:
     """Say whether the node of this lstat(2) hides a name."""
     return stat.S_ISCHR(status.st_mode) and status.st_rdev in DEVICES
+
+
+def make_opaque(directory_fd: int) -> None:
+    """Hide what lower layers have in the directory. OSError: as setxattr(2)."""
+    try:
+        os.setxattr(directory_fd, _OPAQUE, b"y")
+    except OSError as error:
+        if error.errno != errno.EOPNOTSUPP:
+            raise
+        os.setxattr(directory_fd, _OPAQUE_STAND_IN, b"y")
+
+
+def is_opaque(directory_fd: int) -> bool:
+    """Say whether the directory hides what lower layers have in it. OSError: as getxattr(2)."""
+    return any(_says_yes(directory_fd, name) for name in (_OPAQUE, _OPAQUE_STAND_IN))
+
+
+def is_steering_attribute(name: str) -> bool:
+    """Say whether an attribute tells how layers add up: of no file, and of no archive."""
+    return name.startswith(_STEERING_ATTRIBUTES)
+
+
+def _says_yes(directory_fd: int, attribute: str) -> bool:
+    try:
+        return os.getxattr(directory_fd, attribute) == b"y"
+    except OSError as error:
+        if error.errno in {errno.ENODATA, errno.EOPNOTSUPP}:
+            return False
+        raise

@@ -6,11 +6,10 @@ import stat
 from collections.abc import Callable
 
 from cais.linux.file_data import copy_data
+from cais.linux.whiteouts import is_steering_attribute
 
 OwnerOf = Callable[[int, int], tuple[int, int]]
 """From a file's user and group to its copy's."""
-
-_ENGINES_OWN = ("trusted.overlay.", "user.overlay.")
 
 
 def as_they_are(uid: int, gid: int) -> tuple[int, int]:
@@ -102,5 +101,5 @@ def attributes_of(source: int | str) -> list[str]:
     follow = isinstance(source, int)
     with contextlib.suppress(OSError):
         names = os.listxattr(source, follow_symlinks=follow)
-        return [name for name in names if not name.startswith(_ENGINES_OWN)]
+        return [name for name in names if not is_steering_attribute(name)]
     return []

@@ -11,7 +11,6 @@ Spec: Linux Documentation/filesystems/overlayfs.rst, "whiteouts and opaque direc
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import stat
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from cais.errors import InternalError, InvalidArgumentError
 from cais.linux.paths import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, open_at
-from cais.linux.whiteouts import is_whiteout
+from cais.linux.whiteouts import is_opaque, is_whiteout
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
 
 _LINK_LIMIT = 40
 _STRICT = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS
-_OPAQUE = ("trusted.overlay.opaque", "user.overlay.opaque")
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +205,7 @@ class MergedTree:
                 break
             uppermost = uppermost or status
             layers.append(layer)
-            if layer != directory.layers[-1] and _is_opaque(parent_fd, name):
+            if layer != directory.layers[-1] and _is_opaque_directory(parent_fd, name):
                 break
         return Entry(path, tuple(layers), uppermost) if uppermost else None
 
@@ -217,18 +215,9 @@ def _open_directory(root_fd: int, path: str) -> int:
     return open_at(root_fd, path, os.O_RDONLY | os.O_DIRECTORY, resolve=_STRICT)
 
 
-def _is_opaque(parent_fd: int, name: str) -> bool:
+def _is_opaque_directory(parent_fd: int, name: str) -> bool:
     fd = _open_directory(parent_fd, name)
     try:
-        return any(_has_attribute(fd, attribute) for attribute in _OPAQUE)
+        return is_opaque(fd)
     finally:
         os.close(fd)
-
-
-def _has_attribute(fd: int, attribute: str) -> bool:
-    try:
-        return os.getxattr(fd, attribute) == b"y"
-    except OSError as exc:
-        if exc.errno in {errno.ENODATA, errno.EOPNOTSUPP}:
-            return False
-        raise

@@ -47,10 +47,6 @@ def kernel_has(kind: str) -> bool:
     return kind in names
 
 
-def kernel_version() -> tuple[int, ...]:
-    return tuple(int(part) for part in os.uname().release.split("-")[0].split(".")[:2])
-
-
 def skip_unless_usable(place: str) -> None:
     """Skip what this kernel or machine cannot do."""
     driver, backing = ALL_PLACES[place]
@@ -58,8 +54,6 @@ def skip_unless_usable(place: str) -> None:
         pytest.skip(f"this kernel has no {backing}")
     if driver == "overlay2" and not kernel_has("overlay"):
         pytest.skip("this kernel has no overlayfs")
-    if backing == "overlay" and kernel_version() < (6, 7):
-        pytest.skip("this kernel's overlayfs takes no trusted.overlay attributes (Linux 6.7)")
     if driver == "fuse-overlayfs" and not kernel_has("fuse"):
         pytest.skip("this kernel has no fuse")
     if driver == "fuse-overlayfs":

@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 from driver_kit import every_driver, layer, mounted, on_driver, opened
 
-from cais.images.layer_tree import set_opaque
 from cais.linux import btrfs
-from cais.linux.whiteouts import is_whiteout, make_whiteout
+from cais.linux.whiteouts import is_whiteout, make_opaque, make_whiteout
 from cais.snapshots.differences import DifferenceSnapshotter
 from cais.snapshots.snapshotter import Kind
 
@@ -58,7 +57,7 @@ def fill_second(top: Path) -> None:
     make_whiteout(fds[1], "old")
     text(top / "opaque/shown")
     opaque_fd = os.open(top / "opaque", os.O_RDONLY)
-    set_opaque(opaque_fd)
+    make_opaque(opaque_fd)
     text(top / "becomes_file")
     text(top / "becomes_directory/inside")
     for fd in (*fds, opaque_fd):
