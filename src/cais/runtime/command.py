@@ -7,7 +7,6 @@ The process that becomes a container must run from a sealed copy of the interpre
 
 from __future__ import annotations
 
-import gc
 import os
 import sys
 
@@ -17,9 +16,15 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
 
-_CODE = (
-    "import sys; sys.path.insert(0, sys.argv.pop(1)); from cais.runtime.command import main; main()"
-)
+_CODE = """
+import gc, sys
+gc.disable()  # what a command leaves behind is gone when it ends
+sys.path.insert(0, sys.argv.pop(1))
+from cais.runtime import bytecode
+bytecode.install(sys.path[0])
+from cais.runtime.command import main
+main()
+"""
 # What the commands read; nothing else of the caller's environment comes near a container.
 _KEPT_ENVIRONMENT = ("PATH", "XDG_RUNTIME_DIR", "LISTEN_FDS")
 
@@ -28,12 +33,8 @@ def main() -> NoReturn:
     """Run the program; ends the process."""
     if not memfd.runs_sealed():
         _execute_sealed(sys.argv[1:])
-    gc.disable()  # what a command leaves behind is gone when it ends
     os.environ.pop("LD_LIBRARY_PATH", None)
     # Only the sealed process pays for these imports.
-    from cais.runtime import bytecode
-
-    bytecode.install(sys.path[0])
     from cais.runtime import verbs
 
     _end(verbs.run(sys.argv[1:]))
