@@ -133,6 +133,28 @@ def test_an_upstream_that_refuses(source: Source, mirror: Any, status: int) -> N
     assert (reply.status, reply.codes) == (502 if status == 401 else status, ["DENIED"])
 
 
+@pytest.mark.parametrize("status", [400, 401, 403, 404])
+def test_a_refused_name_makes_no_other_stale(source: Source, mirror: Any, status: int) -> None:
+    """Who asks for a name that is wrong or private keeps nobody from what moved since."""
+    mirror.ask("GET", "/v2/a/manifests/v1")
+    source.answers["typo/manifests/v1"] = (status, {}, b"{}")
+    assert mirror.ask("GET", "/v2/typo/manifests/v1").status >= 400
+    moved = manifest(b"other")
+    source.put_image("a", "v1", moved, b"other")
+    assert mirror.ask("GET", "/v2/a/manifests/v1").body == moved
+
+
+@pytest.mark.parametrize("status", [429, 500, 503, 521])
+def test_an_ailing_upstream_is_left_alone(source: Source, mirror: Any, status: int) -> None:
+    """What is here is served without asking, whatever name it was that it failed for."""
+    mirror.ask("GET", "/v2/a/manifests/v1")
+    source.answers["b/manifests/v1"] = (status, {}, b"{}")
+    assert mirror.ask("GET", "/v2/b/manifests/v1").status >= 400
+    asked = source.asked("/manifests/")
+    assert mirror.ask("GET", "/v2/a/manifests/v1").body == IMAGE
+    assert source.asked("/manifests/") == asked
+
+
 def test_one_download_for_all_who_wait(source: Source, mirror: Any) -> None:
     source.put_image("b", "v1", IMAGE, LAYER)
     for repository in ("a", "b"):

@@ -1,7 +1,9 @@
 """A pull-through cache: what an upstream has, kept here once it was asked for.
 
 A digest is asked for upstream once. A tag is asked for each time, because it may have moved; when
-the upstream does not answer, or has had enough of us, what the tag last stood for is served.
+the upstream refuses or does not answer, what the tag last stood for is served. That holds for one
+it denies by now, too: blobs and digests that are here are given without asking it, so who may read
+the cache may read all that is in it. Only a tag the upstream no longer knows is unknown here, too.
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SILENCE_S = 30.0
-"""How long an upstream that does not answer is not asked about what is here."""
+"""How long an upstream that does not answer, or ails, is not asked about what is here."""
 
 
 class MirrorShelf:
@@ -76,7 +78,8 @@ class MirrorShelf:
         try:
             return await self._fetch_once(repository, reference)
         except (UnavailableError, RegistryError) as exc:
-            self._silent_until = time.monotonic() + SILENCE_S
+            if _is_ailing(exc):
+                self._silent_until = time.monotonic() + SILENCE_S
             return await self._last_known(repository, reference, exc)
 
     async def blob(self, repository: str, digest: Digest) -> OpenBlob | ArrivingBlob:
@@ -181,6 +184,13 @@ class MirrorShelf:
             if arrivals.ended == ended and arrivals.find(digest) is None:
                 return arrivals.begin(repository, digest, size)
         return download
+
+
+def _is_ailing(failure: UnavailableError | RegistryError) -> bool:
+    """Whether other names would fare alike: a refusal is about the one that was asked for."""
+    if isinstance(failure, RegistryError):
+        return failure.status == 429 or failure.status >= 500
+    return True
 
 
 def _row(descriptor: Descriptor) -> ManifestRow:
