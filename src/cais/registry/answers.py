@@ -39,8 +39,15 @@ class Request(NamedTuple):
     method: str
     url: Url
     headers: Mapping[str, str]
-    body: bytes | Callable[[], Iterable[bytes]] = b""
+    body: bytes | Callable[[], Iterable[bytes]] | Iterator[bytes] = b""
+    """An iterator is used up by the first attempt, even one that failed."""
+
     body_size: int | None = None
+
+    @property
+    def is_repeatable(self) -> bool:
+        """Whether its body can be sent again."""
+        return isinstance(self.body, bytes) or callable(self.body)
 
 
 class Answer:

@@ -18,6 +18,7 @@ from cais.registry.answers import Request, raise_error
 from cais.registry.errors import (
     PasswordNeededError,
     ProtocolError,
+    RegistryUnreachableError,
     UnknownToRegistryError,
     error_of,
 )
@@ -177,12 +178,15 @@ class Repository:
         """Send a blob whose size and digest are not known yet; return where to finish it.
 
         Args:
-            pieces: the blob, read once.
+            pieces: the blob, read once; after a failure the caller begins anew, at another place.
             place: from ``begin_upload`` or ``mount_blob``.
+
+        Raises:
+            RegistryUnreachableError: also when the registry wanted another token.
 
         """
         headers = {"Content-Type": "application/octet-stream"}
-        with self._send(Request("PATCH", place, headers, lambda: pieces)) as answer:
+        with self._send(Request("PATCH", place, headers, iter(pieces))) as answer:
             return _location(answer)
 
     def finish_upload(self, digest: Digest, place: Url) -> None:
@@ -211,6 +215,8 @@ class Repository:
             challenge = answer.headers.get("www-authenticate", "")
             if self._auth.learn(challenge, scope):
                 answer.close()
+                if not request.is_repeatable:
+                    raise RegistryUnreachableError(request.method, request.url, "token expired")
                 answer = self._attempt(request, scope)
             elif self._auth.lacks_password(challenge):
                 answer.close()

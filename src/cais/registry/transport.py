@@ -138,7 +138,7 @@ class Transport:
         except (OSError, http.client.HTTPException) as exc:
             connection.close()
             cancel.check()
-            if is_used:  # the registry closed it while it was idle: once more, on a new one
+            if is_used and request.is_repeatable:  # closed while it was idle: once more, anew
                 return self._once(request, cancel)
             raise RegistryUnreachableError(request.method, request.url, reason_of(exc)) from exc
         except BaseException:

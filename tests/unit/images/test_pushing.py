@@ -175,6 +175,21 @@ def test_what_a_registry_knows_goes_as_it_is(store: ImageStore) -> None:
     assert set(shelf.blobs) == {record.id, *(layer.blob for layer in record.layers)}
 
 
+def test_an_image_that_is_removed_meanwhile_is_pushed_all_the_same(store: ImageStore) -> None:
+    """Its blobs are leased; that a registry knows it is of no interest any more."""
+
+    class Removing(EmptyShelf):
+        def serve(self, asked: Asked) -> Reply:
+            if asked.method == "PUT" and "/manifests/" in asked.target:
+                store.delete(NAME)
+            return super().serve(asked)
+
+    shelf = Removing()
+    digest, _ = push_to(shelf, store)
+    assert digest_of(shelf.manifests["v1"][1]) == digest
+    assert store.list() == []
+
+
 def test_foreign_layers_stay_where_they_are(store: ImageStore, tmp_path: Path) -> None:
     source = Shelf()
     manifest = source.manifest()
@@ -283,3 +298,40 @@ def test_an_upload_that_breaks_off_begins_again(
     shelf = Ailing()
     push_to(shelf, store)
     assert len(shelf.blobs) == 3
+
+
+class Challenging(EmptyShelf):
+    """A registry whose first answer to a stream asks for a token."""
+
+    def serve(self, asked: Asked) -> Reply:
+        if asked.target.startswith("/token"):
+            return 200, {}, b'{"token":"t"}'
+        if asked.method == "PATCH" and "authorization" not in asked.headers:
+            realm = f"http://{asked.headers['host']}/token"
+            return 401, {"WWW-Authenticate": f'Bearer realm="{realm}"'}, b"{}"
+        return super().serve(asked)
+
+
+class Closing(EmptyShelf):
+    """A registry that closes the connection instead of its first answer to a stream."""
+
+    has_closed = False
+
+    def serve(self, asked: Asked) -> Reply:
+        if asked.method == "PATCH" and not self.has_closed:
+            self.has_closed = True
+            raise ConnectionError
+        return super().serve(asked)
+
+
+@pytest.mark.parametrize("kind", [Challenging, Closing])
+def test_a_stream_that_is_asked_for_again_begins_again(
+    kind: type[EmptyShelf], store: ImageStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was compressed for the first request is used up by then."""
+    monkeypatch.setattr(retries, "PAUSE_S", 0)
+    shelf = kind()
+    digest, _ = push_to(shelf, store, parallel=1)
+    assert digest_of(shelf.manifests["v1"][1]) == digest
+    packed = [gzip.decompress(shelf.blobs[layer["digest"]]) for layer in shelf.pushed()["layers"]]
+    assert packed == list(LAYERS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from email.utils import formatdate
@@ -20,15 +21,15 @@ from cais.registry.errors import (
     error_of,
 )
 from cais.registry.origin import InvalidUrlError, Url
-from cais.testing.scripted_registry import serving, transport
+from cais.testing.scripted_registry import answering, serving, transport
 from cais.testing.waiting import PATIENCE_S
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from cais.registry.origin import Origin
     from cais.registry.transport import Transport
-    from cais.testing.scripted_registry import Reply, Server
+    from cais.testing.scripted_registry import Asked, Reply, Server
 
 LIMIT = 1 << 20
 SECRET = {"Authorization": "Bearer secret"}
@@ -165,6 +166,45 @@ def _same_connection(carrier: Transport, server: Server) -> None:
             ports.add(answer._sock.getsockname())
             answer.read(10)
     assert len(ports) == 1
+
+
+@pytest.mark.parametrize(
+    ("method", "body"), [("GET", b""), ("PUT", b"whole"), ("PUT", lambda: iter([b"wh", b"ole"]))]
+)
+def test_a_connection_that_was_closed_while_idle(
+    method: str, body: bytes | Callable[[], Iterator[bytes]]
+) -> None:
+    """What can be sent again is, once, on a new connection."""
+    with _closing_idle() as (server, bodies), transport() as carrier:
+        get(carrier, server.origin)
+        request = Request(method, Url(server.origin, "/x"), {}, body)
+        with carrier.send(request, Cancel(), attempts=1) as answer:
+            assert answer.status == 200
+    assert bodies == [b"", *[b"whole" if body else b""] * 2]
+
+
+def test_a_body_that_is_used_up_is_not_sent_again() -> None:
+    with _closing_idle() as (server, bodies), transport() as carrier:
+        get(carrier, server.origin)
+        request = Request("PATCH", Url(server.origin, "/x"), {}, iter([b"wh", b"ole"]))
+        with pytest.raises(RegistryUnreachableError, match="unexpected EOF"):
+            carrier.send(request, Cancel(), attempts=1)
+    assert bodies == [b"", b"whole"]
+
+
+@contextlib.contextmanager
+def _closing_idle() -> Iterator[tuple[Server, list[bytes]]]:
+    """Give a server that closes the connection instead of its second answer, and the bodies."""
+    bodies: list[bytes] = []
+
+    def script(asked: Asked) -> Reply:
+        bodies.append(asked.body)
+        if len(bodies) == 2:
+            raise ConnectionError
+        return 200, {}, b""
+
+    with answering(script) as server:
+        yield server, bodies
 
 
 def test_errors_have_docker_s_words() -> None:
