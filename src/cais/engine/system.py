@@ -176,6 +176,7 @@ class System:
             "DockerRootDir": str(config.data_root),
             "ServerVersion": VERSION,
             "IndexServerAddress": "https://index.docker.io/v1/",
+            **config.registries.described(),
             "Labels": list(config.labels),
             "ProductLicense": "",
         }
