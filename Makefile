@@ -21,7 +21,7 @@ demo: ## A container, from nothing, explained as it runs; leaves nothing behind 
 
 .PHONY: test
 test: packages check ## All checks, and all tests but vm and fuzz, from a fresh clone (root)
-	$(PYTEST) tests/unit tests/kernel
+	$(PYTEST) tests/unit tests/golden tests/kernel
 	$(PYTEST) tests/integration tests/conformance
 
 ##@ Development
@@ -48,11 +48,11 @@ fmt: venv ## Format, and mend what the linter can mend
 	$(BIN)/ruff format .
 
 .PHONY: test-unit
-test-unit: venv ## The tests that need no privilege
-	$(PYTEST) tests/unit
+test-unit: packages venv ## The tests that need no privilege (root: to install what they need)
+	$(PYTEST) tests/unit tests/golden
 
 .PHONY: test-kernel
-test-kernel: venv ## The tests of our kernel interfaces (root)
+test-kernel: packages venv ## The tests of our kernel interfaces (root)
 	$(PYTEST) tests/kernel
 
 .PHONY: test-daemon
@@ -80,12 +80,11 @@ fuzz: packages venv ## 100,000 broken config.json documents (CAIS_FUZZ_DOCUMENTS
 ##@ Measuring
 
 .PHONY: bench
-bench: venv ## Cais beside dockerd, runc and crun; writes docs/benchmarks.md (root)
-	@scripts/system-packages.sh demo
+bench: packages venv ## Cais beside dockerd (to be installed), runc and crun; writes docs/benchmarks.md (root)
 	$(BIN)/python -m bench
 
 .PHONY: bench-quick
-bench-quick: venv ## The same rows, few repetitions, nothing written (root)
+bench-quick: packages venv ## The same rows, few repetitions, nothing written (root)
 	$(BIN)/python -m bench --quick
 
 ##@ Other

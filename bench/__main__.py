@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from bench.rows import measure_all
 
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 MARK = "CAIS_BENCH_NAMESPACES"
+PEERS = ("docker", "dockerd", "docker-registry", "mmdebstrap", "podman", "runc", "crun")
+"""Programs without which rows are left out."""
 
 
 def main() -> int:
@@ -22,6 +25,11 @@ def main() -> int:
     )
     parser.add_argument("--output", type=Path, default=PAGE, help="the page to write")
     options = parser.parse_args()
+    if missing := [name for name in PEERS if shutil.which(name) is None]:
+        print(f"not installed: {', '.join(missing)}; the rows beside them are left out")
+        if options.output == PAGE and not options.quick:
+            print(f"so {PAGE.name} is not written: name another file with --output")
+            return 2
     if os.environ.get(MARK) is None:
         if image_rows.wanted(options.only):
             image_archives.debian()  # needs the network, which the rest has none of

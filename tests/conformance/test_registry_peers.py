@@ -257,7 +257,6 @@ def test_a_mirror(
         assert refused
 
 
-@pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl")
 def test_users_and_tls(daemon: TestDaemon, clients: dict[str, Any], tmp_path: Path) -> None:
     key, certificate = make_certificate(tmp_path)
     users = tmp_path / "htpasswd"

@@ -99,5 +99,5 @@ def test_image_config_has_all_its_old_members() -> None:
 
 @pytest.mark.parametrize(("minor", "left"), [(48, 2), (47, 1), (43, 0)])
 def test_networks_of_a_listed_container(minor: int, left: int) -> None:
-    row = shape(versions.reshape_container_summary, CONTAINER, minor)
+    row = shape(versions.reshape_container, CONTAINER, minor)
     assert len(row["NetworkSettings"]["Networks"]["bridge"]) == left

@@ -11,7 +11,6 @@ from cais.api.bodies import read_json_bytes
 from cais.api.router import Route
 from cais.api.versions import (
     reshape_container,
-    reshape_container_summary,
     reshape_create_request,
 )
 from cais.errors import InvalidArgumentError
@@ -112,7 +111,7 @@ class ContainerRoutes:
             size=query.flag("size"),
             filters=filters,
         )
-        return json_response([reshape_container_summary(row, request.version) for row in rows])
+        return json_response([reshape_container(row, request.version) for row in rows])
 
     async def prune(self, request: Request) -> Answer:
         """Remove the containers that do not run."""

@@ -64,7 +64,7 @@ def stream_content_type(version: ApiVersion, *, tty: bool) -> str:
 
 
 def reshape_container(document: Document, version: ApiVersion) -> Document:
-    """Give ``GET /containers/{id}/json`` the shape of an older version."""
+    """Give ``GET /containers/{id}/json``, or a row of the list, the shape of an older version."""
     if version < (1, 48):
         document.pop("ImageManifestDescriptor", None)
     _reshape_networks(document, version)
@@ -80,16 +80,6 @@ def _reshape_networks(document: Document, version: ApiVersion) -> None:
             network.pop("DNSNames", None)
         if version < (1, 48):
             network.pop("GwPriority", None)
-
-
-def reshape_container_summary(document: Document, version: ApiVersion) -> Document:
-    """Give a row of ``GET /containers/json`` the shape of an older version."""
-    if version < (1, 48):
-        document.pop("ImageManifestDescriptor", None)
-    _reshape_networks(document, version)
-    if version < (1, 46):
-        document.get("HostConfig", {}).pop("Annotations", None)
-    return document
 
 
 def reshape_create_request(raw: bytes, version: ApiVersion) -> bytes:
@@ -146,7 +136,7 @@ def reshape_disk_use(document: Document, version: ApiVersion) -> Document:
     for image in document["Images"] or ():
         reshape_image_summary(image, version)
     for container in document["Containers"] or ():
-        reshape_container_summary(container, version)
+        reshape_container(container, version)
     if version < (1, 42):
         document["BuilderSize"] = 0
     return document

@@ -62,7 +62,6 @@ NAMES = [
     "CHECKPOINT_RESTORE",
 ]
 BITS = {f"CAP_{name}": 1 << number for number, name in enumerate(NAMES)}
-ALL = (1 << len(NAMES)) - 1
 MAX_ID = 0x7FFFFFFF  # Docker's and Go's limit; above it an id wraps to 0 in careless readers
 
 _PR_SET_KEEPCAPS, _PR_CAPBSET_READ, _PR_CAPBSET_DROP, _PR_CAP_AMBIENT = 8, 23, 24, 47

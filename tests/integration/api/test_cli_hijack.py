@@ -2,21 +2,16 @@
 
 import hashlib
 import os
-import shutil
 import struct
 import subprocess
 import threading
 from typing import Any
-
-import pytest
 
 from cais.engine.errors import CommandLaunchError
 from cais.errors import ConflictError
 from cais.testing.fake_engine import CONTAINER_ID, FakeWaitResult, container_document
 from cais.testing.pseudoterminal import PseudoTerminal
 from cais.testing.waiting import PATIENCE_S, wait_until
-
-pytestmark = pytest.mark.skipif(shutil.which("docker") is None, reason="needs the docker CLI")
 
 
 def frame(stream: int, data: bytes) -> bytes:

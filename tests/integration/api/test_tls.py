@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import shutil
 import socket
 import ssl
 import subprocess
@@ -18,8 +17,6 @@ from cais.http.server import Server
 from cais.http.tls import make_context
 from cais.registry.trust import verifying_context
 from cais.testing.waiting import PATIENCE_S
-
-pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl")
 
 
 @pytest.fixture(scope="module")

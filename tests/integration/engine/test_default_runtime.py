@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import shutil
 import signal
 from typing import TYPE_CHECKING
-
-import pytest
 
 from cais.testing.waiting import wait_until
 
@@ -16,8 +13,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from cais.testing.daemon import TestDaemon
-
-pytestmark = pytest.mark.skipif(shutil.which("runc") is None, reason="needs runc")
 
 
 def runtime_of(daemon: TestDaemon, name: str) -> str:

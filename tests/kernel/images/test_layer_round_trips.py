@@ -186,7 +186,6 @@ def umoci(*arguments: str | Path) -> None:
     subprocess.run(["umoci", *arguments], check=True, capture_output=True)
 
 
-@pytest.mark.skipif(shutil.which("umoci") is None, reason="needs umoci")
 def test_umoci_applies_our_layers_and_we_apply_its_layers(tmp_path: Path) -> None:
     def body(place: Path, seed: int) -> None:
         base = made(place / "base", seed)

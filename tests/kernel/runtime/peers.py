@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from typing import TYPE_CHECKING
 
-import pytest
-
+from cais.testing.peers import installed
 from cais.testing.waiting import PATIENCE_S
 
 if TYPE_CHECKING:
@@ -18,11 +16,7 @@ if TYPE_CHECKING:
     from cais.testing.bundles import Bundle
 
 PROGRAM = "import sys; from cais.runtime.command import main; sys.exit(main())"
-_RUNC = shutil.which("runc")
-BOTH = [
-    "cais",
-    pytest.param("runc", marks=pytest.mark.skipif(_RUNC is None, reason="needs runc")),
-]
+BOTH = ["cais", "runc"]
 
 
 class Peer:
@@ -32,7 +26,7 @@ class Peer:
         self.name = name
         self.bundle = bundle
         self.id = f"{name}-{os.getpid()}"
-        self._command = [_RUNC or ""] if name == "runc" else [sys.executable, "-c", PROGRAM]
+        self._command = [installed("runc")] if name == "runc" else [sys.executable, "-c", PROGRAM]
         self._command += ["--root", str(directory / f"state-{name}")]
         bundle.linux["cgroupsPath"] = f"/cais/{self.id}"
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 UID, SUBORDINATE = 4321, 400000
 OURS = "cais-runtime"
+RUNTIMES = [OURS, "runc"]
 _PROGRAM = (
     "import sys; sys.path.insert(0, sys.argv.pop(1)); from cais.runtime.command import main; main()"
 )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import resource
-import shutil
 import signal
 import subprocess
 import tempfile
@@ -22,10 +21,7 @@ from cais.testing.waiting import PATIENCE_S
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-RUNTIMES = [
-    "ours",
-    pytest.param("runc", marks=pytest.mark.skipif(not shutil.which("runc"), reason="no runc")),
-]
+RUNTIMES = ["ours", "runc"]
 
 
 def run(bundle: Bundle, runtime: str, *args: str) -> Result:

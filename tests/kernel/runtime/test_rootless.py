@@ -8,14 +8,13 @@ from __future__ import annotations
 import json
 import os
 import pty
-import shutil
 import subprocess
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from rootless_kit import OURS, RANGE, SINGLE, SUBORDINATE, UID, Walker, walker
+from rootless_kit import OURS, RANGE, RUNTIMES, SINGLE, SUBORDINATE, UID, Walker, walker
 
 from cais.testing.bundles import read_terminal
 from cais.testing.isolation import isolated
@@ -23,14 +22,6 @@ from cais.testing.waiting import PATIENCE_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-pytestmark = pytest.mark.skipif(
-    shutil.which("newuidmap") is None, reason="newuidmap is not installed (package uidmap)"
-)
-RUNTIMES = [
-    OURS,
-    pytest.param("runc", marks=pytest.mark.skipif(not shutil.which("runc"), reason="no runc")),
-]
 
 
 def with_walker(body: Callable[[Walker], None], runtime: str = OURS) -> None:

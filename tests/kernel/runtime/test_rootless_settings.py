@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-import shutil
 from typing import TYPE_CHECKING
 
 import pytest
 from probes import write_probe
-from rootless_kit import OURS, RANGE, UID, Walker, walker
+from rootless_kit import OURS, RANGE, RUNTIMES, UID, Walker, walker
 from test_seccomp_agent import ANSWER, FCHDIR, Agent, notifying
 
 from cais.testing.isolation import isolated
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-pytestmark = pytest.mark.skipif(
-    shutil.which("newuidmap") is None, reason="newuidmap is not installed (package uidmap)"
-)
-RUNTIMES = [
-    OURS,
-    pytest.param("runc", marks=pytest.mark.skipif(not shutil.which("runc"), reason="no runc")),
-]
 
 
 def with_walker(body: Callable[[Walker], None], runtime: str = OURS) -> None:

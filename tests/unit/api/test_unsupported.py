@@ -35,15 +35,6 @@ def test_list_is_complete() -> None:
     assert len(listed()) == len(specified)
 
 
-def implemented() -> set[tuple[str, str]]:
-    router = make_router(FakeEngine())  # type: ignore[arg-type]
-    return {
-        (method, pattern.pattern)
-        for (method, _), routes in router._table.items()
-        for pattern, _ in routes
-    }
-
-
 def test_what_must_exist_by_now_does() -> None:
     """The list of the first milestone: these must not fall to the refusals."""
     router = make_router(FakeEngine())  # type: ignore[arg-type]

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import gzip
 import os
-import shutil
 import socket
 import ssl
 import struct
@@ -275,7 +274,6 @@ def test_content_that_changed_between_the_attempts(store: ImageStore, length: in
     assert left_over(store) == []
 
 
-@pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl")
 @pytest.mark.parametrize("after", [share(50), len(LAYER)])
 def test_tls_that_ends_without_a_goodbye(store: ImageStore, tmp_path: Path, after: int) -> None:
     """Without close_notify an end may be an attacker's; the digest tells."""

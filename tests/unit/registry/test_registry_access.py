@@ -1,7 +1,6 @@
 """Who is let in: passwords, TLS."""
 
 import base64
-import shutil
 import ssl
 import subprocess
 import urllib.request
@@ -81,7 +80,6 @@ def test_other_hashes_are_refused(tmp_path: Path, text: str) -> None:
         Passwords(tmp_path / "none")
 
 
-@pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl")
 def test_tls(serve: Callable[..., Any], tmp_path: Path) -> None:
     key, certificate = tmp_path / "key.pem", tmp_path / "cert.pem"
     subprocess.run(
