@@ -12,7 +12,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO
 
-from cais.errors import InvalidArgumentError, NotFoundError
+from cais.errors import DataLossError, InvalidArgumentError, NotFoundError
 from cais.linux.tree_size import allocated_size
 from cais.spec.digest import Digest, DigestMismatchError, digest_of, encoded, parse_digest
 
@@ -78,6 +78,21 @@ class Blobs:
             return Blob(digest, self._path(digest).stat().st_size)
         except FileNotFoundError:
             raise BlobNotFoundError(digest) from None
+
+    def holds(self, digest: Digest, size_bytes: int) -> bool:
+        """Whether a blob is here and of its size; not read, for it may be large."""
+        try:
+            return self.stat(digest).size_bytes == size_bytes
+        except BlobNotFoundError:
+            return False
+
+    def holds_document(self, digest: Digest, limit_bytes: int) -> bool:
+        """Whether a small blob is here, read and verified; arguments as of ``read``."""
+        try:
+            self.read(digest, limit_bytes)
+        except (BlobNotFoundError, InvalidArgumentError, DataLossError):
+            return False
+        return True
 
     def allocated(self, digest: Digest) -> int:
         """Return the bytes a blob has on the disk; 0: there is none."""

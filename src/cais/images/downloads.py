@@ -11,19 +11,20 @@ import contextlib
 import threading
 from typing import TYPE_CHECKING
 
-from cais.content.store import BlobNotFoundError
+from cais.content.store import Blob
 from cais.errors import DataLossError, InternalError
 from cais.images.retries import count_down
 from cais.registry.cancel import Cancel
 from cais.registry.errors import RegistryUnreachableError
 from cais.registry.transport import MAX_ATTEMPTS
+from cais.spec.image import LIMIT_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Self
 
     from cais.content.leases import Lease
-    from cais.content.store import Blob, ContentStore, Ingest
+    from cais.content.store import ContentStore, Ingest
     from cais.images.transfers import Line
     from cais.registry.repository import Repository
     from cais.spec.digest import Digest
@@ -44,10 +45,20 @@ class Downloads:
         self._lock = threading.Lock()
         self._running: dict[Digest, _Download] = {}
 
-    def join(self, digest: Digest, size: int, source: Repository, lease: Lease, line: Line) -> Wait:
+    def join(
+        self,
+        digest: Digest,
+        size: int,
+        source: Repository,
+        lease: Lease,
+        line: Line,
+        *,
+        is_document: bool = False,
+    ) -> Wait:
         """Begin a download, or join the one that runs; use the result with ``with``.
 
-        A blob that is stored is not downloaded: the wait is over at once.
+        A blob that is stored is not downloaded: the wait is over at once. A damaged one is, and
+        what comes takes its place.
 
         Args:
             digest: of the blob; protected by ``lease`` from now on.
@@ -55,6 +66,7 @@ class Downloads:
             source: where it is; asked with a ``Cancel`` of the download's own.
             lease: of the pull.
             line: told how far it is.
+            is_document: small, so that a stored one is verified; of others only the size is.
 
         """
         lease.add(digest)
@@ -62,10 +74,11 @@ class Downloads:
             download = self._running.get(digest)
             if download is None or download.is_abandoned:
                 # Asked only now: one that has just ended is not among those that run any more.
-                with contextlib.suppress(BlobNotFoundError):
-                    there = Wait(None, line, self._content.stat(digest))
+                if self._content.holds(digest, size) and (
+                    not is_document or self._content.holds_document(digest, LIMIT_BYTES)
+                ):
                     line.say("Already exists")
-                    return there
+                    return Wait(None, line, Blob(digest, size))
                 line.say("Pulling fs layer")
                 download = _Download(digest, size, self._content, self._slots, self._ended)
                 self._running[digest] = download
