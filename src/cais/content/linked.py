@@ -7,7 +7,6 @@ link is not possible there are two copies, and nothing else is different.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import uuid
 from typing import TYPE_CHECKING
@@ -30,22 +29,15 @@ class LinkedStore(ContentStore):
         self._theirs = other / "blobs" / "sha256"
 
     def _rename_in(self, source: Path, digest: Digest) -> None:
-        theirs = self._theirs / encoded(digest)
+        super()._rename_in(source, digest)
         twin = self._ingest / uuid.uuid4().hex
-        try:
-            os.link(theirs, twin, follow_symlinks=False)
-        except OSError:  # they have none, or it cannot be linked
-            super()._rename_in(source, digest)
-            with contextlib.suppress(OSError):
-                os.link(self._path(digest), theirs, follow_symlinks=False)
-            return
-        if twin.stat().st_size == source.stat().st_size:
-            source.unlink()
-        else:  # theirs is damaged: ours was verified just now
-            twin.unlink()
-            twin = source
-        super()._rename_in(twin, digest)
-        twin.unlink(missing_ok=True)  # renaming to another name of the same file does nothing
+        try:  # theirs may be damaged, ours was verified just now: it takes the place of both
+            os.link(self._path(digest), twin, follow_symlinks=False)
+            twin.replace(self._theirs / encoded(digest))
+        except OSError:  # it cannot be linked
+            pass
+        finally:
+            twin.unlink(missing_ok=True)  # renaming to another name of the same file does nothing
 
     def _is_shared(self, digest: Digest) -> bool:  # noqa: ARG002
         return False  # our name is ours to delete

@@ -249,15 +249,20 @@ def test_each_deletes_its_own_name(tmp_path: Path) -> None:
     assert theirs.collect(()) == len(b"shared")
 
 
-def test_a_damaged_neighbour_is_not_shared(tmp_path: Path) -> None:
+@pytest.mark.parametrize("damaged", [b"who", b"whome"])
+def test_a_damaged_neighbour_is_mended(tmp_path: Path, damaged: bytes) -> None:
+    """What was pushed is kept, whatever lies there in its place, cut off or with a bit flipped."""
     theirs = ContentStore(tmp_path / "engine")
     ours = LinkedStore(tmp_path / "registry", tmp_path / "engine")
     digest = write(theirs, b"whole")
     path = tmp_path / "engine/blobs/sha256" / digest.removeprefix("sha256:")
     path.chmod(0o600)
-    path.write_bytes(b"who")
-    write(ours, b"whole")
-    assert ours.read(digest, 100) == b"whole"
+    path.write_bytes(damaged)
+    with theirs.open_blob(digest) as reading:
+        write(ours, b"whole")
+        assert reading.read() == damaged  # who reads meanwhile is not disturbed
+    assert ours.read(digest, 100) == theirs.read(digest, 100) == b"whole"
+    assert inode(tmp_path / "engine", digest) == inode(tmp_path / "registry", digest)
     assert os.listdir(tmp_path / "registry/ingest") == []
 
 
