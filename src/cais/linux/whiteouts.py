@@ -22,7 +22,7 @@ DEVICES = frozenset({_KERNELS, _STAND_IN})
 
 _OPAQUE = "trusted.overlay.opaque"
 _OPAQUE_STAND_IN = "trusted.cais.opaque"
-_STEERING_ATTRIBUTES = ("trusted.overlay.", "user.overlay.", "trusted.cais.")
+_STEERING_ATTRIBUTES = ("trusted.overlay.", "user.overlay.", "user.fuseoverlayfs.", "trusted.cais.")
 
 
 def make_whiteout(parent_fd: int, name: str) -> None:
@@ -56,7 +56,11 @@ def is_opaque(directory_fd: int) -> bool:
 
 
 def is_steering_attribute(name: str) -> bool:
-    """Say whether an attribute tells how layers add up: of no file, and of no archive."""
+    """Say whether an attribute tells how layers add up: of no file, and of no archive.
+
+    fuse-overlayfs has more of its own, ``override_stat`` in other spaces, which it obeys with an
+    option that it is never given here; images that bring those keep them.
+    """
     return name.startswith(_STEERING_ATTRIBUTES)
 
 

@@ -52,14 +52,14 @@ class Entry:
 
 
 @contextlib.contextmanager
-def open_stack(directories: Sequence[str]) -> Iterator[MergedTree]:
-    """Give the tree that ``directories``, the uppermost first and at least one, show together."""
+def open_stack(directories: Sequence[str], mark: str = "") -> Iterator[MergedTree]:
+    """Give the ``MergedTree`` of ``directories``, the uppermost first and at least one."""
     with contextlib.ExitStack() as stack:
         fds = []
         for path in directories:
             fds.append(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
             stack.callback(os.close, fds[-1])
-        yield MergedTree(fds)
+        yield MergedTree(fds, mark)
 
 
 @contextlib.contextmanager
@@ -75,12 +75,12 @@ def open_snapshot(snapshotter: Snapshotter, key: str) -> Iterator[Pair]:
     stack = [layer.path, *layer.lowers]
     parent = snapshotter.stat(key).parent
     with contextlib.ExitStack() as opened:
-        now = opened.enter_context(open_stack(stack))
+        now = opened.enter_context(open_stack(stack, layer.mark))
         before, below = None, list[str]()
         if parent is not None:
             lower = snapshotter.layer(parent)
             below = [lower.path, *lower.lowers]
-            before = opened.enter_context(open_stack(below))
+            before = opened.enter_context(open_stack(below, lower.mark))
         try:
             yield Pair(now, before, is_laid_over=stack[1:] == below)
         except OSError as exc:  # of the block: what fails there is the reading
@@ -98,11 +98,17 @@ class Pair:
 
 
 class MergedTree:
-    """Read-only view of layers laid over each other."""
+    """Read-only view of layers laid over each other.
 
-    def __init__(self, layer_fds: Sequence[int]) -> None:
-        """Args: layer_fds are directories, the uppermost first, at least one. Borrowed."""
+    Args:
+        layer_fds: directories, the uppermost first, at least one. Borrowed.
+        mark: as in ``Layer``.
+
+    """
+
+    def __init__(self, layer_fds: Sequence[int], mark: str = "") -> None:
         self._layer_fds = layer_fds
+        self._mark = mark
 
     def root(self) -> Entry:
         """Return the top of the tree."""
@@ -191,6 +197,8 @@ class MergedTree:
             yield fds
 
     def _lookup(self, directory: Entry, parent_fds: list[int], name: str) -> Entry | None:
+        if name == self._mark:
+            return None
         path = f"{directory.path}/{name}"
         layers: list[int] = []
         uppermost: os.stat_result | None = None

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from cais.errors import InvalidArgumentError
 from cais.snapshots.backing import describe_backing
 from cais.snapshots.differences import DifferenceSnapshotter
-from cais.snapshots.snapshotter import Kind, Mount
+from cais.snapshots.snapshotter import Kind, Layer, Mount
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -90,12 +90,23 @@ class OverlaySnapshotter(DifferenceSnapshotter):
 
 
 class FuseOverlaySnapshotter(OverlaySnapshotter):
-    """A process for each mount stacks the directories, where the kernel cannot."""
+    """A process for each mount stacks the directories, where the kernel cannot.
+
+    It puts an empty file into each directory it makes, which says once more that it is opaque. No
+    container of it can have a file of that name, as with Docker, so nothing is lost if it is never
+    shown. With the other drivers it is a file as any other, but for a layer, which cannot hold it.
+    """
 
     driver = "fuse-overlayfs"
     _kind = "fuse-overlayfs"
     _fixed_options = ()
+    _mark = ".wh..wh..opq"
 
     def status(self) -> list[tuple[str, str]]:
         """See ``Snapshotter.status``: nothing, as Docker."""
         return []
+
+    def layer(self, key: str) -> Layer:
+        """See ``Snapshotter.layer``."""
+        found = super().layer(key)
+        return replace(found, mark=self._mark) if found.lowers else found  # else it is not stacked

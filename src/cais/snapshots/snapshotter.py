@@ -109,11 +109,13 @@ class Layer:
 
     ``path`` is the difference in overlayfs form (whiteouts are character devices 0:0, opaque
     directories carry ``trusted.overlay.opaque``); ``lowers`` are the parents' directories, the
-    nearest first, to be read only.
+    nearest first, to be read only. What has the name ``mark`` in any of their directories is a
+    note of the driver's and no file; "" if it writes none.
     """
 
     path: str
     lowers: tuple[str, ...]
+    mark: str = ""
 
 
 class Snapshotter(Protocol):

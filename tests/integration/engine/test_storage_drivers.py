@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -59,20 +60,27 @@ def test_the_life_of_a_container(tmp_path: Path, driver: str) -> None:
         assert daemon.docker("info", "--format", "{{.Driver}}").stdout.strip() == driver
         daemon.docker("load", stdin=busybox_archive())
         before = left_behind(daemon)
-        write = "echo kept > /file; rm /etc/group; sleep 1000"
+        write = "mkdir -p /made/in; rm /etc/group; echo kept > /file; sleep 1000"
         daemon.docker("run", "-d", "--name", "one", "busybox", "sh", "-c", write)
         daemon.docker("exec", "one", "sh", "-c", "while ! [ -e /file ]; do usleep 1000; done")
         daemon.kill()
         daemon.start()
         assert daemon.docker("exec", "one", "cat", "/file").stdout == "kept\n"
         changed = daemon.docker("diff", "one").stdout.splitlines()
-        assert {"A /file", "D /etc/group"} <= set(changed)
+        assert {"A /file", "A /made", "A /made/in", "D /etc/group"} <= set(changed)
+        assert not [line for line in changed if ".wh." in line]
+        daemon.docker("export", "-o", str(tmp_path / "exported"), "one")
+        with tarfile.open(tmp_path / "exported") as exported:
+            names = exported.getnames()
+        assert {"made", "made/in"} <= set(names)
+        assert not [name for name in names if ".wh." in name]
         daemon.docker("stop", "-t", "0", "one")
         daemon.docker("start", "one")
         assert daemon.docker("exec", "one", "cat", "/file").stdout == "kept\n"
         daemon.docker("commit", "one", "derived")
-        shown = daemon.docker("run", "--rm", "derived", "sh", "-c", "cat /file; ls /etc").stdout
-        assert shown.startswith("kept\n")
+        script = "cat /file; ls -a /made; ls /etc"
+        shown = daemon.docker("run", "--rm", "derived", "sh", "-c", script).stdout
+        assert shown.startswith("kept\n.\n..\nin\n")
         assert "group" not in shown.split()
         if shutil.which("runc"):
             foreign = ("run", "--rm", "--runtime", "runc", "derived", "cat", "/file")

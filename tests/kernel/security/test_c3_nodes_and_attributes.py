@@ -54,7 +54,9 @@ def test_owner_mode_and_capability_survive_each_other(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "attribute", ["redirect", "opaque", "metacopy", "origin", "impure", "nlink", "protattr", "x"]
 )
-@pytest.mark.parametrize("space", ["trusted.overlay.", "user.overlay.", "trusted.cais."])
+@pytest.mark.parametrize(
+    "space", ["trusted.overlay.", "user.overlay.", "trusted.cais.", "user.fuseoverlayfs."]
+)
 @pytest.mark.parametrize("kind", [b"0", b"5"], ids=["file", "directory"])
 def test_overlay_attributes_are_left_out(
     tmp_path: Path, space: str, attribute: str, kind: bytes

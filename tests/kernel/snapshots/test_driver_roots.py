@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 from driver_kit import every_driver, layer, mounted, on_driver, opened
 
+from cais.images.layer_writer import pack_changes, pack_tree
 from cais.linux import btrfs
 from cais.linux.whiteouts import is_whiteout, make_opaque, make_whiteout
 from cais.snapshots.differences import DifferenceSnapshotter
+from cais.snapshots.merged import MergedTree, open_snapshot
 from cais.snapshots.snapshotter import Kind
 
 MIB = 1 << 20
@@ -188,6 +190,35 @@ def test_what_a_container_wrote_is_a_layer(tmp_path: Path, place: str) -> None:
                 assert facts(root) == expected
 
     on_driver(place, tmp_path, body)
+
+
+@every_driver
+def test_what_a_container_wrote_is_read_without_a_mount(tmp_path: Path, place: str) -> None:
+    """As ``docker diff``, ``commit`` and ``export`` read it: no driver's own marks are files."""
+
+    def body(top: Path) -> None:
+        with opened(place, top / "snapshots") as snapshotter:
+            expected = changed_container(snapshotter, top / "root", place)
+            with open_snapshot(snapshotter, "container") as pair:
+                assert shown(pair.now) == expected.keys()
+                layer = b"".join(
+                    pack_changes(pair.now, pair.before, is_laid_over=pair.is_laid_over)
+                )
+                exported = b"".join(pack_tree(pair.now))
+        assert b"new/deep/file" in layer
+        for mark in (b".wh..wh.", b"fuseoverlayfs", b"trusted.overlay", b"trusted.cais"):
+            assert (mark in layer, mark in exported) == (False, False), mark
+
+    on_driver(place, tmp_path, body)
+
+
+def shown(tree: MergedTree) -> set[str]:
+    pending, found = [tree.root()], {"."}
+    while pending:
+        for entry in tree.children(pending.pop()):
+            found.add(entry.path.removeprefix("./"))
+            pending += [entry] if entry.is_directory else []
+    return found
 
 
 @every_driver
