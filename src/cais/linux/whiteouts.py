@@ -55,6 +55,16 @@ def is_opaque(directory_fd: int) -> bool:
     return any(_says_yes(directory_fd, name) for name in (_OPAQUE, _OPAQUE_STAND_IN))
 
 
+def device_of(status: os.stat_result) -> int:
+    """Return the device number of a node by its lstat(2), for every whiteout the kernel's."""
+    return _KERNELS if is_whiteout(status) else status.st_rdev
+
+
+def attribute_meant(name: str) -> str:
+    """Return the name of an attribute, of the mark of an opaque directory always the kernel's."""
+    return _OPAQUE if name == _OPAQUE_STAND_IN else name
+
+
 def is_steering_attribute(name: str) -> bool:
     """Say whether an attribute tells how layers add up: of no file, and of no archive.
 

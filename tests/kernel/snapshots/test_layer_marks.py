@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from typing import TYPE_CHECKING
 
 import pytest
 
+from cais.engine.audit.trees import first_difference
 from cais.linux.whiteouts import make_opaque
 from cais.snapshots.merged import open_stack
 
@@ -75,3 +77,26 @@ def test_what_any_user_can_set_hides_nothing(stack: list[str]) -> None:
     """As for the kernel, whose overlayfs reads these with the option ``userxattr`` alone."""
     os.setxattr(f"{stack[0]}/etc", "user.overlay.opaque", b"y")
     assert shown_in_etc(stack) == ["lower", "upper"]
+
+
+@pytest.mark.parametrize("attribute", ["trusted.overlay.opaque", "trusted.cais.opaque"])
+@pytest.mark.parametrize("device", [(0, 0), (0xFFF, 0xFFFFF)])
+def test_a_check_takes_one_mark_for_the_other(
+    tmp_path: Path, attribute: str, device: tuple[int, int]
+) -> None:
+    """A layer may have been unpacked by another kernel than it is checked by."""
+    for name in ("made", "found"):
+        (tmp_path / name / "etc").mkdir(parents=True)
+    os.setxattr(tmp_path / "made/etc", "trusted.overlay.opaque", b"y")
+    os.mknod(tmp_path / "made/gone", stat.S_IFCHR, os.makedev(0, 0))
+    os.mknod(tmp_path / "found/gone", stat.S_IFCHR, os.makedev(*device))
+    for path in (tmp_path / "made/gone", tmp_path / "found/gone"):
+        os.utime(path, ns=(0, 0))
+    different = first_difference(tmp_path / "made", tmp_path / "found")
+    assert different == "/etc has other extended attributes"
+    os.setxattr(tmp_path / "found/etc", attribute, b"y")
+    assert first_difference(tmp_path / "made", tmp_path / "found") is None
+    os.unlink(tmp_path / "found/gone")
+    os.mknod(tmp_path / "found/gone", stat.S_IFCHR, os.makedev(1, 3))
+    different = first_difference(tmp_path / "made", tmp_path / "found")
+    assert different == f"/gone has device {os.makedev(1, 3)} instead of 0"

@@ -7,19 +7,25 @@ import stat
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
+from cais.linux.whiteouts import attribute_meant, device_of
+
 if TYPE_CHECKING:
     from pathlib import Path
 
 _CHUNK = 1024 * 1024
 _NOTED_BY_OVERLAYFS = ("trusted.overlay.impure", "trusted.overlay.origin", "trusted.overlay.uuid")
-_FIELDS = {"st_uid": "owner", "st_gid": "group", "st_rdev": "device"}
+_FIELDS = {
+    "owner": lambda status: status.st_uid,
+    "group": lambda status: status.st_gid,
+    "device": device_of,
+}
 
 
 def first_difference(expected: Path, found: Path) -> str | None:
     """Compare two trees that nobody changes meanwhile; None: they are the same.
 
     Names, kinds, owners, modes, links, devices, extended attributes, contents, and the times of
-    what is no directory.
+    what is no directory. What hides names does so in either of the forms of ``linux.whiteouts``.
     """
     pending = [PurePath()]
     while pending:
@@ -44,9 +50,9 @@ def _difference(expected: Path, found: Path) -> str | None:
         return "is of another kind"
     if stat.S_IMODE(want.st_mode) != stat.S_IMODE(have.st_mode):
         return f"has mode {stat.S_IMODE(have.st_mode):o} instead of {stat.S_IMODE(want.st_mode):o}"
-    for field, word in _FIELDS.items():
-        if getattr(want, field) != getattr(have, field):
-            return f"has {word} {getattr(have, field)} instead of {getattr(want, field)}"
+    for word, value_of in _FIELDS.items():
+        if value_of(want) != value_of(have):
+            return f"has {word} {value_of(have)} instead of {value_of(want)}"
     if _attributes(expected) != _attributes(found):
         return "has other extended attributes"
     if stat.S_ISDIR(want.st_mode):
@@ -62,7 +68,7 @@ def _difference(expected: Path, found: Path) -> str | None:
 
 def _attributes(path: Path) -> dict[str, bytes]:
     return {
-        name: os.getxattr(path, name, follow_symlinks=False)
+        attribute_meant(name): os.getxattr(path, name, follow_symlinks=False)
         for name in os.listxattr(path, follow_symlinks=False)
         if not name.startswith(_NOTED_BY_OVERLAYFS)
     }
