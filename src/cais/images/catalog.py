@@ -125,10 +125,15 @@ class Catalog(CatalogView):
                     _set_name(connection, name, image.id)
         return moved
 
-    def set_name(self, name: Reference, image_id: ImageId) -> None:
-        """Give an image a name, or a registry's digest; taken ones move over."""
+    def set_name(self, name: Reference, image_id: ImageId) -> bool:
+        """Give an image a name, or a registry's digest; taken ones move over.
+
+        Returns:
+            Whether the image was there to be named; if not, nothing has changed.
+
+        """
         with self._database.transaction() as connection:
-            _set_name(connection, name, image_id)
+            return _set_name(connection, name, image_id)
 
     def remove_name(self, name: Name) -> None:
         """Take a name away."""
@@ -171,10 +176,15 @@ def _forget_blobs(connection: sqlite3.Connection, image: NewImage) -> None:
     connection.execute("UPDATE images SET manifest = ? WHERE id = ?", (image.manifest, image.id))
 
 
-def _set_name(connection: sqlite3.Connection, name: Reference, image_id: ImageId) -> None:
+def _set_name(connection: sqlite3.Connection, name: Reference, image_id: ImageId) -> bool:
+    tagged = connection.execute(
+        "UPDATE images SET tagged_ns = ? WHERE id = ?", (time.time_ns(), image_id)
+    )
+    if not tagged.rowcount:
+        return False
     table, suffix = ("digests", name.digest) if name.digest else ("names", name.tag)
     connection.execute(
         f"INSERT OR REPLACE INTO {table} VALUES (?, ?, ?)",  # noqa: S608 - a constant
         (name.repository, suffix, image_id),
     )
-    connection.execute("UPDATE images SET tagged_ns = ? WHERE id = ?", (time.time_ns(), image_id))
+    return True

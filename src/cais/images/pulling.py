@@ -14,7 +14,6 @@ import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cais.content.blobs import BlobNotFoundError
 from cais.errors import NotFoundError
 from cais.images.compression import detect
 from cais.images.layers import MEDIA_TYPES, PackedLayer, diff_ids_of, unpack_layers
@@ -35,7 +34,7 @@ from cais.spec.image import (
     is_foreign,
 )
 from cais.spec.platform import host_platform
-from cais.spec.reference import DEFAULT_TAG
+from cais.spec.reference import DEFAULT_TAG, Reference
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -52,7 +51,6 @@ if TYPE_CHECKING:
     from cais.spec.digest import Digest
     from cais.spec.image import Descriptor, ImageConfig
     from cais.spec.platform import Platform
-    from cais.spec.reference import Reference
 
 _INDEX_DEPTH = 2
 _HEAD_BYTES = 8
@@ -125,8 +123,8 @@ class Pull:
         self._report({"status": f"Pulling from {self._wanted.path}", "id": shown})
         try:
             with self._store.content.leases.open() as lease:
-                image_id, is_new = self._bring(self._choose(top, depth=0), lease)
-                self._store.add_digest(image_id, self._wanted.repository, top.digest)
+                chosen = self._choose(top, depth=0)
+                image_id, is_new = self._bring(chosen, top.digest, lease)
         except BaseException:
             self._store.collect()  # the lease is gone: nothing of the attempt is needed
             raise
@@ -147,11 +145,17 @@ class Pull:
             raise NotFoundError(f"no matching manifest for {wanted} in the manifest list entries")
         return self._choose(self._source.get_manifest(parse_digest(chosen.digest)), depth + 1)
 
-    def _bring(self, fetched: FetchedManifest, lease: Lease) -> tuple[ImageId, bool]:
+    def _bring(
+        self, fetched: FetchedManifest, digest: Digest, lease: Lease
+    ) -> tuple[ImageId, bool]:
+        """Bring the image in, under the digest that was named and the tag, if that is wanted."""
         manifest = decode(fetched.content, Manifest, f"manifest {fetched.digest}")
         image = self._kept(manifest, lease) or self._new(fetched, manifest, lease)
         before = self._store.catalog.find_name(self._wanted)
-        self._store.register([(image, [self._wanted] if self._wanted.digest is None else [])])
+        names = [Reference(self._wanted.domain, self._wanted.path, None, digest)]
+        if self._wanted.digest is None:
+            names.append(self._wanted)
+        self._store.register([(image, names)])
         self._store.catalog.placements.remember_location(
             self._wanted.repository, [parse_digest(layer.digest) for layer in manifest.layers]
         )
@@ -174,13 +178,11 @@ class Pull:
 
     def _is_whole(self, row: ImageRow) -> bool:
         try:
-            for digest in (row.id, row.manifest, *(layer.blob for layer in row.layers)):
-                self._store.content.stat(digest)
             for layer in row.layers:
                 self._store.snapshotter.stat(layer.chain_id)
-        except (BlobNotFoundError, SnapshotNotFoundError):
+        except SnapshotNotFoundError:
             return False
-        return True
+        return self._store.has_blobs(row)
 
     def _new(self, fetched: FetchedManifest, manifest: Manifest, lease: Lease) -> NewImage:
         config_blob, config = self._config(manifest.config, lease)
@@ -197,7 +199,9 @@ class Pull:
         if not 0 <= descriptor.size <= LIMIT_BYTES:
             raise InvalidImageError(f"configuration {digest}: {descriptor.size} bytes")
         silent = Line(lambda _: None, short(digest))
-        with self._downloads.join(digest, descriptor.size, self._source, lease, silent) as wait:
+        with self._downloads.join(
+            digest, descriptor.size, self._source, lease, silent, is_document=True
+        ) as wait:
             blob = wait.blob(self._cancel)
         content = self._store.content.read(digest, LIMIT_BYTES)
         return blob, decode_config(content, f"configuration {digest}")

@@ -74,7 +74,7 @@ def push(
 
     Args:
         store: where the image is.
-        record: of the image; its blobs are leased meanwhile.
+        record: of the image; its blobs are leased meanwhile, whoever deletes it.
         target: the repository, with the right to push.
         reference: the name.
         report: told Docker's messages, from several threads.
@@ -104,7 +104,8 @@ def push(
         store.catalog.placements.remember_location(
             reference.repository, [parse_digest(layer.digest) for layer in layers]
         )
-    store.add_digest(record.id, reference.repository, digest)
+    if not store.add_digest(record.id, reference.repository, digest):
+        store.collect()  # the image was deleted meanwhile; only the lease kept its blobs
     return PushedImage(reference.tag or "latest", digest, len(content))
 
 

@@ -148,13 +148,14 @@ class ImageStore:
 
         """
         name = name_to_give(repository, tag)
-        self.catalog.set_name(name, self.find_id(ref))
+        if not self.catalog.set_name(name, self.find_id(ref)):
+            raise ImageNotFoundError(ref)  # deleted since it was found
         return name.familiar()
 
-    def add_digest(self, image_id: ImageId, repository: str, digest: Digest) -> None:
-        """Record the digest under which a registry knows the image."""
+    def add_digest(self, image_id: ImageId, repository: str, digest: Digest) -> bool:
+        """Record the digest under which a registry knows the image, if it is still there."""
         name = parse_reference(repository)
-        self.catalog.set_name(Reference(name.domain, name.path, None, digest), image_id)
+        return self.catalog.set_name(Reference(name.domain, name.path, None, digest), image_id)
 
     def delete(
         self,
@@ -191,6 +192,13 @@ class ImageStore:
     def read_config(self, image_id: ImageId) -> bytes:
         """Return the bytes of the configuration, verified."""
         return self.content.read(image_id, LIMIT_BYTES)
+
+    def has_blobs(self, row: ImageRow) -> bool:
+        """Whether an image's blobs are here, undamaged; of a layer only the size is compared."""
+        documents = (row.id, row.manifest)
+        return all(self.content.holds_document(one, LIMIT_BYTES) for one in documents) and all(
+            self.content.holds(layer.blob, layer.blob_size_bytes) for layer in row.layers
+        )
 
     def register(
         self, images: Iterable[tuple[NewImage, Iterable[Reference]]]
@@ -240,12 +248,9 @@ class ImageStore:
         return True
 
     def _lacks_blobs(self, image_id: ImageId) -> bool:
-        """Whether an image is known whose blobs are not all there."""
+        """Whether an image is known whose blobs are not all there, or damaged."""
         row = self.catalog.find(image_id)
-        if row is None:
-            return False
-        blobs = (row.id, row.manifest, *(layer.blob for layer in row.layers))
-        return not all(self.content.allocated(blob) for blob in blobs)
+        return row is not None and not self.has_blobs(row)
 
     def _read_config(self, image_id: ImageId) -> ImageConfig:
         return decode_config(self.read_config(image_id))

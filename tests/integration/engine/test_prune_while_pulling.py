@@ -109,6 +109,40 @@ def test_prunes_take_nothing_that_is_on_its_way(daemon: TestDaemon, registry: st
     assert client.get("/system/df").json()["LayersSize"] == 0
 
 
+def test_prunes_of_all_that_is_unused_break_no_pull(daemon: TestDaemon, registry: str) -> None:
+    """What is here is theirs at once, by tag or by digest; what is still coming is not."""
+    name = f"{registry}/team/box:v1"
+    published(daemon, name)
+    daemon.docker("pull", name)
+    by_digest = daemon.docker("inspect", "-f", "{{index .RepoDigests 0}}", name).stdout.strip()
+    client = Client(Address.parse(daemon.host))
+    query = {"filters": json.dumps({"dangling": ["false"]})}
+
+    with repeating(lambda: client.post("/images/prune", query).close()) as counts:
+        for _ in range(4 * ROUNDS):
+            daemon.docker("pull", by_digest)
+            daemon.docker("pull", name)
+    assert all(counts)
+    client.post("/images/prune", query).close()
+    assert client.get("/system/df").json()["LayersSize"] == 0
+
+
+def test_an_image_removed_while_it_is_pushed_arrives(daemon: TestDaemon, registry: str) -> None:
+    name = f"{registry}/team/box:v1"
+    client = Client(Address.parse(daemon.host))
+    for number in range(ROUNDS):
+        daemon.docker("load", stdin=archive(name, bytes([number]) * 400_000, b"more"))
+        with client.post(f"/images/{registry}/team/box/push", {"tag": "v1"}) as answer:
+            said = answer.documents()
+            assert any(message.get("status") == "Preparing" for message in said)
+            daemon.docker("rmi", name)
+            assert "aux" in list(said)[-1]
+        daemon.docker("pull", name)
+        daemon.docker("rmi", name)
+    daemon.docker("rmi", "busybox")
+    assert client.get("/system/df").json()["LayersSize"] == 0
+
+
 def test_a_hundred_pulls_of_which_one_stays(daemon: TestDaemon, registry: str) -> None:
     name = f"{registry}/team/box:v1"
     image_id = published(daemon, name)

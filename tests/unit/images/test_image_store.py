@@ -128,6 +128,20 @@ def test_tagging(store: ImageStore) -> None:
     assert store.resolve("a:1").repo_tags == ("a:1", "new:3")
 
 
+def test_what_is_gone_gets_no_name(store: ImageStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may go between being found and being named."""
+    gone, other = load(store, "a:1"), load(store, "b:1", author="b")
+    store.delete("a:1")
+    store.add_digest(other, "b", DIGEST)
+    store.add_digest(gone, "b", DIGEST)
+    assert store.resolve(f"b@{DIGEST}").id == other
+    monkeypatch.setattr(store, "find_id", lambda _: gone)
+    with pytest.raises(ImageNotFoundError, match="No such image: a:1"):
+        store.tag("a:1", "b", "1")
+    monkeypatch.undo()
+    assert store.resolve("b:1").id == other
+
+
 @pytest.mark.parametrize(
     ("repository", "text"),
     [

@@ -107,6 +107,40 @@ def test_a_digest_gives_no_tag(puller: Puller) -> None:
     assert puller.store.resolve(f"example.com/team/box@{digest}").repo_tags == ()
 
 
+@pytest.mark.parametrize("name", ["example.com/team/box", "example.com/team/box@{digest}"])
+def test_an_image_has_all_its_names_at_once(
+    puller: Puller, shelf: Shelf, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """A prune of what has no name may come as soon as the image is there."""
+    store, register = puller.store, puller.store.register
+    digest = digest_of(shelf.manifests["latest"][1])
+
+    def register_and_look(*arguments: Any) -> Any:
+        moved = register(*arguments)
+        digests = [one.repo_digests for one in store.list()]
+        assert digests == [(f"example.com/team/box@{digest}",)]
+        return moved
+
+    monkeypatch.setattr(store, "register", register_and_look)
+    assert puller.pull(name.format(digest=digest)).is_new
+    assert not puller.pull(name.format(digest=digest)).is_new
+
+
+def test_who_removes_an_image_as_soon_as_it_is_there_disturbs_no_pull(
+    puller: Puller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, register = puller.store, puller.store.register
+
+    def register_and_remove(*arguments: Any) -> Any:
+        moved = register(*arguments)
+        store.delete("example.com/team/box")
+        return moved
+
+    monkeypatch.setattr(store, "register", register_and_remove)
+    assert puller.pull().is_new
+    assert store.list() == []
+
+
 def test_of_several_platforms_the_right_one(puller: Puller, shelf: Shelf) -> None:
     host = host_platform()
     wanted = digest_of(shelf.manifests["latest"][1])
@@ -227,6 +261,46 @@ def test_what_was_lost_comes_again(puller: Puller, part: str) -> None:
     puller.store.content._path(Digest(lost)).unlink()
     puller.pull()
     assert puller.store.content.stat(Digest(lost))
+
+
+def flipped(content: bytes) -> bytes:
+    return bytes([content[0] ^ 1]) + content[1:]
+
+
+def cut(content: bytes) -> bytes:
+    return content[:-1]
+
+
+@pytest.mark.parametrize(
+    ("part", "damage"),
+    [
+        *(("configuration", flipped), ("configuration", cut)),
+        *(("manifest", flipped), ("manifest", cut), ("layer", cut)),
+    ],
+)
+@pytest.mark.parametrize("name", ["latest", "again"])
+def test_what_was_damaged_comes_again(
+    puller: Puller, shelf: Shelf, part: str, damage: Callable[[bytes], bytes], name: str
+) -> None:
+    """By the same manifest, or by another one of the same image."""
+    shelf.add("again", OCI_MANIFEST, {**shelf.manifest(), "annotations": {"made": "again"}})
+    puller.pull()
+    store = puller.store
+    before = store.resolve("example.com/team/box")
+    parts = {"configuration": before.id, "manifest": before.manifest}
+    path = store.content._path(Digest(parts.get(part, before.layers[1].blob)))
+    path.chmod(0o644)
+    path.write_bytes(damage(path.read_bytes()))
+    store._config.cache_clear()  # as after a restart
+    puller.pull(f"example.com/team/box:{name}")
+    record = store.resolve(f"example.com/team/box:{name}")
+    assert record.id == before.id
+    for blob in (record.id, record.manifest, *(layer.blob for layer in record.layers)):
+        with store.content.open_blob(Digest(blob)) as stored:
+            assert digest_of(stored.read()) == blob
+    puller._server.seen.clear()
+    puller.pull(f"example.com/team/box:{name}")
+    assert len(puller._server.seen) == 1  # whole, and known to be
 
 
 def ambiguous() -> list[tuple[str, bytes]]:
