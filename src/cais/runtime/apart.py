@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
-from cais.linux import mount
+from cais.linux import mount, namespaces, process
+from cais.linux.syscalls import KernelError
+from cais.runtime import pivot
+from cais.runtime.channel import open_channel
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import NoReturn
+
+    from cais.runtime.channel import Channel
 
 _PLACE = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 
@@ -18,6 +29,52 @@ def keep_mounts_here(path: str) -> None:
     root_fd = _mount_root(path)
     mount.set_attributes(root_fd, propagation=mount.MS_SLAVE)
     os.close(root_fd)
+
+
+def make_tree(make: Callable[[], int], kept: Sequence[int]) -> int:
+    """Return the detached mount that ``make`` returns in a process of its own; it is owned.
+
+    That process has a copy of the caller's mounts, of which the host sees nothing, and which goes
+    with it: also when the caller is killed meanwhile.
+
+    Args:
+        make: may mount what it likes.
+        kept: the descriptors that it needs; -1 is none.
+
+    Raises:
+        KernelError: what ``make`` raised; EIO, it ended without a word.
+
+    Blocks: until ``make`` has returned.
+
+    """
+    ours, theirs = open_channel()
+    try:
+        pid, pidfd = process.clone(namespaces.CLONE_NEWNS)
+        if pid == 0:
+            _make_and_send(make, theirs, kept)
+        os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
+        os.close(pidfd)
+        theirs.close()
+        message, tree_fd = ours.receive(wait=True)
+    finally:
+        theirs.close()
+        ours.close()
+    if tree_fd < 0:
+        failure = message or {"errno": errno.EIO, "step": "mount"}
+        raise KernelError(failure["errno"], failure["step"], "in a mount namespace of its own")
+    return tree_fd
+
+
+def _make_and_send(make: Callable[[], int], line: Channel, kept: Sequence[int]) -> NoReturn:
+    try:
+        process.close_all_but([0, 1, 2, line.fileno(), *(fd for fd in kept if fd >= 0)])
+        pivot.cut_propagation()
+        line.send({}, make())
+    except OSError as error:
+        step = getattr(error, "step", "mount")
+        line.send({"errno": error.errno or errno.EIO, "step": step})
+    finally:
+        os._exit(0)
 
 
 def _mount_root(path: str) -> int:

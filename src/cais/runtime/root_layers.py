@@ -26,10 +26,16 @@ _ROOT_TEMPORARY = "rootfs"
 _SERVED = "fuse-overlayfs"
 
 
-def open_layers(plan: RootPlan) -> None:
+def open_layers(plan: RootPlan, *, alone: bool = True) -> None:
     """Make every layer as a detached mount; one of the root's directory if there is none.
 
     Those that are there already (``open_served_layers``) stay.
+
+    Args:
+        plan: gets the descriptors.
+        alone: in a mount namespace of the caller's own, of which nothing below the bundle reaches
+            the host's: older kernels can stack some layers only where they are mounted.
+
     """
     if not plan.layers:
         layer = MountPlan("bind", plan.path, "/")
@@ -38,7 +44,7 @@ def open_layers(plan: RootPlan) -> None:
     for layer in plan.layers:
         if layer.tree_fd < 0:
             with explained(layer):
-                _open_layer(plan, layer)
+                _open_layer(plan, layer, alone=alone)
 
 
 def open_served_layers(plan: RootPlan) -> None:
@@ -46,16 +52,16 @@ def open_served_layers(plan: RootPlan) -> None:
     for layer in plan.layers:
         if layer.kind == _SERVED:
             with explained(layer):
-                _open_layer(plan, layer)
+                layer.tree_fd = _new_served_layer(layer)
 
 
-def _open_layer(plan: RootPlan, layer: MountPlan) -> None:
+def _open_layer(plan: RootPlan, layer: MountPlan, *, alone: bool) -> None:
     if layer.kind == "bind":
         bind_sources.open_bind(layer)
     elif layer.kind == _SERVED:
         layer.tree_fd = _new_served_layer(layer)
     else:
-        layer.tree_fd = _new_layer(plan, layer)
+        layer.tree_fd = _new_layer(plan, layer, alone=alone)
 
 
 def _new_served_layer(layer: MountPlan) -> int:
@@ -67,7 +73,7 @@ def _new_served_layer(layer: MountPlan) -> int:
     return fuse_layers.new_layer(layer.options, layer.set)
 
 
-def _new_layer(plan: RootPlan, layer: MountPlan) -> int:
+def _new_layer(plan: RootPlan, layer: MountPlan, *, alone: bool) -> int:
     opened: list[int] = []
     try:
         base_fd = _open_mapped_base(layer)
@@ -81,7 +87,7 @@ def _new_layer(plan: RootPlan, layer: MountPlan) -> int:
         if error.errno != errno.EINVAL or layer.kind != "overlay":
             raise
         try:
-            return _new_layer_by_path(plan, layer, opened)
+            return _new_layer_by_path(plan, layer, alone=alone)
         except OSError:
             raise error from None  # its text has the kernel's own explanation
     finally:
@@ -89,19 +95,36 @@ def _new_layer(plan: RootPlan, layer: MountPlan) -> int:
             os.close(fd)
 
 
-def _new_layer_by_path(plan: RootPlan, layer: MountPlan, opened: list[int]) -> int:
+def _new_layer_by_path(plan: RootPlan, layer: MountPlan, *, alone: bool) -> int:
     """Make an overlay where ``lowerdir+`` is unknown (before Linux 6.7), with mount(2).
 
-    fsconfig(2) takes 255 bytes of ``lowerdir``, mount(2) takes a page of options: enough for 500
-    names that are relative to where they all lie, if they lie together. ID-mapped layers must be
-    mounted somewhere then (before Linux 6.15): it is below the overlay for a moment.
+    That takes a path to mount at, which must be none of the host's: whoever is in no mount
+    namespace of its own has a process do it that is.
     """
     target = os.path.join(plan.bundle, _ROOT_TEMPORARY)
     os.makedirs(target, 0o700, exist_ok=True)
+    if alone:
+        return _stack_at(target, layer)
+    # Only here: no kernel since Linux 6.7 needs it.
+    from cais.runtime import apart
+
+    return apart.make_tree(lambda: _stack_at(target, layer), [layer.idmap_fd])
+
+
+def _stack_at(target: str, layer: MountPlan) -> int:
+    """Mount an overlay at ``target``, copy it detached and unmount it.
+
+    fsconfig(2) takes 255 bytes of ``lowerdir``, mount(2) takes a page of options: enough for 500
+    names that are relative to where they all lie, if they lie together. ID-mapped layers must be
+    mounted somewhere then (before Linux 6.15): it is below the overlay for a moment, and no peer
+    of the mount it was copied from, which would get the overlay too.
+    """
+    opened: list[int] = []
     base_fd = _open_mapped_base(layer)
     home_fd = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         if base_fd >= 0:
+            mount.set_attributes(base_fd, propagation=mount.MS_PRIVATE)
             mount.place_at(base_fd, target)
         os.chdir(target if base_fd >= 0 else _base(layer))
         try:
@@ -118,7 +141,7 @@ def _new_layer_by_path(plan: RootPlan, layer: MountPlan, opened: list[int]) -> i
                 mount.unmount(target, detach=True)
     finally:
         os.fchdir(home_fd)
-        for fd in (home_fd, base_fd):
+        for fd in (home_fd, base_fd, *opened):
             if fd >= 0:
                 os.close(fd)
     if layer.set:

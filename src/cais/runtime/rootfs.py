@@ -65,7 +65,7 @@ def open_host_trees(plan: RootPlan, *, alone: bool = False) -> None:
                 bind_sources.open_bind(entry)
     if alone:
         pivot.cut_propagation()
-    root_layers.open_layers(plan)
+    root_layers.open_layers(plan, alone=alone)
     plan.has_host_trees = True
 
 
@@ -74,7 +74,8 @@ def open_sources(plan: RootPlan, pid_namespace_fd: int = -1) -> None:
 
     Args:
         plan: gets the descriptors.
-        pid_namespace_fd: whose processes a proc file system shows; -1: the caller's. Borrowed.
+        pid_namespace_fd: whose processes a proc file system shows, not joined yet; -1: the
+            caller's. Borrowed.
 
     """
     plan.null_fd = devices.clone_null()
@@ -171,7 +172,7 @@ def _new_foreign_proc(entry: MountPlan, pid_namespace_fd: int) -> int:
     if foreign_proc.knows_option():
         entry.options.append(("pidns", f"/proc/self/fd/{pid_namespace_fd}"))
         return _new_mount(entry)
-    return foreign_proc.new_mount(entry)
+    return foreign_proc.new_mount(entry, pid_namespace_fd)
 
 
 def _new_mount(entry: MountPlan) -> int:

@@ -13,6 +13,7 @@ RARE = (  # below ``cais``
     "linux.personality",
     "linux.seccomp.compiler",
     "linux.user_namespaces",
+    "runtime.apart",
     "runtime.errands",
     "runtime.fuse_layers",
     "runtime.hook_runner",
