@@ -6,15 +6,18 @@ read-only, and put before the command.
 
 from __future__ import annotations
 
-import os
+import threading
 from typing import TYPE_CHECKING
 
+from cais.linux.durable import replace_file
 from cais.runtime import reaper
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from cais.engine.paths import Paths
+
+_writing = threading.Lock()
 
 
 def ensure_init_program(paths: Paths) -> str:
@@ -28,12 +31,9 @@ def ensure_init_program(paths: Paths) -> str:
     """
     path = paths.init_program
     program = reaper.program()
-    if _read(path) == program:
-        return str(path)
-    temporary = path.with_suffix(f".{os.getpid()}")
-    temporary.write_bytes(program)
-    temporary.chmod(0o755)
-    temporary.replace(path)
+    with _writing:
+        if _read(path) != program:
+            replace_file(path, program, mode=0o755)
     return str(path)
 
 

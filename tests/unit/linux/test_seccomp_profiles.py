@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import stat
 import struct
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -204,6 +207,48 @@ def test_programs_are_kept_by_digest(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(compiler, "compile_profile", lambda _: pytest.fail("compiled again"))
     assert compiler.ensure_compiled(resolve(), str(directory)) == path
     assert sorted(os.listdir(directory)) == sorted(os.path.basename(p) for p in (path, other))
+
+
+def test_starts_at_once_compile_a_program_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled: list[bytes] = []
+
+    def compile_profile(_: object) -> bytes:
+        compiled.append(b"program")
+        return compiled[-1]
+
+    monkeypatch.setattr(compiler, "compile_profile", compile_profile)
+    seccomp, rounds, parallel = resolve(), 100, 4
+    together = threading.Barrier(parallel)
+
+    def start(directory: str) -> str:
+        together.wait()
+        return compiler.ensure_compiled(seccomp, directory)
+
+    with ThreadPoolExecutor(parallel) as pool:
+        for number in range(rounds):
+            (path,) = set(pool.map(start, [str(tmp_path / str(number))] * parallel))
+            assert Path(path).read_bytes() == b"program"
+            assert os.listdir(os.path.dirname(path)) == [os.path.basename(path)]
+    assert len(compiled) == rounds
+
+
+def test_a_program_is_kept_whole_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full directory takes part of a write before it refuses the next one."""
+    write, left = os.write, [1]
+
+    def fill(fd: int, content: bytes) -> int:
+        if not left:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(fd, content[: left.pop()])
+
+    monkeypatch.setattr(os, "write", fill)
+    with pytest.raises(OSError, match="No space"):
+        compiler.ensure_compiled(resolve(), str(tmp_path))
+    assert os.listdir(tmp_path) == []
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ Spec: seccomp_init(3), seccomp_rule_add(3), seccomp_export_bpf(3); OCI runtime-s
 
 from __future__ import annotations
 
+import _thread
 import errno
 import os
 
@@ -43,10 +44,13 @@ OPERATORS = {
     for value, name in enumerate(("NE", "LT", "LE", "EQ", "GE", "GT", "MASKED_EQ"), start=1)
 }
 _ERRNO_MASK = 0xFFFF
+_keeping = _thread.allocate_lock()  # threading.Lock, without an import the runtime does not have
 
 
 def ensure_compiled(seccomp: Seccomp, directory: str) -> str:
     """Return the path of the compiled program, compiling it if it is not there.
+
+    May be called from several threads of one program.
 
     Args:
         seccomp: as in ``config.json``.
@@ -59,17 +63,13 @@ def ensure_compiled(seccomp: Seccomp, directory: str) -> str:
 
     """
     path = f"{directory}/{_digest(seccomp)}.bpf"
-    if os.path.exists(path):
-        return path
-    os.makedirs(directory, mode=0o700, exist_ok=True)
-    program = compile_profile(seccomp)
-    temporary = f"{path}.{os.getpid()}"
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    try:
-        os.write(fd, program)
-    finally:
-        os.close(fd)
-    os.rename(temporary, path)
+    # Only here: the engine has it, and the runtime keeps no file.
+    from cais.linux.durable import replace_file
+
+    with _keeping:
+        if not os.path.exists(path):
+            os.makedirs(directory, mode=0o700, exist_ok=True)
+            replace_file(path, compile_profile(seccomp), mode=0o600)
     return path
 
 
