@@ -16,6 +16,7 @@ import json
 import os
 
 from cais.linux import mount, process
+from cais.linux.durable import replace_file
 from cais.runtime import apart, bundles, child, placement, root_layers, settle, small_files
 from cais.runtime.mounts import parse_mount, parse_root_mount
 from cais.runtime.process_plan import ProcessPlan
@@ -151,8 +152,4 @@ def _resolve(document: Document, wanted: ProcessPlan, root_fd: int) -> None:
 
 def _write(path: str, document: Document) -> None:
     """Replace a document as a whole: who reads it meanwhile sees the old one or the new one."""
-    temporary = f"{path}.new"
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with open(fd, "wb") as file:
-        file.write(json.dumps(document).encode())
-    os.rename(temporary, path)
+    replace_file(path, json.dumps(document).encode(), mode=0o600)
