@@ -34,6 +34,8 @@ PR_SET_NAME = 15
 PR_SET_CHILD_SUBREAPER = 36
 PR_SET_NO_NEW_PRIVS = 38
 
+FORK_FLAGS = CLONE_PIDFD | SIGCHLD  # of ``fork``
+
 AT_EMPTY_PATH = 0x1000
 _HIGHEST_FD = 0xFFFFFFFF
 _LIBRARY_SIGNALS = (32, 33)  # SIGCANCEL, SIGSETXID: sigaction(3) refuses them
@@ -106,7 +108,7 @@ def fork() -> tuple[int, int]:
 
     """
     pidfd = ctypes.c_int(-1)
-    pid = _clone(CLONE_PIDFD | SIGCHLD, None, ctypes.addressof(pidfd), None, 0)
+    pid = _clone(FORK_FLAGS, None, ctypes.addressof(pidfd), None, 0)
     return pid, (pidfd.value if pid else -1)
 
 

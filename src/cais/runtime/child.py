@@ -19,7 +19,7 @@ import select
 import sys
 
 from cais.errors import CaisError
-from cais.linux import process, terminal
+from cais.linux import namespaces, process, terminal
 from cais.runtime import channel as channels
 from cais.runtime import isolation, pivot, restrictions, rootfs, settle
 from cais.runtime.launch import LaunchError
@@ -144,6 +144,8 @@ def _execute(plan: ContainerPlan, line: Channel, given: Inheritance) -> None:
     os.umask(0)
     label = settle.open_exec_label(user_program)
     rootfs.open_sources(plan.root, given.pid_namespace_fd)
+    if given.pid_namespace_fd >= 0:
+        namespaces.join(given.pid_namespace_fd, namespaces.CLONE_NEWPID)
     if given.root_place_fd >= 0:
         root_fd = _enter_after_hooks(plan, line, given.root_place_fd)
     else:

@@ -1,22 +1,30 @@
 """A proc file system of a pid namespace that the maker of the mount is not in.
 
 Since Linux 6.18 an option names the namespace. Before, proc shows the namespace of whoever opens
-its context: a process born inside for that one call, with an empty directory as its root and
-nothing of the host but an empty descriptor table and a channel, while everything else of the
-container is prepared outside.
+its context: a process born inside for that one call, while all else is prepared outside. Who is
+inside already may have CAP_SYS_PTRACE and make it do what they like (CVE-2016-9962), so there is
+nothing to be had of it, from its birth on:
+
+    maker ── clone ──▶ one in the maker's pid namespace: an empty root, no descriptor but the
+                │      line, no capability but CAP_SYS_ADMIN, a filter of a few calls; then it
+                │      joins the other namespace's future children
+                └─ clone ─▶ one born inside: fsopen, and the context over the line
 
 Spec: fsopen(2), pid_namespaces(7).
 """
 
 from __future__ import annotations
 
+import errno
 import os
 
-from cais.linux import mount, process
+from cais.linux import credentials, mount, namespaces, paths, process
+from cais.linux.seccomp import allow_list, load
 from cais.linux.syscalls import KernelError
 from cais.runtime.channel import open_channel
 
 _EMPTY = (("nr_inodes", "1"), ("mode", "0555"))
+_NEEDED = credentials.BITS["CAP_SYS_ADMIN"]  # for fsopen, in the mount namespace's owner
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,23 +39,35 @@ def knows_option() -> bool:
     return mount.knows_option("proc", "pidns", "/proc/self/ns/pid")
 
 
-def new_mount(entry: MountPlan) -> int:
-    """Return ``entry``, a detached mount, of the namespace the caller's children are born in."""
-    context_fd = _open_context()
+def new_mount(entry: MountPlan, pid_namespace_fd: int) -> int:
+    """Return ``entry``, a detached mount, of the namespace open at ``pid_namespace_fd`` (borrowed).
+
+    The caller must not have joined it.
+    """
+    context_fd = _open_context(pid_namespace_fd)
     try:
         attributes = entry.set | entry.deep_set
-        return mount.finish(context_fd, "proc", entry.options, attributes, entry.source)
+        mount_fd = mount.finish(context_fd, "proc", entry.options, attributes, entry.source)
     finally:
         os.close(context_fd)
+    if paths.filesystem_type(mount_fd) != paths.PROC_SUPER_MAGIC:
+        raise KernelError(
+            errno.EPERM, "fsopen proc", "a process inside has put another in its place"
+        )
+    return mount_fd
 
 
-def _open_context() -> int:
+def compile_filter() -> bytes:
+    """Return the filter of who is born inside, and of who clones it."""
+    return allow_list.assemble(("clone", "close", "exit_group", "fsopen", "sendmsg", "waitid"))
+
+
+def _open_context(pid_namespace_fd: int) -> int:
     ours, theirs = open_channel()
     try:
-        with _EmptyRoot():
-            pid, pidfd = process.clone(0)
-            if pid == 0:
-                _open_and_send(theirs)
+        pid, pidfd = process.clone(0)
+        if pid == 0:
+            _clone_inside(theirs, pid_namespace_fd)
         os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
         os.close(pidfd)
         theirs.close()
@@ -56,40 +76,34 @@ def _open_context() -> int:
         theirs.close()
         ours.close()
     if context_fd < 0:
-        code = int(message["errno"]) if message else 0
+        code = int(message["errno"]) if message else errno.ESRCH
         raise KernelError(code, "fsopen proc", "in the pid namespace to be joined")
     return context_fd
 
 
-def _open_and_send(line: Channel) -> NoReturn:
+def _clone_inside(line: Channel, pid_namespace_fd: int) -> NoReturn:
     try:
-        process.close_all_but([line.fileno()])
-        line.send({}, mount.open_context("proc"))
+        process.close_all_but([line.fileno(), pid_namespace_fd])
+        program = compile_filter()
+        _empty_root()
+        namespaces.join(pid_namespace_fd, namespaces.CLONE_NEWPID)
+        os.close(pid_namespace_fd)
+        credentials.set_capabilities(permitted=_NEEDED, effective=_NEEDED, inheritable=0)
+        load(program)
+        pid, pidfd = process.fork()
+        if pid == 0:
+            line.send({}, mount.open_context("proc"))
+        else:
+            os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
     except OSError as error:
         line.send({"errno": error.errno or 0})
     finally:
         os._exit(0)
 
 
-class _EmptyRoot:
-    """Have an empty directory as root and working directory for a moment.
-
-    Who is born meanwhile has nothing to show to processes inside that may look at it
-    (CAP_SYS_PTRACE): its root would be the host's (CVE-2016-9962).
-    """
-
-    __slots__ = ("_home_fd",)
-
-    def __enter__(self) -> None:
-        self._home_fd = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        empty_fd = mount.new_mount("tmpfs", _EMPTY, mount.MOUNT_ATTR_RDONLY)
-        try:
-            os.fchdir(empty_fd)
-            os.chroot(".")
-        finally:
-            os.close(empty_fd)
-
-    def __exit__(self, *_: object) -> None:
-        os.fchdir(self._home_fd)
-        os.chroot(".")
-        os.close(self._home_fd)
+def _empty_root() -> None:
+    """Have an empty directory as root and working directory, which is what /proc would show."""
+    empty_fd = mount.new_mount("tmpfs", _EMPTY, mount.MOUNT_ATTR_RDONLY)
+    os.fchdir(empty_fd)
+    os.chroot(".")
+    os.close(empty_fd)

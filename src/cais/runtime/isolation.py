@@ -43,7 +43,10 @@ def is_born_twice(plan: ContainerPlan) -> bool:
 
 
 def enter(plan: ContainerPlan, line: Channel, given: Inheritance) -> None:
-    """Be in the control group and every namespace of the plan, as their root."""
+    """Be in the control group and every namespace of the plan, as their root.
+
+    But for a pid namespace that a later process is born in: nothing else shall be cloned into it.
+    """
     cgroups.join(given.cgroup_fds)
     if plan.has_user_namespace:
         line.wait_for_word()  # the parent has written the identity maps
@@ -58,8 +61,8 @@ def enter(plan: ContainerPlan, line: Channel, given: Inheritance) -> None:
     elif plan.new & namespaces.CLONE_NEWTIME:
         _enter_new_time(plan, _open_time_offsets(dumpable=plan.has_user_namespace))
     for fd, flag in given.namespace_fds:
-        namespaces.join(fd, flag)
         if fd != given.pid_namespace_fd:
+            namespaces.join(fd, flag)
             os.close(fd)
     if plan.new & namespaces.CLONE_NEWCGROUP:
         namespaces.unshare(namespaces.CLONE_NEWCGROUP)

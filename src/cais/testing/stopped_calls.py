@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 _NUMBERS = {  # asm/unistd.h
     "x86_64": {
         "seccomp": 317,
+        "clone": 56,
         "openat": 257,
         "mkdirat": 258,
         "pwrite64": 18,
@@ -39,6 +40,7 @@ _NUMBERS = {  # asm/unistd.h
     },
     "aarch64": {
         "seccomp": 277,
+        "clone": 220,
         "openat": 56,
         "mkdirat": 34,
         "pwrite64": 68,
@@ -49,7 +51,7 @@ _NUMBERS = {  # asm/unistd.h
         "unlinkat": 35,
     },
 }
-_SAME = {"openat2": 437, "move_mount": 429, "fsopen": 430}
+_SAME = {"openat2": 437, "move_mount": 429, "fsopen": 430, "clone3": 435}
 NAMES = ("openat", "openat2", "mkdirat", "move_mount")
 DISK_NAMES = (
     *("pwrite64", "fsync", "fdatasync", "syncfs", "rename", "renameat", "unlink", "unlinkat"),

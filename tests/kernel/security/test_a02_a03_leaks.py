@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import select
 import signal
+from errno import EFAULT, EPERM
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from python_inside import lend, needs_x86_64
 
+from cais.linux import mount
+from cais.linux.process import FORK_FLAGS
+from cais.linux.seccomp import load
 from cais.runtime import container as runtime
 from cais.runtime import foreign_proc
+from cais.runtime.channel import open_channel
 from cais.runtime.launch import Launch, LaunchError, Running
 from cais.testing.bundles import Bundle, Capture, end, wait
 from cais.testing.isolation import isolated
@@ -20,7 +27,7 @@ from cais.testing.stopped_calls import run_stopped
 from cais.testing.waiting import PATIENCE_S, wait_until
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Callable
 
 SCAN = """
 while [ ! -e /go ]; do sleep 0.01; done
@@ -35,7 +42,7 @@ touch /done
 sleep 60
 """
 DEFAULT_MASK = 0xA80425FB
-PTRACE = 1 << 19
+PTRACE, SYS_ADMIN = 1 << 19, 1 << 21
 
 
 @pytest.mark.parametrize("form", ["/proc/self/fd/{}", "/proc/thread-self/fd/{}", "/proc/1/fd/{}"])
@@ -164,14 +171,22 @@ def test_cve_2016_9962_a_start_in_anothers_pid_namespace_has_nothing_to_take(
 def test_cve_2016_9962_who_makes_proc_from_inside_shows_no_root(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Before Linux 6.18 a process is born inside for one call; it is looked at before that call."""
+    """Before Linux 6.18 a process is born inside for one call, with nothing from its birth on.
+
+    It is looked at before that call, and before it whoever clones a process into the namespace.
+    """
     monkeypatch.setattr(foreign_proc, "knows_option", lambda: False)
-    seen = []
+    inside: list[Looks] = []
+    makers: list[Looks] = []
 
     def look(pid: int, _: int) -> None:
-        if namespace and os.stat(f"/proc/{pid}/ns/pid") == os.stat(namespace[0]):
-            links = {os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")}
-            seen.append((os.listdir(f"/proc/{pid}/root"), os.listdir(f"/proc/{pid}/cwd"), links))
+        if os.stat(f"/proc/{pid}/ns/pid") == os.stat(namespace[0]):
+            inside.append(Looks(pid))
+
+    def look_at_maker(pid: int, _: int) -> None:
+        children = os.readlink(f"/proc/{pid}/ns/pid_for_children")
+        if children == os.readlink(namespace[0]):
+            makers.append(Looks(pid))
 
     namespace: list[str] = []
 
@@ -184,13 +199,102 @@ def test_cve_2016_9962_who_makes_proc_from_inside_shows_no_root(
         namespace.append(f"/proc/{init.pid}/ns/pid")
         second.linux["namespaces"].remove({"type": "pid"})
         second.linux["namespaces"].append({"type": "pid", "path": namespace[0]})
-        assert run_stopped(lambda: second.run("ls", "/bin/sh").stdout, look, ["fsopen"])
+        for calls, at_call in ((["fsopen"], look), (["clone", "clone3"], look_at_maker)):
+            assert run_stopped(lambda: second.run("ls", "/bin/sh").stdout, at_call, calls)
         stop(init)
         first.destroy()
-        assert len(seen) == 1
-        root, directory, links = seen[0]
-        assert (root, directory) == ([], [])
-        assert all(link.startswith("socket:") for link in links)
+        # One makes the process that makes proc, the other the container's.
+        assert (len(inside), len(makers)) == (1, 2)
+        assert makers[1].capabilities == {DEFAULT_MASK}
+        filters = int(status_of(os.getpid())["Seccomp_filters"]) + 1  # with that of run_stopped
+        for process in (inside[0], makers[0]):
+            assert (process.root, process.directory) == ([], [])
+            assert process.files <= {"socket"}
+            assert process.capabilities == {SYS_ADMIN}
+            assert process.filters == filters + 1
+
+    isolated(body)
+
+
+class Looks:
+    """What there is to take of a process."""
+
+    def __init__(self, pid: int) -> None:
+        self.root, self.directory = os.listdir(f"/proc/{pid}/root"), os.listdir(f"/proc/{pid}/cwd")
+        links = [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")]
+        self.files = {link.partition(":")[0] for link in links}
+        facts = status_of(pid)
+        self.capabilities = {int(facts[name], 16) for name in ("CapPrm", "CapEff")}
+        self.filters = int(facts["Seccomp_filters"])
+
+
+def status_of(pid: int) -> dict[str, str]:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return dict(line.split(":\t", 1) for line in lines)
+
+
+@needs_x86_64
+def test_who_makes_proc_from_inside_may_do_nothing_else() -> None:
+    """Its calls, as somebody could make it do them who traces it."""
+    calls = {
+        "open": (2, 0),
+        "socket": (41, 0),
+        "recvmsg": (47, 0),
+        "execve": (59, 0),
+        "ptrace": (101, 0),
+        "mount": (165, 0),
+        "keyctl": (250, 0),
+        "unshare": (272, 0),
+        "setns": (308, 0),
+        "bpf": (321, 0),
+        "open_tree": (428, 0),
+        "fsconfig": (431, 0),
+        "fsmount": (432, 0),
+        "clone3": (435, 0),
+        "openat2": (437, 0),
+        "pidfd_getfd": (438, 0),
+        "fsopen of x32": (430 | 0x40000000, 0),
+        "clone to a new user namespace": (56, 0x10000000 | FORK_FLAGS),
+        "clone of a sibling": (56, 0x8000 | FORK_FLAGS),
+    }
+
+    def body() -> None:
+        ours, theirs = open_channel()
+        if (pid := os.fork()) == 0:
+            call = ctypes.CDLL(None, use_errno=True).syscall
+            load(foreign_proc.compile_filter())
+            failures = {name: refused(call, *facts) for name, facts in calls.items()}
+            theirs.send({"fsopen": refused(call, 430), "failures": failures})
+            os._exit(0)
+        os.waitpid(pid, 0)
+        assert ours.receive()[0] == {"fsopen": EFAULT, "failures": dict.fromkeys(calls, EPERM)}
+        ours.close()
+        theirs.close()
+
+    isolated(body)
+
+
+def refused(call: Callable[..., int], number: int, argument: int = 0) -> int:
+    """Return the errno of a call; 0: it is done."""
+    return ctypes.get_errno() if call(number, argument, 0, 0, 0, 0) < 0 else 0
+
+
+def test_what_is_handed_out_for_proc_is_no_other_file_system(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before Linux 6.18: as if somebody had made who makes proc open another."""
+    monkeypatch.setattr(foreign_proc, "knows_option", lambda: False)
+    honest = mount.open_context
+    monkeypatch.setattr(
+        mount, "open_context", lambda kind: honest("tmpfs" if kind == "proc" else kind)
+    )
+
+    def body() -> None:
+        bundle = Bundle(tmp_path)
+        bundle.linux["namespaces"].remove({"type": "pid"})
+        bundle.linux["namespaces"].append({"type": "pid", "path": "/proc/self/ns/pid"})
+        with pytest.raises(LaunchError, match="has put another in its place"):
+            bundle.run("true")
 
     isolated(body)
 
