@@ -1,4 +1,4 @@
-"""An image that lost blobs to ``cais system check --repair`` becomes whole by a pull (F-15)."""
+"""An image with damaged blobs, or without them after a repair, becomes whole by a pull (F-15)."""
 
 from __future__ import annotations
 
@@ -74,6 +74,43 @@ def parts(daemon: TestDaemon) -> dict[str, str]:
     }
 
 
+def change(daemon: TestDaemon, digest: str, damage: Callable[[bytes], bytes]) -> None:
+    path = daemon.data_root / "content/blobs/sha256" / digest.partition(":")[2]
+    path.chmod(0o644)
+    path.write_bytes(damage(path.read_bytes()))
+
+
+def assert_whole(daemon: TestDaemon) -> None:
+    """The image and a container made of it run, and nothing is left for a check to find."""
+    assert daemon.docker("run", "--rm", "--network", "none", NAME).stdout == "content" * 5000
+    assert daemon.docker("start", "-a", "kept").stdout == "content" * 5000
+    assert daemon.docker("save", NAME).stdout
+    daemon.stop()
+    assert check(daemon) == (0, f"{daemon.data_root}: no problems\n")
+    daemon.start()
+
+
+@pytest.mark.parametrize(
+    ("damaged", "damage"),
+    [
+        ("configuration", lambda content: bytes([content[0] ^ 1]) + content[1:]),
+        ("manifest", lambda content: content[:-1] + b"x"),
+        ("upper layer", lambda content: content[:-1]),
+    ],
+)
+def test_a_pull_brings_back_what_is_damaged(
+    daemon: TestDaemon, damaged: str, damage: Callable[[bytes], bytes]
+) -> None:
+    """Nobody has to find and repair it first: the message says to pull again."""
+    digests = parts(daemon)
+    daemon.stop()
+    change(daemon, digests[damaged], damage)
+    daemon.start()
+    by_docker(daemon)
+    assert parts(daemon) == digests
+    assert_whole(daemon)
+
+
 @pytest.mark.parametrize(
     ("damaged", "pull"),
     [
@@ -88,9 +125,7 @@ def test_a_pull_brings_back_what_a_repair_put_aside(
     digests = parts(daemon)
     daemon.stop()
     for part in damaged:
-        path = daemon.data_root / "content/blobs/sha256" / digests[part].partition(":")[2]
-        path.chmod(0o644)
-        path.write_bytes(path.read_bytes()[::-1])
+        change(daemon, digests[part], lambda content: content[::-1])
     status, said = check(daemon, "--repair")
     assert status == 1
     for part in damaged:
@@ -98,9 +133,4 @@ def test_a_pull_brings_back_what_a_repair_put_aside(
     daemon.start()
     pull(daemon)
     assert parts(daemon) == digests
-    assert daemon.docker("run", "--rm", "--network", "none", NAME).stdout == "content" * 5000
-    assert daemon.docker("start", "-a", "kept").stdout == "content" * 5000
-    assert daemon.docker("save", NAME).stdout
-    daemon.stop()
-    assert check(daemon) == (0, f"{daemon.data_root}: no problems\n")
-    daemon.start()
+    assert_whole(daemon)
