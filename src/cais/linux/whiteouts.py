@@ -4,7 +4,8 @@ To overlayfs a whiteout is a character device 0:0 and an opaque directory has an
 own. A file system that is an overlay itself makes no such device, and takes the attribute since
 Linux 6.7 only, for they would be its own: there a device stands for the one that no driver has,
 the last number of the last major, and an attribute of ours for the other. No overlay is mounted
-over an overlay's upper directory, so the kernel never sees them.
+over an overlay's upper directory, so the kernel never sees them; nor does it when they are moved to
+another file system, as ``snapshots.drivers`` refuses to stack them there.
 
 Spec: Linux Documentation/filesystems/overlayfs.rst, "whiteouts and opaque directories"; mknod(2).
 """

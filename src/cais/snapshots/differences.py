@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING
 from cais.database import has_database
 from cais.errors import DataLossError, ExhaustedError
 from cais.linux.filesystem import sync_filesystem
+from cais.snapshots.backing import describe_backing
 from cais.snapshots.rows import Rows
 from cais.snapshots.snapshotter import Kind, Layer, Mount, SnapshotStateError, Usage
 from cais.snapshots.trash import Trash
@@ -81,6 +82,7 @@ class DifferenceSnapshotter(ABC):
         self._rows = Rows(root / "snapshots.db")
         self._trash = Trash(os.path.join(self._root, "trash"))
         self._rows.set_driver(self.driver)
+        self._rows.note_stand_ins(are_made=describe_backing(self._root) == "overlayfs")
         self._reconcile()
 
     def close(self) -> None:

@@ -18,7 +18,7 @@ from cais.linux import mount
 from cais.snapshots.backing import describe_backing
 from cais.snapshots.overlay import FuseOverlaySnapshotter, OverlaySnapshotter
 from cais.snapshots.rows import Rows
-from cais.snapshots.snapshotter import Kind
+from cais.snapshots.snapshotter import STACKING_DRIVERS, Kind
 from cais.snapshots.subvolumes import BtrfsSnapshotter
 from cais.snapshots.trees import NativeCopySnapshotter
 
@@ -54,19 +54,27 @@ def open_snapshotter(root: Path, wanted: str = "") -> DifferenceSnapshotter:
 
     Raises:
         UnsupportedError: there is no such driver, or it does not work here, and why.
-        ConflictError: the data root has containers of another driver.
+        ConflictError: the data root has containers of another driver, or layers that this one
+            cannot read.
 
     """
     if wanted and wanted not in DRIVERS:
         raise UnsupportedError(f"error initializing graphdriver: {_NOT_SUPPORTED}: {wanted}")
     os.makedirs(root, 0o700, exist_ok=True)
-    previous, has_containers = _previous(root)
+    previous, has_containers, has_stand_ins = _previous(root)
     if wanted and has_containers and previous != wanted:
         raise ConflictError(
             f"error initializing graphdriver: {root} has containers of the storage driver "
             f"{previous!r}: remove them first, or start with --storage-driver {previous}"
         )
     name = wanted or previous
+    was_moved = has_stand_ins and describe_backing(os.fspath(root)) != "overlayfs"
+    if was_moved and name in STACKING_DRIVERS:
+        raise ConflictError(
+            f"error initializing graphdriver: the layers in {root} were unpacked on an overlay, in "
+            f"a form that {name} cannot read: remove the images first, or start with "
+            f"--storage-driver {previous}"
+        )
     if name:
         return _open(root, name)
     for name in DRIVERS:
@@ -85,15 +93,16 @@ def _open(root: Path, name: str) -> DifferenceSnapshotter:
         raise UnsupportedError(f"error initializing graphdriver: {exc}: {name}") from exc
 
 
-def _previous(root: Path) -> tuple[str, bool]:
-    """Return the driver a data root had, and whether anything but layers is left of it."""
+def _previous(root: Path) -> tuple[str, bool, bool]:
+    """Return a data root's driver, and whether it has more than layers, and any from an overlay."""
     if not has_database(root / "snapshots.db"):
-        return "", False
+        return "", False, False
     rows = Rows(root / "snapshots.db")
     try:
         known = list(rows.walk())
         driver = rows.driver or (OverlaySnapshotter.driver if known else "")
-        return driver, any(row.kind is not Kind.COMMITTED for row in known)
+        has_containers = any(row.kind is not Kind.COMMITTED for row in known)
+        return driver, has_containers, rows.have_stand_ins and bool(known)
     finally:
         rows.close()
 

@@ -67,6 +67,7 @@ _DEPTHS = """
 """
 _BY_DEPTH = "JOIN depths d ON d.number = s.number ORDER BY d.depth, s.number"
 _DRIVER = "driver"
+_STAND_INS = "stand-ins"
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,15 +104,31 @@ class Rows:
     @property
     def driver(self) -> str:
         """Whose snapshots these are; "" for a new store, or one from before there was a choice."""
-        rows = self._database.rows("SELECT value FROM facts WHERE name = ?", (_DRIVER,))
-        return rows[0]["value"] if rows else ""
+        return self._fact(_DRIVER)
 
     def set_driver(self, name: str) -> None:
         """Remember whose snapshots these are."""
-        if self.driver == name:
+        self._set_fact(_DRIVER, name)
+
+    @property
+    def have_stand_ins(self) -> bool:
+        """Whether names may be hidden in a way that no kernel knows, see ``linux.whiteouts``."""
+        return bool(self._fact(_STAND_INS))
+
+    def note_stand_ins(self, *, are_made: bool) -> None:
+        """Remember whether names are hidden so from now on; snapshots that are there stay so."""
+        if are_made or not any(self.walk()):
+            self._set_fact(_STAND_INS, "made" if are_made else "")
+
+    def _fact(self, name: str) -> str:
+        rows = self._database.rows("SELECT value FROM facts WHERE name = ?", (name,))
+        return rows[0]["value"] if rows else ""
+
+    def _set_fact(self, name: str, value: str) -> None:
+        if self._fact(name) == value:
             return  # nothing is written: a store can be opened on a full disk
         with self._database.transaction() as connection:
-            connection.execute("REPLACE INTO facts(name, value) VALUES (?, ?)", (_DRIVER, name))
+            connection.execute("REPLACE INTO facts(name, value) VALUES (?, ?)", (name, value))
 
     def create(self, key: str, parent: str | None, kind: Kind) -> None:
         """Add a row; raises as ``Snapshotter.prepare``."""

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from cais.errors import ConflictError, UnsupportedError
-from cais.snapshots import drivers
+from cais.snapshots import differences, drivers
 from cais.snapshots.drivers import open_snapshotter
 from cais.snapshots.rows import Rows
 
@@ -77,6 +77,29 @@ def test_another_driver_is_refused_while_there_are_containers(tmp_path: Path) ->
     snapshotter = open_snapshotter(tmp_path)
     assert [snapshot.key for snapshot in snapshotter.walk()] == ["image"]
     snapshotter.close()
+
+
+@pytest.mark.usefixtures("usable")
+def test_layers_from_an_overlay_are_stacked_by_no_kernel(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was deleted in them would show."""
+    place = ["overlayfs"]
+    for module in (differences, drivers):
+        monkeypatch.setattr(module, "describe_backing", lambda _: place[0])
+    prepare(tmp_path, "vfs")
+    place[0] = "extfs"
+    snapshotter = open_snapshotter(tmp_path)
+    snapshotter.commit("container", "image")
+    snapshotter.close()
+    for name in ("overlay2", "fuse-overlayfs"):
+        with pytest.raises(ConflictError, match=r"unpacked on an overlay.*remove the images first"):
+            driver_of(tmp_path, name)
+    snapshotter = open_snapshotter(tmp_path)
+    snapshotter.remove("image")
+    snapshotter.close()
+    prepare(tmp_path, "overlay2")
+    assert driver_of(tmp_path) == "overlay2"
 
 
 def test_an_unknown_driver_is_named(tmp_path: Path) -> None:
