@@ -84,7 +84,7 @@ class Subject(TestDaemon):
 
     @property
     def _proc(self) -> Path:
-        return Path(f"/proc/{self._holder_pid}/root/proc")
+        return Path(f"/proc/{self.namespaces.pid}/root/proc")
 
     def run_sleepers(self, count: int, workers: int = 4) -> list[str]:
         """Start containers that sleep, ``workers`` at a time, through the docker CLI."""

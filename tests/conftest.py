@@ -90,7 +90,7 @@ class PeerDaemon(TestDaemon):
     def __init__(self, directory: Path, peer: str) -> None:
         super().__init__(directory)
         pid, _, path = peer.partition(":")
-        self._holder_pid, self.socket_path = int(pid), Path(path)
+        self.namespaces.pid, self.socket_path = int(pid), Path(path)
 
     def __enter__(self) -> Self:
         return self

@@ -30,8 +30,8 @@ from cais.testing.isolation import (
     remove_cgroups,
     thaw_cgroups,
 )
+from cais.testing.namespaces import Namespaces
 
-_UNSHARE = ("unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
 BIN = Path(sys.executable).parent
 
 
@@ -61,8 +61,7 @@ class TestDaemon:
         self.log_path = directory / "caisd.log"
         self.arguments = arguments
         self.cgroup_parent = f"cais-test-{os.getpid()}-{secrets.token_hex(3)}"
-        self._holder: subprocess.Popen[str] | None = None
-        self._holder_pid = 0
+        self.namespaces = Namespaces()
         self._daemon: subprocess.Popen[bytes] | None = None
 
     # Life
@@ -122,14 +121,8 @@ class TestDaemon:
                 self.stop(timeout_s=10)
             except subprocess.TimeoutExpired:
                 self.kill()
-        if self._holder is not None:
-            thaw_cgroups(self.cgroup_parent)
-            self._holder.kill()  # unshare --kill-child takes the namespace's first process along
-            self._holder.wait()
-            for pipe in (self._holder.stdin, self._holder.stdout):
-                assert pipe is not None
-                pipe.close()
-            self._holder = None
+        thaw_cgroups(self.cgroup_parent)
+        self.namespaces.close()
         self._remove_cgroups()
 
     # Clients
@@ -211,7 +204,7 @@ class TestDaemon:
 
         Spares come and go after starts.
         """
-        proc = Path(f"/proc/{self._holder_pid}/root/proc")
+        proc = Path(f"/proc/{self.namespaces.pid}/root/proc")
         found = {}
         for entry in proc.iterdir():
             if entry.name.isdigit() and entry.name != "1":
@@ -233,7 +226,7 @@ class TestDaemon:
         Ready-made network namespaces are kept in a pool that fills by itself: not counted.
         """
         pinned = str(self.exec_root / "netns")
-        lines = Path(f"/proc/{self._holder_pid}/mountinfo").read_text().splitlines()
+        lines = Path(f"/proc/{self.namespaces.pid}/mountinfo").read_text().splitlines()
         mounts = {line.split(" ", 1)[1] for line in lines if f" {pinned}" not in line}
         return {
             "mounts": {mount.split(" ", 1)[1] for mount in mounts},
@@ -273,22 +266,12 @@ class TestDaemon:
     # The namespaces
 
     def _hold_namespaces(self) -> None:
-        self._holder = subprocess.Popen(
-            [*_UNSHARE, "--propagation", "private", sys.executable, "-m", "cais.testing.holder"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        assert self._holder.stdout is not None
-        assert self._holder.stdout.readline() == "ready\n"
-        children = Path(f"/proc/{self._holder.pid}/task/{self._holder.pid}/children")
-        self._holder_pid = int(children.read_text().split()[0])
-        self.run_inside(["ip", "link", "set", "lo", "up"])
+        self.namespaces.__enter__()
 
     @property
     def enter_namespaces(self) -> list[str]:
         """The start of a command line that runs the rest in the daemon's namespaces."""
-        return ["nsenter", "-t", str(self._holder_pid), "-n", "-m", "-p", "--"]
+        return self.namespaces.enter
 
     def _wait_until_it_answers(self, deadline: float) -> None:
         assert self._daemon is not None

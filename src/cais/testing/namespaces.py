@@ -13,8 +13,13 @@ class Namespaces:
 
     def __init__(self) -> None:
         self._holder: subprocess.Popen[str] | None = None
-        self.enter: list[str] = []
+        self.pid = 0
+        """Of their first process, once they are there."""
+
+    @property
+    def enter(self) -> list[str]:
         """The start of a command line that runs the rest inside."""
+        return ["nsenter", "-t", str(self.pid), "-n", "-m", "-p", "--"]
 
     def __enter__(self) -> Self:
         self._holder = subprocess.Popen(
@@ -26,14 +31,20 @@ class Namespaces:
         assert self._holder.stdout is not None
         assert self._holder.stdout.readline() == "ready\n"
         children = Path(f"/proc/{self._holder.pid}/task/{self._holder.pid}/children")
-        self.enter = ["nsenter", "-t", children.read_text().split()[0], "-n", "-m", "-p", "--"]
+        self.pid = int(children.read_text().split()[0])
         subprocess.run([*self.enter, "ip", "link", "set", "lo", "up"], check=True)
         return self
 
     def __exit__(self, *_: object) -> None:
-        assert self._holder is not None
+        self.close()
+
+    def close(self) -> None:
+        """Kill every process in them; idempotent."""
+        if self._holder is None:
+            return
         self._holder.kill()  # unshare --kill-child takes the namespace's first process along
         self._holder.wait()
         for pipe in (self._holder.stdin, self._holder.stdout):
             assert pipe is not None
             pipe.close()
+        self._holder = None
