@@ -6,12 +6,12 @@ out here, and what a registry refuses is said in Docker's words.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from cais.errors import InternalError, NotFoundError
+from cais.errors import NotFoundError
 from cais.images.downloads import Downloads
 from cais.images.offers import platforms_of
-from cais.images.policy import RefusedByPolicyError, load_policy
+from cais.images.policy import load_policy
 from cais.images.pulling import Pull, label_of
 from cais.images.pushing import push
 from cais.registry.access import Registries
@@ -22,7 +22,7 @@ from cais.registry.settings import HUB, load_settings
 from cais.spec.reference import Reference, parse_tag
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from cais.images.records import ImageRecord
     from cais.images.store import ImageStore
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from cais.registry.options import RegistryOptions
     from cais.registry.repository import Repository
     from cais.spec.platform import Platform
+
+_T = TypeVar("_T")
 
 _DENIED = frozenset({"DENIED", "UNAUTHORIZED"})
 
@@ -87,8 +89,8 @@ class RemoteImages:
 
         """
         policy = load_policy(self._options.policy_file)  # every time: it may have become stricter
-        failure: Exception | None = None
-        for source in self._registries.repositories(wanted, credentials, cancel):
+
+        def pull(source: Repository) -> bool:
             one = Pull(
                 self._store,
                 self._downloads,
@@ -99,24 +101,19 @@ class RemoteImages:
                 report=report,
                 cancel=cancel,
             )
-            try:
-                return one.run().is_new
-            except RegistryError as error:  # a mirror may lack what the registry has
-                failure = _refused(wanted, error)
-            except RefusedByPolicyError as error:  # such as the signatures
-                failure = error
-        raise failure or InternalError(f"no registry to pull {wanted.familiar()} from")
+            return one.run().is_new
+
+        return self._ask(wanted, credentials, cancel, pull)
 
     def each_tag(
         self, wanted: Reference, credentials: Credentials, cancel: Cancel
     ) -> list[Reference]:
         """Return the names of everything a repository has tags for."""
-        source = self._first(wanted, credentials, cancel)
-        try:
-            found = tags(source)
-        except RegistryError as error:
-            raise _refused(wanted, error) from error
-        return [Reference(wanted.domain, wanted.path, parse_tag(tag)) for tag in found]
+
+        def names(source: Repository) -> list[Reference]:
+            return [Reference(wanted.domain, wanted.path, parse_tag(tag)) for tag in tags(source)]
+
+        return self._ask(wanted, credentials, cancel, names)
 
     def push(
         self,
@@ -127,7 +124,7 @@ class RemoteImages:
     ) -> None:
         """Send images of one repository, each under its name."""
         first = images[0][0]
-        target = self._first(first, credentials, cancel, can_push=True)
+        target = next(self._registries.repositories(first, credentials, cancel, can_push=True))
         for reference, record in images:
             done = push(
                 self._store,
@@ -147,18 +144,18 @@ class RemoteImages:
         self, reference: Reference, credentials: Credentials, cancel: Cancel
     ) -> dict[str, Any]:
         """Return ``{"Descriptor", "Platforms"}`` of what a registry has under a name."""
-        source = self._first(reference, credentials, cancel)
-        try:
+
+        def description(source: Repository) -> dict[str, Any]:
             found = source.get_manifest(label_of(reference.with_default_tag()))
+            descriptor = {
+                "mediaType": found.media_type,
+                "digest": found.digest,
+                "size": len(found.content),
+            }
             platforms = platforms_of(found, source, reference)
-        except RegistryError as error:
-            raise _refused(reference, error) from error
-        descriptor = {
-            "mediaType": found.media_type,
-            "digest": found.digest,
-            "size": len(found.content),
-        }
-        return {"Descriptor": descriptor, "Platforms": platforms}
+            return {"Descriptor": descriptor, "Platforms": platforms}
+
+        return self._ask(reference, credentials, cancel, description)
 
     def log_in(self, server: str, credentials: Credentials, cancel: Cancel) -> str:
         """Check credentials; return the identity token to keep instead of the password, or "".
@@ -197,17 +194,22 @@ class RemoteImages:
         found = self._registries.search(domain, words, limit, credentials, cancel)
         return [one.shown() for one in found if is_wanted(one)]
 
-    def _first(
+    def _ask(
         self,
         reference: Reference,
         credentials: Credentials,
         cancel: Cancel,
-        *,
-        can_push: bool = False,
-    ) -> Repository:
-        return next(
-            self._registries.repositories(reference, credentials, cancel, can_push=can_push)
-        )
+        question: Callable[[Repository], _T],
+    ) -> _T:
+        """Ask as ``Registries.ask``; refusals are in the words of ``docker pull``."""
+
+        def worded(source: Repository) -> _T:
+            try:
+                return question(source)
+            except RegistryError as error:
+                raise _refused(reference, error) from error
+
+        return self._registries.ask(reference, credentials, cancel, worded)
 
 
 def domain_of(server: str) -> str:

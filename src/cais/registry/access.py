@@ -8,9 +8,11 @@ Spec: OCI distribution-spec 1.1, "Determining Support".
 
 from __future__ import annotations
 
+import logging
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
+from cais.errors import CaisError, DeadlineError, ExhaustedError, InternalError
 from cais.registry.answers import Request
 from cais.registry.auth import Authenticator
 from cais.registry.credentials import ANONYMOUS
@@ -28,7 +30,7 @@ from cais.registry.settings import HUB
 from cais.registry.transport import Transport
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from cais.registry.answers import Answer
     from cais.registry.cancel import Cancel
@@ -38,6 +40,10 @@ if TYPE_CHECKING:
     from cais.registry.search import Found
     from cais.registry.settings import RegistrySettings
     from cais.spec.reference import Reference
+
+log = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
 
 _GREETING_ATTEMPTS = 2
 _HUB_INDEX = "index.docker.io"
@@ -99,6 +105,39 @@ class Registries:
                 return  # the same registry by http has nothing else
         if not count and failure is not None:
             raise failure
+
+    def ask(
+        self,
+        reference: Reference,
+        credentials: Credentials,
+        cancel: Cancel,
+        question: Callable[[Repository], _T],
+    ) -> _T:
+        """Return what ``question`` returns of the first place that it succeeds with.
+
+        A mirror may lack what the registry has, break, or send something else than was named:
+        after any failure the next place is asked, as by dockerd, except when the failure is of
+        this machine or nobody waits any more.
+
+        Raises:
+            DeadlineError, ExhaustedError: at once.
+            CaisError: whatever the question raised at the last place, which is the registry; or
+                as ``repositories``.
+
+        """
+        failure: CaisError | None = None
+        for source in self.repositories(reference, credentials, cancel):
+            if failure is not None:
+                log.info("%s: asking %s instead", failure, source.origin)
+            try:
+                return question(source)
+            except RegistryError as error:  # one that has had enough of us is "exhausted" too
+                failure = error
+            except (DeadlineError, ExhaustedError):
+                raise
+            except CaisError as error:
+                failure = error
+        raise failure or InternalError(f"no registry to ask about {reference.familiar()}")
 
     def log_in(self, domain: str, credentials: Credentials, cancel: Cancel) -> str:
         """Check credentials; return the identity token to keep instead of the password, or "".

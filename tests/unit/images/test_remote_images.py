@@ -3,22 +3,34 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import random
 from typing import TYPE_CHECKING
 
 import pytest
 
-from cais.errors import ForbiddenError, InternalError, NotFoundError
+from cais.content.store import Ingest
+from cais.errors import (
+    DeadlineError,
+    ExhaustedError,
+    ForbiddenError,
+    InternalError,
+    NotFoundError,
+)
+from cais.images import downloads
 from cais.images.remote import RemoteImages, domain_of
 from cais.registry.cancel import Cancel
 from cais.registry.credentials import ANONYMOUS, Credentials
 from cais.registry.options import RegistryOptions
+from cais.spec.digest import digest_of
+from cais.spec.image import OCI_INDEX, OCI_MANIFEST
 from cais.spec.reference import parse_reference
 from cais.testing.image_store import open_image_store
-from cais.testing.registry_shelf import PATH, Shelf
+from cais.testing.registry_shelf import LAYERS, PATH, Shelf, describe
 from cais.testing.scripted_registry import answering
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from cais.images.store import ImageStore
@@ -100,6 +112,133 @@ def test_mirrors_come_first(
     assert not other.secrets()
     blobs = [target for _, target, _ in server.seen if "/blobs/" in target]
     assert bool(blobs) is lacking
+
+
+LAYER = f"/v2/{PATH}/blobs/{digest_of(LAYERS[1])}"
+MANIFEST = f"/v2/{PATH}/manifests/latest"
+TAGS = f"/v2/{PATH}/tags/list"
+STRANGE = describe(b"{}", OCI_MANIFEST, platform={"os": "plan9", "architecture": "vax"})
+INDEX = json.dumps({"schemaVersion": 2, "manifests": [STRANGE]}).encode()
+FAULTS: dict[str, tuple[str, Reply]] = {
+    "breaks": (LAYER, (200, {"Content-Length": "2048", "Connection": "close"}, b"x")),
+    "other bytes": (LAYER, (200, {}, b"x" * len(LAYERS[1]))),
+    "more": (LAYER, (200, {}, LAYERS[1] + b"x")),
+    "ails": (MANIFEST, (503, {}, b"")),
+    "busy": (MANIFEST, (429, {}, b"")),
+    "nonsense": (MANIFEST, (200, {"Content-Type": OCI_MANIFEST}, b"<html>")),
+    "endless": (MANIFEST, (200, {}, bytes(5_000_000))),
+    "another platform": (MANIFEST, (200, {"Content-Type": OCI_INDEX}, INDEX)),
+    "leads astray": (MANIFEST, (307, {"Location": "ftp://127.0.0.1/x"}, b"")),
+}
+
+
+@pytest.fixture
+def mirrored(
+    store: ImageStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[[Server, Server], RemoteImages]]:
+    """Make the registries: (a mirror, whose it is). What is tried again is so at once."""
+    monkeypatch.setattr(random, "uniform", lambda *_: 0.0)
+    monkeypatch.setattr(downloads, "_RETRY_PAUSE_S", 0)
+    with contextlib.ExitStack() as stack:
+
+        def made(mirror: Server, registry: Server) -> RemoteImages:
+            rules = tmp_path / "registries.toml"
+            rule = f'name = "{registry.origin.netloc}"\nmirrors = ["{mirror.origin}"]\n'
+            rules.write_text(f"[[registry]]\n{rule}")
+            options = RegistryOptions(rules, tmp_path / "policy.toml", certificates=())
+            return stack.enter_context(contextlib.closing(RemoteImages(store, options)))
+
+        yield made
+
+
+def with_fault(target: str, reply: Reply) -> Callable[[Asked], Reply]:
+    """Return an honest registry that fails at one thing."""
+    return lambda asked: reply if asked.target == target else Shelf().serve(asked)
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_whatever_is_wrong_with_a_mirror_the_registry_is_asked(
+    mirrored: Callable[..., RemoteImages], server: Server, store: ImageStore, fault: str
+) -> None:
+    target, reply = FAULTS[fault]
+    with answering(with_fault(target, reply)) as mirror:
+        assert pull(mirrored(mirror, server), name_at(server))
+    assert target in [asked for _, asked, _ in mirror.seen]
+    assert LAYER in [asked for _, asked, _ in server.seen]
+    assert store.resolve(name_at(server)).id == digest_of(Shelf().config)
+
+
+@pytest.mark.parametrize("fault", ["ails", "nonsense", "leads astray"])
+def test_the_registry_has_the_last_word(
+    mirrored: Callable[..., RemoteImages], server: Server, fault: str
+) -> None:
+    target, reply = FAULTS[fault]
+    name = f"{name_at(server)}:none"
+    with (
+        answering(with_fault(target.replace("latest", "none"), reply)) as mirror,
+        pytest.raises(NotFoundError) as refused,
+    ):
+        pull(mirrored(mirror, server), name)
+    assert str(refused.value).startswith(f"manifest for {name} not found: manifest unknown")
+
+
+def test_what_the_policy_refuses_is_refused_everywhere(
+    mirrored: Callable[..., RemoteImages], server: Server, tmp_path: Path
+) -> None:
+    rule = f'[[rule]]\nscope = "{server.origin.netloc}"\nrequire = "deny"\n'
+    (tmp_path / "policy.toml").write_text(rule)
+    with (
+        answering(Shelf().serve) as mirror,
+        pytest.raises(ForbiddenError, match="refused by policy"),
+    ):
+        pull(mirrored(mirror, server), name_at(server))
+    assert not [target for _, target, _ in (*mirror.seen, *server.seen) if "/blobs/" in target]
+
+
+def test_a_full_disk_is_no_mirror_s_fault(
+    mirrored: Callable[..., RemoteImages], server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise ExhaustedError("write a blob: no space left on device")
+
+    monkeypatch.setattr(Ingest, "write", full)
+    with answering(Shelf().serve) as mirror, pytest.raises(ExhaustedError, match="no space left"):
+        pull(mirrored(mirror, server), name_at(server))
+    assert server.seen == []
+
+
+def test_a_pull_that_is_given_up_asks_nobody_else(
+    mirrored: Callable[..., RemoteImages], server: Server
+) -> None:
+    cancel = Cancel()
+
+    def until_given_up(asked: Asked) -> Reply:
+        if asked.target == MANIFEST:
+            cancel.set()
+        return Shelf().serve(asked)
+
+    wanted = parse_reference(name_at(server)).with_default_tag()
+    with answering(until_given_up) as mirror, pytest.raises(DeadlineError):
+        mirrored(mirror, server).pull(wanted, None, ANONYMOUS, lambda _: None, cancel)
+    assert server.seen == []
+
+
+@pytest.mark.parametrize("reply", [(404, {}, b"{}"), (503, {}, b""), (200, {}, b"<html>")])
+def test_what_a_mirror_cannot_say_the_registry_is_asked(
+    mirrored: Callable[..., RemoteImages], reply: Reply
+) -> None:
+    """For ``docker pull -a`` and ``GET /distribution/{name}/json``."""
+    tags = b'{"name":"team/box","tags":["latest"]}'
+    with (
+        answering(lambda asked: (200, {}, b"{}") if asked.target == "/v2/" else reply) as mirror,
+        answering(with_fault(TAGS, (200, {}, tags))) as server,
+    ):
+        remote = mirrored(mirror, server)
+        name = parse_reference(name_at(server))
+        assert remote.each_tag(name, ANONYMOUS, Cancel()) == [name.with_default_tag()]
+        described = remote.describe(name, ANONYMOUS, Cancel())["Descriptor"]
+        assert described["digest"] == digest_of(Shelf().manifests["latest"][1])
+    assert {TAGS, MANIFEST} <= {target for _, target, _ in mirror.seen}
 
 
 @pytest.mark.parametrize(

@@ -59,8 +59,12 @@ def _fetch(name: Reference, *, insecure: bool) -> RemoteManifests:
     registries = Registries(settings, Proxies.from_environment(os.environ))
     try:
         with contextlib.closing(registries):
-            source = next(registries.repositories(name, _credentials(name.domain), Cancel()))
-            return fetch_manifests(source, name)
+            return registries.ask(
+                name,
+                _credentials(name.domain),
+                Cancel(),
+                lambda source: fetch_manifests(source, name),
+            )
     except UnknownToRegistryError as exc:
         raise NotFoundError(f"no such manifest: {name.familiar()}") from exc
     except RegistryUnreachableError as exc:
