@@ -59,9 +59,18 @@ class Images:
         self._announce("tag", record.id, shown)
 
     async def remove(
-        self, ref: str, *, force: bool = False, prune: bool = True
+        self,
+        ref: str,
+        *,
+        force: bool = False,
+        prune: bool = True,
+        chosen: ImageRecord | None = None,
     ) -> list[dict[str, str]]:
         """Untag, and delete what no name is left of; ``[{Untagged}, {Deleted}]``.
+
+        Args:
+            ref: a name or an id.
+            force, prune, chosen: as of ``ImageStore.delete``.
 
         Raises:
             ConflictError: containers use it, or several repositories name it (Docker's texts).
@@ -70,7 +79,7 @@ class Images:
         await self._core.background.quiesce()  # snapshots of removed containers pin layers
         image_id = await self._core.threads.run(self._store.find_id, ref)
         done = await self._core.threads.run(
-            self._store.delete, ref, force=force, prune=prune, in_use=self._uses
+            self._store.delete, ref, force=force, prune=prune, in_use=self._uses, chosen=chosen
         )
         self._announce_removal(image_id, done)
         return done
@@ -93,7 +102,7 @@ class Images:
             before |= await self._core.threads.run(self._disk.parts, record)
             for ref in (*record.repo_tags, *record.repo_digests) or (record.id,):
                 with contextlib.suppress(ConflictError, NotFoundError):
-                    deleted += await self.remove(ref)
+                    deleted += await self.remove(ref, chosen=record)
         reclaimed = await self._core.threads.run(self._disk.freed, before)
         self._core.events.publish("image", "prune", "", {"reclaimed": str(reclaimed)})
         return {"ImagesDeleted": deleted or None, "SpaceReclaimed": reclaimed}

@@ -135,19 +135,26 @@ class Catalog(CatalogView):
         with self._database.transaction() as connection:
             return _set_name(connection, name, image_id)
 
-    def remove_name(self, name: Name) -> None:
-        """Take a name away."""
+    def remove_name(self, name: Name, image_id: ImageId) -> bool:
+        """Take a name away from an image; say whether it was that image's."""
         table, column = ("digests", "digest") if name.is_digest else ("names", "tag")
         with self._database.transaction() as connection:
-            connection.execute(
-                f"DELETE FROM {table} WHERE repository = ? AND {column} = ?",  # noqa: S608 - constants
-                (name.repository, name.suffix),
+            removed = connection.execute(
+                f"DELETE FROM {table} WHERE repository = ? AND {column} = ? AND image_id = ?",  # noqa: S608 - constants
+                (name.repository, name.suffix, image_id),
             )
+            return removed.rowcount > 0
 
-    def remove(self, image_id: ImageId) -> None:
-        """Forget an image and all its names."""
+    def remove(self, image_id: ImageId) -> bool:
+        """Forget an image, unless it has a name; say whether it is forgotten now."""
         with self._database.transaction() as connection:
-            connection.execute("DELETE FROM images WHERE id = ?", (image_id,))
+            removed = connection.execute(
+                "DELETE FROM images WHERE id = :id "
+                "AND NOT EXISTS (SELECT 1 FROM names WHERE image_id = :id) "
+                "AND NOT EXISTS (SELECT 1 FROM digests WHERE image_id = :id)",
+                {"id": image_id},
+            )
+            return removed.rowcount > 0
 
 
 def _insert(connection: sqlite3.Connection, image: NewImage) -> None:

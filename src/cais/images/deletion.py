@@ -4,14 +4,14 @@ A name given as argument goes first, and the image with its last name, unless a 
 running container keeps it, nameless. An id given takes all names away when they are one tag (and
 digests) of one repository. Hard conflicts (a child image, a running container) always stand; soft
 ones (more names, a stopped container) yield to ``force``. Nothing is changed when a conflict is
-reported.
+reported. Pulls go on meanwhile: a name that has moved to another image is left to that one, and an
+image that was given a name stays.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cais.errors import InvalidArgumentError
 from cais.images.records import ImageInUseError, ImageNotFoundError
 from cais.spec.digest import short
 from cais.spec.reference import parse_reference
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from cais.images.catalog_view import ImageRow, Name
-    from cais.images.records import ImageUse
+    from cais.images.records import ImageRecord, ImageUse
     from cais.images.store import ImageStore
     from cais.spec.digest import ImageId
 
@@ -35,12 +35,18 @@ class Deletion:
         self._entries: list[dict[str, str]] = []
         self._parent: ImageId | None = None
 
-    def delete(self, ref: str, *, force: bool, prune: bool) -> list[dict[str, str]]:
-        """Do it and return what was done, in order."""
+    def delete(
+        self, ref: str, *, force: bool, prune: bool, chosen: ImageRecord | None
+    ) -> list[dict[str, str]]:
+        """Do it and return what was done, in order; ``chosen`` as in ``ImageStore.delete``."""
         image_id = self._store.find_id(ref)
+        names = self._catalog.names(image_id)
+        if chosen is not None and not self._is_still(chosen, image_id):
+            return []
         if _is_id(image_id, ref):
-            self._check_by_id(image_id, force=force)
-        elif not self._remove_name(image_id, ref, force=force):
+            self._check_by_id(image_id, names, force=force)
+            self._untag(image_id, names)
+        elif not self._remove_name(image_id, names, ref, force=force):
             return self._entries
         self._delete_image(image_id)
         if prune:
@@ -48,10 +54,16 @@ class Deletion:
         self._store.collect()
         return self._entries
 
-    def _remove_name(self, image_id: ImageId, ref: str, *, force: bool) -> bool:
+    def _is_still(self, chosen: ImageRecord, image_id: ImageId) -> bool:
+        """Say whether a reference leads to the image it was chosen by, not named again since."""
+        row = self._catalog.find(image_id)
+        return row is not None and (row.id, row.tagged_ns) == (chosen.id, chosen.tagged_ns)
+
+    def _remove_name(
+        self, image_id: ImageId, names: Sequence[Name], ref: str, *, force: bool
+    ) -> bool:
         """Take the name away; say whether the image is to follow."""
-        names = self._catalog.names(image_id)
-        name = self._matching(names, ref)
+        name = _matching(names, ref)
         remaining = [other for other in names if other != name]
         if not name.is_digest:
             remaining = _without_orphaned_digests(remaining, name.repository)
@@ -62,17 +74,14 @@ class Deletion:
                 f"container {short(uses[0].container_id)} is using its referenced image "
                 f"{short(image_id)}"
             )
-        for gone in names:
-            if gone not in remaining:
-                self._untag(gone)
+        self._untag(image_id, [gone for gone in names if gone not in remaining])
         is_kept = any(use.is_running for use in uses) or self._catalog.children(image_id)
         return not remaining and not is_kept
 
-    def _check_by_id(self, image_id: ImageId, *, force: bool) -> None:
+    def _check_by_id(self, image_id: ImageId, names: Sequence[Name], *, force: bool) -> None:
         self._check_hard(image_id)
         if force:
             return
-        names = self._catalog.names(image_id)
         if not _is_single(names):
             raise _conflict(image_id, "image is referenced in multiple repositories", hard=False)
         if uses := self._in_use(image_id):
@@ -95,13 +104,12 @@ class Deletion:
         row = self._catalog.find(image_id)
         if row is None:
             raise ImageNotFoundError(image_id)
-        for name in row.names:
-            self._untag(name)
-        self._parent = row.parent
         self._forget(row)
 
     def _forget(self, row: ImageRow) -> None:
-        self._catalog.remove(row.id)
+        if not self._catalog.remove(row.id):
+            return
+        self._parent = row.parent
         self._entries.append({"Deleted": row.id})
         self._entries += [{"Deleted": chain} for chain in self._store.remove_layers(row)]
 
@@ -112,20 +120,21 @@ class Deletion:
             is_needed = row is None or row.names or self._catalog.children(row.id)
             if row is None or is_needed or self._in_use(row.id):
                 return
-            self._parent = row.parent
             self._forget(row)
 
-    def _untag(self, name: Name) -> None:
-        self._catalog.remove_name(name)
-        self._entries.append({"Untagged": str(name)})
-
-    def _matching(self, names: Sequence[Name], ref: str) -> Name:
-        wanted = parse_reference(ref).with_default_tag()
-        suffix = wanted.digest or wanted.tag
+    def _untag(self, image_id: ImageId, names: Sequence[Name]) -> None:
         for name in names:
-            if name.repository == wanted.repository and name.suffix == suffix:
-                return name
-        raise InvalidArgumentError(f"{ref} is not a name of the image")
+            if self._catalog.remove_name(name, image_id):
+                self._entries.append({"Untagged": str(name)})
+
+
+def _matching(names: Sequence[Name], ref: str) -> Name:
+    wanted = parse_reference(ref).with_default_tag()
+    suffix = wanted.digest or wanted.tag
+    for name in names:
+        if name.repository == wanted.repository and name.suffix == suffix:
+            return name
+    raise ImageNotFoundError(wanted.familiar())  # not this image's any more
 
 
 def _is_id(image_id: ImageId, ref: str) -> bool:

@@ -164,6 +164,7 @@ class ImageStore:
         force: bool = False,
         prune: bool = True,
         in_use: Callable[[ImageId], Sequence[ImageUse]] = lambda _: (),
+        chosen: ImageRecord | None = None,
     ) -> builtins.list[dict[str, str]]:
         """Untag, and delete what no name is left of: ``[{"Untagged": ...}, {"Deleted": ...}]``.
 
@@ -171,13 +172,15 @@ class ImageStore:
             force: also when several names or stopped containers are left.
             prune: also delete parents that have no name and no other use.
             in_use: says which containers were made from an image.
+            chosen: the image the reference was for some time ago. If it is another one's now, or
+                the image was pulled, tagged or pushed since, nothing is done.
 
         Raises:
             ImageNotFoundError: no such image.
             ImageInUseError: Docker's texts.
 
         """
-        entries = Deletion(self, in_use).delete(ref, force=force, prune=prune)
+        entries = Deletion(self, in_use).delete(ref, force=force, prune=prune, chosen=chosen)
         self._config.cache_clear()
         return entries
 

@@ -285,6 +285,43 @@ def test_parents_stay_without_prune(store: ImageStore) -> None:
     assert store.resolve(middle).id == middle
 
 
+def test_what_a_prune_chose_some_time_ago_is_all_it_takes(store: ImageStore) -> None:
+    chosen = store.get(load(store, "a:1"))
+    load(store, "a:1", author="pulled since")
+    before = left_over(store)
+    assert store.delete("a:1", chosen=chosen) == []
+    store.tag(chosen.id, "b:1")
+    assert store.delete(chosen.id, chosen=chosen) == []
+    assert store.delete("b:1", chosen=chosen) == []
+    assert left_over(store) == before
+    chosen = store.get(chosen.id)
+    assert store.delete("b:1", chosen=chosen)[-1] == {"Deleted": chosen.id}
+
+
+def test_a_name_that_moves_on_at_the_last_moment_is_not_taken(store: ImageStore) -> None:
+    first, second = load(store, "a:1"), load(store, "b:1", author="b")
+
+    def move(_: ImageId) -> Sequence[ImageUse]:
+        store.tag(second, "a:1")
+        return ()
+
+    assert store.delete("a:1", in_use=move) == [{"Deleted": first}]
+    assert store.resolve("a:1").id == second
+
+
+@pytest.mark.parametrize("by_id", [True, False])
+def test_an_image_named_at_the_last_moment_stays(store: ImageStore, by_id: bool) -> None:
+    image_id = load(store, "a:1")
+
+    def name(_: ImageId) -> Sequence[ImageUse]:
+        store.tag(image_id, "b:1")
+        return ()
+
+    ref = image_id if by_id else "a:1"
+    assert store.delete(ref, in_use=name) == [{"Untagged": "a:1"}]
+    assert store.resolve("b:1").repo_tags == ("b:1",)
+
+
 def test_history_is_newest_first_and_names_what_is_here(store: ImageStore) -> None:
     history = [
         {"created": "2026-01-01T00:00:00Z", "created_by": "ADD"},

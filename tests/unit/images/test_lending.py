@@ -159,7 +159,10 @@ def test_they_are_pulled_from_a_registry(engine: Engine, tmp_path: Path) -> None
         )
         assert other.mount_blob(digest_of(b"layer"), "team/app") is None
         assert source.put_manifest("v3", fetched.content, OCI_MANIFEST) == manifest
-        engine.catalog.remove(ImageId(digest_of(LENT_CONFIG)))
+        image_id = ImageId(digest_of(LENT_CONFIG))
+        for name in engine.catalog.names(image_id):
+            engine.catalog.remove_name(name, image_id)
+        assert engine.catalog.remove(image_id)
         assert source.get_manifest("v3").digest == manifest
         assert source.read_blob(digest_of(LENT_CONFIG), 1000) == LENT_CONFIG
         registries.close()
