@@ -68,9 +68,7 @@ def destroy(container_id: str, bundle: str) -> bool:
     """
     group = groups.group_of(container_id, bundle)
     oom_killed = group.oom_kills() > 0
-    if not group.remove_if_empty():  # nearly always: the first process took the others along
-        group.kill_all()
-        group.remove()
+    groups.end(group)
     groups.forget(container_id)
     return oom_killed
 

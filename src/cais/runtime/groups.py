@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from cais.errors import ConflictError, InvalidArgumentError, UnsupportedError
+from cais.errors import CaisError, ConflictError, InvalidArgumentError, UnsupportedError
 from cais.linux import cgroups
 from cais.runtime import bundles, plan, standing
 from cais.runtime.launch import LaunchError
@@ -132,6 +132,29 @@ def remember(container_id: str, group: Cgroup) -> None:
 def forget(container_id: str) -> None:
     """Drop what was noted; idempotent."""
     _groups.pop(container_id, None)
+
+
+def end(group: Cgroup) -> None:
+    """Remove a group, and end whoever is left in it; idempotent.
+
+    Raises:
+        CgroupError: the kernel refuses it.
+        DeadlineError: a process survived.
+
+    Blocks: up to 10 s for a process stuck in the kernel.
+
+    """
+    if not group.remove_if_empty():  # nearly always: the first process took the others along
+        group.kill_all()
+        group.remove()
+
+
+def give_up(group: Cgroup) -> None:
+    """End the group of a start that failed; silent, for what is told is why the start failed."""
+    try:
+        end(group)
+    except (CaisError, OSError):
+        return
 
 
 def own_program() -> tuple[int, int]:

@@ -81,7 +81,7 @@ def begin(
     try:
         launch = _launch(container, group, given)
     except BaseException as error:
-        group.remove()
+        groups.give_up(group)
         if isinstance(error, OSError):
             text = child.describe(error)
             raise LaunchError(text, errno=error.errno or 0, step="clone") from error
@@ -118,7 +118,7 @@ def _use_spare(
     if spare is None:
         return None
     try:
-        return spare.start(container, given, cgroup_fd, group.remove)
+        return spare.start(container, given, cgroup_fd, lambda: groups.give_up(group))
     except (OSError, ValueError):  # it ended just now; or what the document asks is not carried
         return None
 
@@ -167,7 +167,7 @@ def _clone(
         warnings=container.process.warnings,
         held=given.hold_fd >= 0,
         errands=errands,
-        clean_up=group.remove,
+        clean_up=lambda: groups.give_up(group),
     )
     if container.has_user_namespace:
         _admit(container, launch, ours)

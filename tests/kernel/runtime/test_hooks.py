@@ -441,3 +441,19 @@ def test_giving_up_a_start_ends_its_hook(tmp_path: Path) -> None:
         runtime.begin_poststop(bundle.id, str(bundle.path))
 
     isolated(body)
+
+
+@pytest.mark.parametrize("point", ["createContainer", "startContainer"])
+def test_what_a_hook_left_running_hides_no_failure_of_the_start(tmp_path: Path, point: str) -> None:
+    """In the host's pid namespace it outlives the container's process, and keeps its group busy."""
+
+    def body(peer: Peer, bundle: Hooked) -> None:
+        spaces = bundle.linux["namespaces"]
+        bundle.linux["namespaces"] = [each for each in spaces if each["type"] != "pid"]
+        bundle.hook(point, "sleep 86400 </dev/null >/dev/null 2>&1 & exit 3")
+        refused = peer.run(ok=False)
+        assert "exit status 3" in refused.stderr
+        assert not cgroups_named(peer.id)
+        os.wait()  # the hook's child, which is ours by now
+
+    with_peer(tmp_path, "cais", body)
