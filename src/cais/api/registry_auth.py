@@ -9,7 +9,6 @@ Spec: docker-engine-api v1.51, "Authentication".
 from __future__ import annotations
 
 import base64
-import binascii
 import contextlib
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +29,7 @@ def credentials_of(request: Request) -> Credentials:
     text = request.headers.get("x-registry-auth", "")
     if not text or len(text) > _LIMIT_BYTES:
         return ANONYMOUS
-    with contextlib.suppress(binascii.Error, InvalidArgumentError, ValueError):
+    with contextlib.suppress(InvalidArgumentError, ValueError):
         raw = base64.b64decode(text.replace("-", "+").replace("_", "/") + "=" * (-len(text) % 4))
         document = strict_json.loads(raw, _LIMIT_BYTES)
         if isinstance(document, dict):
@@ -39,14 +38,17 @@ def credentials_of(request: Request) -> Credentials:
 
 
 def read_credentials(document: Mapping[str, Any]) -> Credentials:
-    """Read an ``AuthConfig``. InvalidArgumentError: a member is no text."""
+    """Read an ``AuthConfig``. InvalidArgumentError: a member is no text, or ``auth`` no base64."""
     names = ("username", "password", "identitytoken", "registrytoken")
     texts = [document.get(name) or "" for name in names]
     if not all(isinstance(text, str) for text in texts):
         raise InvalidArgumentError("invalid X-Registry-Auth header: a member is not text")
     found = Credentials(*texts)
     if not found.password and isinstance(document.get("auth"), str):
-        pair = base64.b64decode(document["auth"]).decode("utf-8", "replace")
-        username, _, password = pair.partition(":")
+        try:
+            pair = base64.b64decode(document["auth"])
+        except ValueError:
+            raise InvalidArgumentError("invalid auth configuration: auth is not base64") from None
+        username, _, password = pair.decode("utf-8", "replace").partition(":")
         return found._replace(username=username, password=password)
     return found
