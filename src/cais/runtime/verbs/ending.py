@@ -5,7 +5,13 @@ from __future__ import annotations
 import os
 import time
 
-from cais.errors import ConflictError, DeadlineError, InvalidArgumentError, NotFoundError
+from cais.errors import (
+    CaisError,
+    ConflictError,
+    DeadlineError,
+    InvalidArgumentError,
+    NotFoundError,
+)
 from cais.linux import signals
 from cais.linux.signals import SIGKILL, pidfd_send_signal
 from cais.runtime import control, state
@@ -98,7 +104,7 @@ def _delete(given: Arguments, context: Context) -> int:
     try:
         record = state.load(context.root, container_id)
     except NotFoundError:
-        state.discard(f"{context.root}/{container_id}")  # of a start that was killed
+        _delete_unfinished(container_id, context)
         if given.has("force"):
             return 0
         raise
@@ -112,6 +118,28 @@ def _delete(given: Arguments, context: Context) -> int:
     hooking.end(record.id, record.directory, record.bundle, context.log)
     record.remove()
     return 0
+
+
+def _delete_unfinished(container_id: str, context: Context) -> None:
+    """Remove what a start left that was killed: perhaps a process that waits to be started.
+
+    The document alone tells of it, by its control group; which is left alone when it is another
+    container's, for the start may have been killed before it found that out.
+    """
+    directory = f"{context.root}/{container_id}"
+    path = _group_path(container_id, directory)  # none: it was killed before it had a group
+    others = state.load_all(context.root) if path else ()
+    if path and all(_group_path(other.id, other.directory) != path for other in others):
+        control.destroy(container_id, directory)
+    state.discard(directory)
+
+
+def _group_path(container_id: str, directory: str) -> str:
+    """Return the path of a container's control group; empty without one, or a sound document."""
+    try:
+        return control.cgroup_of(container_id, directory).path
+    except (CaisError, OSError):
+        return ""
 
 
 def _wait_until_stopped(record: Record) -> None:

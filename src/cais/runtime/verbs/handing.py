@@ -8,6 +8,7 @@ from _socket import AF_UNIX, SCM_RIGHTS, SOCK_CLOEXEC, SOCK_STREAM, SOL_SOCKET, 
 from struct import pack
 
 from cais.errors import InvalidArgumentError
+from cais.linux.process import kill
 from cais.runtime.arguments import NUMBER, TEXT
 
 TYPE_CHECKING = False
@@ -95,6 +96,12 @@ def hand_over(given: Arguments, running: Running, log: Log) -> None:
         _send(given.text("pidfd-socket"), running.pidfd, b"pidfd")
     if given.has("pid-file"):
         write_pid_file(given.text("pid-file"), running.pid)
+
+
+def end(running: Running) -> None:
+    """Kill and reap a process of which somebody could not be told."""
+    kill(running.pidfd)
+    os.waitid(os.P_PIDFD, running.pidfd, os.WEXITED)
 
 
 def write_pid_file(path: str, pid: int) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 
 from cais.errors import ConflictError, InvalidArgumentError, NotFoundError
-from cais.linux.signals import SIGKILL, pidfd_send_signal
 from cais.runtime import control, starter, state
 from cais.runtime.arguments import SWITCH, TEXT
 from cais.runtime.bundles import load_config
@@ -82,27 +81,34 @@ def _create_container(
             habits=habits,
         )
         try:
-            running = _finish(given, context, launch, directory)
+            record, running = _finish(given, context, launch, (directory, bundle))
         except BaseException:
             hooking.end(container_id, directory, bundle, context.log)
             raise
-        facts = bundle, running.pid, running.start_ticks
-        record = state.save(directory, container_id, *facts)
     except BaseException:
         state.discard(directory)
         raise
     return record, running
 
 
-def _finish(given: Arguments, context: Context, launch: Launch, directory: str) -> Running:
-    """Wait until the container is made, and tell whoever was named on the command line."""
+def _finish(
+    given: Arguments, context: Context, launch: Launch, places: tuple[str, str]
+) -> tuple[Record, Running]:
+    """Wait until the container is made, write it down, and tell whoever was named.
+
+    Whatever fails: nobody could name the container then, so it is ended.
+    """
+    (container_id,), (directory, bundle) = given.rest, places
     running = handing.wait(launch)
     try:
+        facts = running.pid, running.start_ticks
+        record = state.save(directory, container_id, bundle, *facts)
         handing.hand_over(given, running, context.log)
     except BaseException:
-        _give_up(given.rest[0], directory, running)
+        handing.end(running)
+        control.destroy(container_id, directory)
         raise
-    return running
+    return record, running
 
 
 def _habits(given: Arguments, context: Context) -> Habits:
@@ -142,12 +148,6 @@ def _make_fifo(directory: str) -> int:
     path = f"{directory}/{state.START_FIFO}"
     os.mkfifo(path, 0o600)
     return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-
-
-def _give_up(container_id: str, directory: str, running: Running) -> None:
-    pidfd_send_signal(running.pidfd, SIGKILL)
-    os.waitid(os.P_PIDFD, running.pidfd, os.WEXITED)
-    control.destroy(container_id, directory)
 
 
 def _start(given: Arguments, context: Context) -> int:
