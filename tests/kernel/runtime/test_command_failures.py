@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 from typing import TYPE_CHECKING
 
 from command_kit import Runtime, with_runtime
@@ -66,5 +67,43 @@ def test_a_group_that_is_another_containers_outlives_a_killed_start(tmp_path: Pa
         assert runtime.status() == "created"
         runtime("delete", "--force", runtime.id)
         os.waitpid(pid, 0)
+
+    with_runtime(tmp_path, body)
+
+
+ENDS_THIS_MOMENT = """\
+import os, sys
+from cais.runtime import verbs
+from cais.runtime.state import Record
+
+def status(record):
+    os.kill(record.pid, 9)
+    while record.is_alive():
+        continue
+    return "running"
+
+Record.status = status
+sys.exit(verbs.run(sys.argv[1:]))
+"""
+
+
+def test_a_container_that_ends_while_it_is_deleted_by_force_is_deleted(tmp_path: Path) -> None:
+    """Between the question whether it runs and the signal it ends, and may even be reaped."""
+
+    def body(runtime: Runtime) -> None:
+        runtime.bundle.process["args"] = SLEEP
+        pid = runtime.create()
+        program, code, _, *words = runtime.command("delete", "--force", runtime.id)
+        deleted = subprocess.run(
+            [program, code, ENDS_THIS_MOMENT, *words],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        os.waitpid(pid, 0)
+        assert (deleted.returncode, deleted.stderr) == (0, "")
+        assert runtime("list", "-q") == ""
+        assert not cgroups_named(runtime.id)
 
     with_runtime(tmp_path, body)

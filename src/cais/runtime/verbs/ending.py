@@ -112,7 +112,11 @@ def _delete(given: Arguments, context: Context) -> int:
     if status in ("running", "paused") and not given.has("force"):
         raise ConflictError(f"cannot delete container {container_id} that is not stopped: {status}")
     if status != "stopped":
-        _signal_first(record, SIGKILL)
+        try:
+            _signal_first(record, SIGKILL)
+        except ConflictError:  # it has ended this moment
+            if record.is_alive():
+                raise
         _wait_until_stopped(record)
     control.destroy(record.id, record.directory)
     hooking.end(record.id, record.directory, record.bundle, context.log)
