@@ -10,14 +10,18 @@ import os
 import re
 import socket
 import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from command_kit import Runtime, with_runtime
+from command_kit import PROGRAM, Runtime, with_runtime
+from peers import BOTH
 from probes import write_probe
 
 from cais.linux.cgroups import detect
+from cais.testing.bundles import Bundle
+from cais.testing.isolation import isolated
 from cais.testing.waiting import PATIENCE_S, wait_until
 
 if TYPE_CHECKING:
@@ -126,6 +130,59 @@ def test_who_cannot_be_told_stops_the_start(tmp_path: Path) -> None:
             words = ("-d", "-b", str(runtime.bundle.path), flag, "/nonexistent/x", runtime.id)
             assert "no such file or directory" in runtime("run", *words, code=1)
             assert runtime("list", "-q") == ""
+
+    with_runtime(tmp_path, body)
+
+
+@pytest.mark.parametrize("name", BOTH)
+def test_relative_paths_are_those_of_the_caller(tmp_path: Path, name: str) -> None:
+    """Whatever directory the bundle is in; a prepared link in the pid file's way is not followed.
+
+    A console socket's is another case: both look for it in the bundle.
+    """
+
+    def body() -> None:
+        (tmp_path / "bundle").mkdir()
+        bundle = Bundle(tmp_path / "bundle", name)
+        bundle.linux["cgroupsPath"] = f"/cais/{bundle.id}"
+        bundle.process["args"] = SLEEP
+        bundle.save()
+        own = ["runc"] if name == "runc" else [sys.executable, "-c", PROGRAM]
+        own += ["--root", "state", "--log", "log"]
+
+        def command(*words: str) -> int:
+            done = subprocess.run(
+                [*own, *words, bundle.id],
+                cwd=tmp_path,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                timeout=PATIENCE_S,
+                check=False,
+            )
+            return done.returncode
+
+        (tmp_path / "precious").write_text("whole")
+        (tmp_path / ".pid").symlink_to("precious")
+        assert command("create", "-b", "bundle", "--pid-file", "pid") == 1
+        assert (tmp_path / "precious").read_text() == "whole"
+        assert "/.pid: file exists" in (tmp_path / "log").read_text()
+        (tmp_path / ".pid").unlink()
+        assert command("create", "-b", "bundle", "--pid-file", "pid") == 0
+        assert (tmp_path / "state" / bundle.id).is_dir()
+        pid = int((tmp_path / "pid").read_text())
+        assert command("delete", "--force") == 0
+        os.waitpid(pid, 0)
+        assert sorted(os.listdir(bundle.path)) == ["config.json", "rootfs"]
+        assert sorted(os.listdir(tmp_path)) == ["bundle", "log", "pid", "precious", "state"]
+
+    isolated(body, timeout_s=90)
+
+
+def test_the_hosts_root_is_no_place_for_the_state(tmp_path: Path) -> None:
+    def body(runtime: Runtime) -> None:
+        runtime.root = Path("/")
+        assert "should not be set to /" in runtime("list", code=1)
 
     with_runtime(tmp_path, body)
 

@@ -106,7 +106,11 @@ def _perform(given: Arguments, log: Log) -> int:
 
 
 def _context(given: Arguments, log: Log) -> Context:
-    context = Context(given.text("root").rstrip("/") or _default_root(), log)
+    # Absolute, for a command may enter the bundle.
+    root = os.path.abspath(given.text("root") or _default_root())
+    if not root.strip("/"):
+        raise InvalidArgumentError("Option --root argument should not be set to /")
+    context = Context(root, log)
     context.by_systemd = given.has("systemd-cgroup")
     context.criu = given.text("criu", "criu")
     return context

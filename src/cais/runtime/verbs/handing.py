@@ -94,7 +94,7 @@ def hand_over(given: Arguments, running: Running, log: Log) -> None:
         _send(given.text("console-socket"), running.terminal_fd, b"/dev/ptmx")
     if given.has("pidfd-socket"):
         _send(given.text("pidfd-socket"), running.pidfd, b"pidfd")
-    if given.has("pid-file"):
+    if given.text("pid-file"):
         write_pid_file(given.text("pid-file"), running.pid)
 
 
@@ -105,14 +105,24 @@ def end(running: Running) -> None:
 
 
 def write_pid_file(path: str, pid: int) -> None:
-    """Write a process id; whoever reads the file sees it whole or not at all."""
+    """Write a process id; whoever reads the file sees it whole or not at all.
+
+    Raises:
+        InvalidArgumentError: it cannot be written; or what is written first, ``.`` and its name,
+            is there already: it might be a link that somebody prepared.
+
+    """
     directory, _, name = path.rpartition("/")
     new = f"{directory}/.{name}" if directory else f".{name}"
+    is_ours = False
     try:
-        with open(new, "w") as file:
+        with open(new, "x") as file:
+            is_ours = True
             file.write(str(pid))
         os.rename(new, path)
     except OSError as error:
+        if is_ours:
+            os.unlink(new)
         reason = (error.strerror or "").lower()
         raise InvalidArgumentError(f"open {new}: {reason}") from None
 

@@ -123,6 +123,8 @@ def _habits(given: Arguments, context: Context) -> Habits:
 def _enter_bundle(given: Arguments) -> str:
     """Return the absolute path of the bundle, made the working directory as runc does."""
     path = given.text("bundle", ".")
+    if given.text("pid-file"):  # the caller's; a console socket is looked for in the bundle
+        given.flags["pid-file"] = [os.path.abspath(given.text("pid-file"))]
     try:
         os.chdir(path)
     except OSError as error:
