@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 from typing import TYPE_CHECKING
 
+import pytest
 from command_kit import Runtime, with_runtime
 
 from cais.testing.isolation import cgroups_named
@@ -105,5 +107,28 @@ def test_a_container_that_ends_while_it_is_deleted_by_force_is_deleted(tmp_path:
         assert (deleted.returncode, deleted.stderr) == (0, "")
         assert runtime("list", "-q") == ""
         assert not cgroups_named(runtime.id)
+
+    with_runtime(tmp_path, body)
+
+
+@pytest.mark.parametrize("detached", [True, False], ids=["detached", "in-front"])
+@pytest.mark.parametrize("flag", ["--pid-file", "--pidfd-socket"])
+def test_an_exec_of_which_nobody_can_be_told_is_ended(
+    tmp_path: Path, flag: str, *, detached: bool
+) -> None:
+    def body(runtime: Runtime) -> None:
+        runtime.bundle.process["args"] = SLEEP
+        pid = runtime.create()
+        runtime("start", runtime.id)
+        flags = ["--detach", flag] if detached else [flag]
+        log = tmp_path / "log"
+        command = runtime.command("--log", str(log), "exec", *flags, "/nonexistent/x", runtime.id)
+        # No pipes of ours: who is not ended would keep them open.
+        null = subprocess.DEVNULL
+        assert subprocess.call([*command, *SLEEP], stdin=null, stdout=null, stderr=null) == 255
+        assert "no such file or directory" in log.read_text()
+        assert json.loads(runtime("ps", "-f", "json", runtime.id)) == [pid]
+        runtime("delete", "--force", runtime.id)
+        os.waitpid(pid, 0)
 
     with_runtime(tmp_path, body)

@@ -52,16 +52,19 @@ def _exec(given: Arguments, context: Context) -> int:
     habits = Habits()
     habits.subgroups = _subgroups(given.values("cgroup"))
     handing.preserve(given, habits)
-    if detached:
-        handing.hand_over(given, _begin(record, document, habits), context.log)
-        return 0
-    # Only here: a detached process needs nothing of it.
-    from cais.runtime import foreground
+    front = None
+    if not detached:
+        # Only here: a detached process needs nothing of it.
+        from cais.runtime import foreground
 
-    front = foreground.Front()
+        front = foreground.Front()
     running = _begin(record, document, habits)
-    handing.hand_over(given, running, context.log)
-    return front.stay(running)
+    try:
+        handing.hand_over(given, running, context.log)
+    except BaseException:
+        handing.end(running)
+        raise
+    return front.stay(running) if front else 0
 
 
 def _check_status(record: Record, given: Arguments) -> None:
