@@ -8,6 +8,7 @@ Spec: OCI distribution-spec 1.1, "Determining Support".
 
 from __future__ import annotations
 
+import functools
 import logging
 import threading
 from typing import TYPE_CHECKING, TypeVar
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from cais.registry.origin import Origin
     from cais.registry.proxies import Proxies
     from cais.registry.search import Found
-    from cais.registry.settings import RegistrySettings
+    from cais.registry.settings import Endpoint, RegistrySettings
     from cais.spec.reference import Reference
 
 log = logging.getLogger(__name__)
@@ -54,13 +55,18 @@ class Registries:
 
     def __init__(self, settings: RegistrySettings, proxies: Proxies = NO_PROXIES) -> None:
         self.settings = settings
+        self._proxies = proxies
         self._transport = Transport(settings.context, proxies)
+        self._unverified: dict[Origin, Transport] = {}  # by whose certificate it does not look at
         self._lock = threading.Lock()
-        self._plain: set[str] = set()  # registries that answered by http only
+        self._plain: set[str] = set()  # insecure hosts that answered by http only
 
     def close(self) -> None:
         """Close idle connections."""
-        self._transport.close()
+        with self._lock:
+            transports = [self._transport, *self._unverified.values()]
+        for transport in transports:
+            transport.close()
 
     def repositories(
         self,
@@ -84,23 +90,21 @@ class Registries:
         for endpoint in self.settings.endpoints(
             reference.domain, reference.path, for_push=can_push
         ):
-            is_https = endpoint.origin.scheme == "https"
-            if is_https and not endpoint.is_mirror and reference.domain in self._plain:
+            origin = endpoint.origin
+            is_https = origin.scheme == "https"
+            if is_https and endpoint.is_insecure and origin.netloc in self._plain:
                 continue
-            own = credentials if endpoint.takes_credentials else ANONYMOUS
-            auth = Authenticator(self._transport, endpoint.origin, own)
+            transport, auth = self._way_to(endpoint, credentials)
             try:
-                self._greet(endpoint.origin, auth, cancel)
+                _greet(transport, origin, auth, cancel)
             except (RegistryUnreachableError, RegistryError) as error:
                 failure = error
                 continue
             if not is_https and not endpoint.is_mirror:
                 with self._lock:
-                    self._plain.add(reference.domain)
+                    self._plain.add(origin.netloc)
             count += 1
-            yield Repository(
-                self._transport, endpoint.origin, endpoint.path, auth, cancel, can_push=can_push
-            )
+            yield Repository(transport, origin, endpoint.path, auth, cancel, can_push=can_push)
             if not endpoint.is_mirror:
                 return  # the same registry by http has nothing else
         if not count and failure is not None:
@@ -148,11 +152,10 @@ class Registries:
         """
         failure: Exception | None = None
         for endpoint in self.settings.endpoints(domain, for_push=True):
-            own = credentials if endpoint.takes_credentials else ANONYMOUS
-            auth = Authenticator(self._transport, endpoint.origin, own)
+            transport, auth = self._way_to(endpoint, credentials)
             try:
-                self._greet(endpoint.origin, auth, cancel)
-                self._prove(endpoint.origin, auth, cancel)
+                _greet(transport, endpoint.origin, auth, cancel)
+                _prove(transport, endpoint.origin, auth, cancel)
             except RegistryUnreachableError as error:
                 failure = error
             else:
@@ -167,36 +170,48 @@ class Registries:
         if domain == HUB:
             domain = _HUB_INDEX
         endpoints = self.settings.endpoints(domain, for_push=True)
-        places = [
-            (
-                Url(one.origin, "/"),
-                Authenticator(
-                    self._transport,
-                    one.origin,
-                    credentials if one.takes_credentials else ANONYMOUS,
-                ),
-            )
-            for one in endpoints
-        ]
-        return search(self._transport, places, words, limit, cancel)
+        places = [(one.origin, *self._way_to(one, credentials)) for one in endpoints]
+        return search(places, words, limit, cancel)
 
-    def _greet(self, origin: Origin, auth: Authenticator, cancel: Cancel) -> None:
-        with self._ask(origin, cancel) as answer:
-            if answer.status == 401:
-                auth.learn(answer.headers.get("www-authenticate", ""), "")
-            elif answer.status >= 300:
-                body = b"".join(answer.pieces(ERROR_LIMIT_BYTES))[:ERROR_LIMIT_BYTES]
-                raise error_of(answer.status, body, f"GET {origin}/v2/")
-            answer.read(ERROR_LIMIT_BYTES)
+    def _way_to(
+        self, endpoint: Endpoint, credentials: Credentials
+    ) -> tuple[Transport, Authenticator]:
+        """Return what carries requests to an endpoint, and who we are there.
 
-    def _prove(self, origin: Origin, auth: Authenticator, cancel: Cancel) -> None:
-        authorization = auth.authorize("", cancel)
-        with self._ask(origin, cancel, authorization) as answer:
-            body = answer.read(ERROR_LIMIT_BYTES)
-            if answer.status >= 400:
-                raise error_of(answer.status, body, f"GET {origin}/v2/")
+        The same registry may be insecure by one rule and not by another, so those whose
+        certificate is not looked at have connections of their own. Wherever they lead to, others
+        are verified.
+        """
+        origin, transport = endpoint.origin, self._transport
+        if endpoint.is_insecure:
+            context = functools.partial(self.settings.context, unverified=origin)
+            with self._lock:
+                transport = self._unverified.setdefault(origin, Transport(context, self._proxies))
+        own = credentials if endpoint.takes_credentials else ANONYMOUS
+        return transport, Authenticator(transport, origin, own)
 
-    def _ask(self, origin: Origin, cancel: Cancel, authorization: str | None = None) -> Answer:
-        headers = {"Authorization": authorization} if authorization else {}
-        request = Request("GET", Url(origin, "/v2/"), headers)
-        return self._transport.send(request, cancel, attempts=_GREETING_ATTEMPTS)
+
+def _greet(transport: Transport, origin: Origin, auth: Authenticator, cancel: Cancel) -> None:
+    with _ask(transport, origin, cancel) as answer:
+        if answer.status == 401:
+            auth.learn(answer.headers.get("www-authenticate", ""), "")
+        elif answer.status >= 300:
+            body = b"".join(answer.pieces(ERROR_LIMIT_BYTES))[:ERROR_LIMIT_BYTES]
+            raise error_of(answer.status, body, f"GET {origin}/v2/")
+        answer.read(ERROR_LIMIT_BYTES)
+
+
+def _prove(transport: Transport, origin: Origin, auth: Authenticator, cancel: Cancel) -> None:
+    authorization = auth.authorize("", cancel)
+    with _ask(transport, origin, cancel, authorization) as answer:
+        body = answer.read(ERROR_LIMIT_BYTES)
+        if answer.status >= 400:
+            raise error_of(answer.status, body, f"GET {origin}/v2/")
+
+
+def _ask(
+    transport: Transport, origin: Origin, cancel: Cancel, authorization: str | None = None
+) -> Answer:
+    headers = {"Authorization": authorization} if authorization else {}
+    request = Request("GET", Url(origin, "/v2/"), headers)
+    return transport.send(request, cancel, attempts=_GREETING_ATTEMPTS)

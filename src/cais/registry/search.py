@@ -13,6 +13,7 @@ import msgspec
 from cais.errors import InvalidArgumentError, UnsupportedError
 from cais.registry.answers import Request, raise_error
 from cais.registry.errors import ProtocolError, RegistryUnreachableError
+from cais.registry.origin import Url
 from cais.registry.settings import HUB
 from cais.spec import strict_json
 from cais.spec.conversion import convert
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from cais.registry.answers import Answer
     from cais.registry.auth import Authenticator
     from cais.registry.cancel import Cancel
-    from cais.registry.origin import Url
+    from cais.registry.origin import Origin
     from cais.registry.transport import Transport
 
 DEFAULT_LIMIT, MAX_LIMIT = 25, 100
@@ -106,8 +107,7 @@ def chooser(filters: Mapping[str, Sequence[str]]) -> Callable[[Found], bool]:
 
 
 def search(
-    transport: Transport,
-    places: Iterable[tuple[Url, Authenticator]],
+    places: Iterable[tuple[Origin, Transport, Authenticator]],
     words: str,
     limit: int,
     cancel: Cancel,
@@ -115,8 +115,8 @@ def search(
     """Return what the first place that answers has found.
 
     Args:
-        transport: carries the requests.
-        places: a registry by its schemes, the preferred one first, and who we are there.
+        places: a registry by its schemes, the preferred one first; what carries the requests
+            there, and who we are.
         words: what is searched for.
         limit: at most so many.
         cancel: ends it.
@@ -128,9 +128,9 @@ def search(
     """
     failure: Exception | None = None
     target = f"/v1/search?{urlencode({'q': words, 'n': limit})}"
-    for place, auth in places:
+    for origin, transport, auth in places:
         try:
-            return _ask(transport, place._replace(target=target), auth, cancel)[:limit]
+            return _ask(transport, Url(origin, target), auth, cancel)[:limit]
         except RegistryUnreachableError as error:
             failure = error
     assert failure is not None, "a registry has at least one place"

@@ -67,6 +67,9 @@ class Endpoint:
     takes_credentials: bool = True
     """Whether it is run by whom the user's credentials are for."""
 
+    is_insecure: bool = False
+    """Whether any certificate will do there, for this repository."""
+
 
 @dataclass(slots=True)
 class RegistrySettings:
@@ -114,13 +117,11 @@ class RegistrySettings:
         host, port = split_host(location)
         named = _HUB_LOCATION if domain == HUB else domain
         own = make_origin("https", *split_host(named))
-        schemes = ["https"]
-        if rule.insecure or self.is_insecure(domain) or self.is_insecure(location):
-            schemes.append("http")
-        for scheme in schemes:
+        is_insecure = rule.insecure or self.is_insecure(domain) or self.is_insecure(location)
+        for scheme in ("https", "http") if is_insecure else ("https",):
             origin = make_origin(scheme, host, port)
             is_own = location == named or origin._replace(scheme="https").is_kin_of(own)
-            found.append(Endpoint(origin, there, takes_credentials=is_own))
+            found.append(Endpoint(origin, there, takes_credentials=is_own, is_insecure=is_insecure))
         return found
 
     def _rule(self, name: str) -> RegistryRule:
@@ -155,15 +156,19 @@ class RegistrySettings:
         """Whether foreign layers are pushed to a registry like all others."""
         return _lists(self.takes_foreign, domain)
 
-    def context(self, origin: Origin) -> ssl.SSLContext:
+    def context(self, origin: Origin, unverified: Origin | None = None) -> ssl.SSLContext:
         """Make the TLS settings for one origin.
+
+        Args:
+            origin: who is to be reached.
+            unverified: who may have any certificate, besides those insecure by their name.
 
         Raises:
             InvalidArgumentError: a certificate of certs.d cannot be used.
 
         """
         context = verifying_context()
-        if self.is_insecure(origin.netloc):
+        if origin == unverified or self.is_insecure(origin.netloc):
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
         for directory in self.certificates:
