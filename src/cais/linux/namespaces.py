@@ -110,6 +110,23 @@ def is_in_initial_user() -> bool:
         return True
 
 
+def uid_outside() -> int:
+    """Return the caller's effective user id as the user namespace around its own knows it.
+
+    In the host's own it is the same id; so it is where nothing outside stands for it.
+    """
+    uid = os.geteuid()
+    try:
+        with open("/proc/self/uid_map", "rb") as file:
+            lines = [tuple(map(int, line.split())) for line in file]
+    except FileNotFoundError:  # a kernel without user namespaces
+        return uid
+    for first, outside, size in lines:
+        if first <= uid < first + size:
+            return outside + uid - first
+    return uid
+
+
 def return_home(fd: int, flag: int) -> None:
     """Join the namespace the caller left for a moment; if that fails the process ends at once.
 

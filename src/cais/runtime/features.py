@@ -42,7 +42,7 @@ def document() -> dict[str, Any]:
                 "v1": True,
                 "v2": True,
                 "systemd": True,
-                "systemdUser": False,
+                "systemdUser": True,
                 "rdma": True,
             },
             "seccomp": _seccomp() if version else {"enabled": False},

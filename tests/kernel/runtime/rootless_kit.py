@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 import cais
 from cais.testing.bundles import make_rootfs
+from cais.testing.isolation import isolated
 from cais.testing.waiting import PATIENCE_S
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 UID, SUBORDINATE = 4321, 400000
 OURS = "cais-runtime"
@@ -71,11 +72,15 @@ class Walker:
     def map_ids(self, lines: list[dict[str, int]]) -> None:
         self.linux.update(uidMappings=lines, gidMappings=lines)
 
-    def command(self, *args: str, before: tuple[str, ...] = ()) -> list[str]:
+    def as_user(self, *program: str) -> list[str]:
         env = [f"PATH={os.environ['PATH']}", f"XDG_RUNTIME_DIR={self.run_directory}"]
-        user = ["setpriv", f"--reuid={UID}", f"--regid={UID}", "--clear-groups", "env", "-i", *env]
+        user = ["setpriv", f"--reuid={UID}", f"--regid={UID}", "--clear-groups"]
+        return [*user, "env", "-i", *env, *program]
+
+    def command(self, *args: str, before: tuple[str, ...] = ()) -> list[str]:
         ours = [sys.executable, "-c", _PROGRAM, _SOURCE]
-        return [*user, *before, *(ours if self.runtime == OURS else [self.runtime]), *args]
+        runtime = ours if self.runtime == OURS else [self.runtime]
+        return self.as_user(*before, *runtime, *args)
 
     def __call__(self, *args: str, code: int = 0, before: tuple[str, ...] = ()) -> str:
         """Run a command of the runtime as the user and return what it wrote."""
@@ -99,11 +104,12 @@ class Walker:
         self.save()
         return self(*options, "run", "--bundle", str(self.bundle), self.id, code=code, **more)
 
-    def create(self) -> None:
+    def create(self, *options: str, before: tuple[str, ...] = ()) -> None:
         """Create and start a container that sleeps; its output goes nowhere."""
         self.process["args"] = ["sleep", "60"]
         self.save()
-        command = self.command("run", "--detach", "--bundle", str(self.bundle), self.id)
+        run = ("run", "--detach", "--bundle", str(self.bundle), self.id)
+        command = self.command(*options, *run, before=before)
         null = subprocess.DEVNULL
         with open(self.directory / "errors", "w+") as errors:  # which the container keeps open
             done = subprocess.run(
@@ -131,6 +137,36 @@ def walker(runtime: str = OURS) -> Iterator[Walker]:
         for place in missing:
             place.unlink()
         shutil.rmtree(directory)
+
+
+def with_walker(body: Callable[[Walker], None], runtime: str = OURS) -> None:
+    def inner() -> None:
+        with walker(runtime) as user:
+            body(user)
+
+    isolated(inner, timeout_s=90)
+
+
+@contextmanager
+def delegated_group() -> Iterator[Path]:
+    """Make this host one of cgroup v2 alone, with a group that is the user's; be in it."""
+    subprocess.run(["umount", "-lR", "/sys/fs/cgroup"], check=True)
+    subprocess.run(["mount", "-t", "cgroup2", "cgroup2", "/sys/fs/cgroup"], check=True)
+    root = Path("/sys/fs/cgroup")
+    group = root / f"rootless-{os.getpid()}"
+    home = root / Path("/proc/self/cgroup").read_text().split("0::/")[1].strip()
+    (group / "own").mkdir(parents=True)
+    for place in (group, group / "own"):
+        for path in (place, *(place / f"cgroup.{name}" for name in ("procs", "subtree_control"))):
+            os.chown(path, UID, UID)
+    (group / "own/cgroup.procs").write_text(str(os.getpid()))
+    try:
+        yield group
+    finally:
+        (home / "cgroup.procs").write_text(str(os.getpid()))
+        for place in (group / "own", group):
+            place.rmdir()
+        subprocess.run(["umount", "/sys/fs/cgroup"], check=True)
 
 
 def _add_line(copy: Path, original: Path, line: str, mounted: list[Path]) -> None:

@@ -9,27 +9,22 @@ import json
 import os
 import pty
 import subprocess
-from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
-from rootless_kit import OURS, RANGE, RUNTIMES, SINGLE, SUBORDINATE, UID, Walker, walker
+from rootless_kit import (
+    OURS,
+    RANGE,
+    RUNTIMES,
+    SINGLE,
+    SUBORDINATE,
+    UID,
+    Walker,
+    delegated_group,
+    with_walker,
+)
 
 from cais.testing.bundles import read_terminal
-from cais.testing.isolation import isolated
 from cais.testing.waiting import PATIENCE_S
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-
-def with_walker(body: Callable[[Walker], None], runtime: str = OURS) -> None:
-    def inner() -> None:
-        with walker(runtime) as user:
-            body(user)
-
-    isolated(inner, timeout_s=90)
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
@@ -133,28 +128,6 @@ def test_limits_are_refused_with_the_reason() -> None:
         assert "permission denied" in user.shell("true", "--rootless=false", code=1)
 
     with_walker(body)
-
-
-@contextmanager
-def delegated_group() -> Iterator[Path]:
-    """Make this host one of cgroup v2 alone, with a group that is the user's; be in it."""
-    subprocess.run(["umount", "-lR", "/sys/fs/cgroup"], check=True)
-    subprocess.run(["mount", "-t", "cgroup2", "cgroup2", "/sys/fs/cgroup"], check=True)
-    root = Path("/sys/fs/cgroup")
-    group = root / f"rootless-{os.getpid()}"
-    home = root / Path("/proc/self/cgroup").read_text().split("0::/")[1].strip()
-    (group / "own").mkdir(parents=True)
-    for place in (group, group / "own"):
-        for path in (place, *(place / f"cgroup.{name}" for name in ("procs", "subtree_control"))):
-            os.chown(path, UID, UID)
-    (group / "own/cgroup.procs").write_text(str(os.getpid()))
-    try:
-        yield group
-    finally:
-        (home / "cgroup.procs").write_text(str(os.getpid()))
-        for place in (group / "own", group):
-            place.rmdir()
-        subprocess.run(["umount", "/sys/fs/cgroup"], check=True)
 
 
 def test_a_delegated_control_group() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import socket
 import threading
 import time
@@ -14,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cais.errors import UnavailableError
+from cais.linux import namespaces
 from cais.linux.dbus import DbusError, Target, Variant, messages, open_connection, wire
 from cais.linux.dbus.wire import WireError, decode, encode, split
 from cais.testing.waiting import PATIENCE_S
@@ -127,7 +127,8 @@ def peer(tmp_path: Path) -> Any:
         listener.listen()
 
         def serve() -> None:
-            greeted = f"\0AUTH EXTERNAL {str(os.geteuid()).encode().hex()}\r\nBEGIN\r\n"
+            identity = str(namespaces.uid_outside()).encode().hex()
+            greeted = f"\0AUTH EXTERNAL {identity}\r\nBEGIN\r\n"
             with listener, listener.accept()[0] as client, contextlib.suppress(OSError):
                 assert client.recv(4096) == greeted.encode()
                 client.sendall(greeting + sent[:7])
@@ -171,6 +172,15 @@ def test_a_refusal_has_a_name(peer: Callable[..., str]) -> None:
 def test_a_peer_that_does_not_let_us_in(peer: Callable[..., str]) -> None:
     with pytest.raises(UnavailableError, match="not authenticated"):
         open_connection(peer(b"", b"REJECTED EXTERNAL\r\n"), is_bus=False, timeout_s=PATIENCE_S)
+
+
+def test_root_of_a_user_namespace_is_who_it_is_outside(
+    peer: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(namespaces, "uid_outside", lambda: 4321)
+    sent = answer(messages.RETURN, 1, "s", ["welcome"])
+    with open_connection(peer(sent), is_bus=False, timeout_s=PATIENCE_S) as connection:
+        assert connection.call(PEER, "Do") == ["welcome"]
 
 
 def test_nobody_there(tmp_path: Path) -> None:

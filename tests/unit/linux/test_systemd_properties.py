@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cais.errors import InvalidArgumentError, UnsupportedError
-from cais.linux.cgroups import Hierarchy, expand_slice, is_systemd_path, open_cgroup
+from cais.errors import InvalidArgumentError, UnavailableError, UnsupportedError
+from cais.linux import namespaces
+from cais.linux.cgroups import Hierarchy, expand_slice, is_systemd_path, open_cgroup, systemd
 from cais.linux.cgroups.systemd_properties import bits, devices, limits
 
 INFINITY = 2**64 - 1
@@ -102,9 +103,46 @@ def test_every_device() -> None:
     ],
 )
 def test_scopes(path: str, group: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("os.geteuid", lambda: 0)
+    monkeypatch.setattr(namespaces, "uid_outside", lambda: 0)
     assert is_systemd_path(path)
     assert open_cgroup(V2, path).path == group
+
+
+class UserManager:
+    """A user's systemd where somebody has moved it; or there is none."""
+
+    def __init__(self, *, runs: bool) -> None:
+        self.runs = runs
+
+    def __call__(self) -> Self:
+        if not self.runs:
+            raise UnavailableError("no systemd")
+        return self
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return
+
+    def group(self) -> str:
+        return "/moved.slice/mine"
+
+
+@pytest.mark.parametrize(
+    ("runs", "group"),
+    [(True, "/moved.slice/mine"), (False, "/user.slice/user-7.slice/user@7.service")],
+)
+@pytest.mark.parametrize("uid", [7, 0])
+def test_scopes_of_a_user_who_may_be_root_in_a_namespace(
+    uid: int, group: str, monkeypatch: pytest.MonkeyPatch, *, runs: bool
+) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: uid)
+    monkeypatch.setattr(namespaces, "uid_outside", lambda: 7)
+    monkeypatch.setattr(systemd, "is_running", lambda: True)
+    monkeypatch.setattr(systemd, "Manager", UserManager(runs=runs))
+    assert open_cgroup(V2, ":cais:x").path == f"{group}/user.slice/cais-x.scope"
+    assert open_cgroup(V2, "a.slice:cais:x").path == f"{group}/a.slice/cais-x.scope"
 
 
 @pytest.mark.parametrize(

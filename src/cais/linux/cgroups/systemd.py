@@ -19,13 +19,14 @@ from __future__ import annotations
 import os
 from signal import SIGKILL, pidfd_send_signal
 
-from cais.errors import ConflictError, InvalidArgumentError, UnsupportedError
-from cais.linux import process
+from cais.errors import ConflictError, InvalidArgumentError, UnavailableError, UnsupportedError
+from cais.linux import namespaces, process
 from cais.linux.cgroups import files, systemd_properties
 from cais.linux.cgroups.group import pids_below
 from cais.linux.cgroups.paths import check_unit, expand_slice, is_systemd_path
-from cais.linux.cgroups.systemd_manager import Manager
+from cais.linux.cgroups.systemd_manager import Manager, is_running
 from cais.linux.cgroups.v2 import CgroupV2
+from cais.linux.dbus import DbusError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -149,13 +150,22 @@ def _is_in_hosts_pid_namespace() -> bool:
 
 
 def _default_slice() -> str:
-    return "system.slice" if os.geteuid() == 0 else "user.slice"
+    return "system.slice" if namespaces.uid_outside() == 0 else "user.slice"
 
 
 def _manager_group() -> str:
-    """Return the group of the systemd that is asked: the host's root, or below the user's."""
-    uid = os.geteuid()
-    return f"/user.slice/user-{uid}.slice/user@{uid}.service" if uid else ""
+    """Return the group of the systemd that is asked: the host's root, or the user's own."""
+    uid = namespaces.uid_outside()
+    if uid == 0:
+        return ""
+    usual = f"/user.slice/user-{uid}.slice/user@{uid}.service"
+    if not is_running():
+        return usual
+    try:
+        with Manager() as manager:
+            return manager.group()
+    except (DbusError, UnavailableError):  # to be told by who wants more of it than its place
+        return usual
 
 
 def _wait_forever(read_fd: int) -> None:

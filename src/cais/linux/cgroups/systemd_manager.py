@@ -4,7 +4,7 @@
     JobRemoved (signal) ◀── its result       StopUnit ──▶ job path
 
 Root uses systemd's own socket, and the system bus where there is none; a user the same two of
-the session.
+the session. Root of a user namespace, such as a rootless engine's, is the user it is outside.
 
 Spec: org.freedesktop.systemd1(5).
 """
@@ -15,6 +15,7 @@ import os
 import time
 
 from cais.errors import ConflictError, UnavailableError
+from cais.linux import namespaces
 from cais.linux.dbus import DbusError, Target, Variant, open_connection
 
 TYPE_CHECKING = False
@@ -53,10 +54,13 @@ class Manager:
     def __exit__(self, *_: object) -> None:
         self._connection.__exit__()
 
+    def group(self) -> str:
+        """Return the control group that all its units are below; "" for the topmost."""
+        return self._get("ControlGroup").rstrip("/")
+
     def version(self) -> int:
         """Return the major version; 0 if it has another form than ``252.39-1``."""
-        (text,) = self._call(_PROPERTIES, "Get", "ss", [_INTERFACE, "Version"])
-        digits = text.value.lstrip("v").replace("~", ".").partition(".")[0].split("-")[0]
+        digits = self._get("Version").lstrip("v").replace("~", ".").partition(".")[0].split("-")[0]
         return int(digits) if digits.isdecimal() else 0
 
     def start(self, unit: str, properties: Properties) -> None:
@@ -124,6 +128,10 @@ class Manager:
             if len(body) == 4 and body[1] == job:
                 return str(body[3])
 
+    def _get(self, name: str) -> str:
+        (found,) = self._call(_PROPERTIES, "Get", "ss", [_INTERFACE, name])
+        return str(found.value)
+
     def _call(
         self, target: Target, member: str, signature: str, values: Sequence[Any]
     ) -> list[Any]:
@@ -149,7 +157,8 @@ def _connect() -> Connection:
 
 def _sockets() -> tuple[str, str]:
     """Return systemd's own socket and the bus's."""
-    if os.geteuid() == 0:
+    uid = namespaces.uid_outside()
+    if uid == 0:
         return "/run/systemd/private", "/run/dbus/system_bus_socket"
-    runtime = os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.geteuid()}"
+    runtime = os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{uid}"
     return f"{runtime}/systemd/private", f"{runtime}/bus"

@@ -9,11 +9,11 @@ Spec: D-Bus Specification 0.38, "Authentication Protocol", "Message Bus Specific
 
 from __future__ import annotations
 
-import os
 import socket
 import time
 
 from cais.errors import CaisError, UnavailableError
+from cais.linux import namespaces
 from cais.linux.dbus import messages
 from cais.linux.dbus.messages import Message, Target
 from cais.linux.dbus.wire import WireError
@@ -108,7 +108,8 @@ class Connection:
                 return message.body
 
     def _authenticate(self) -> None:
-        identity = str(os.geteuid()).encode().hex()
+        # As the kernel tells the peer, which is outside of a user namespace that we may be in.
+        identity = str(namespaces.uid_outside()).encode().hex()
         # BEGIN in advance: systemd overlooks a call that reaches it together with this word.
         self._socket.sendall(f"\0AUTH EXTERNAL {identity}\r\nBEGIN\r\n".encode())
         line = b""
