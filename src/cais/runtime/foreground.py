@@ -10,7 +10,6 @@ import select
 from fcntl import ioctl
 
 from cais.linux import process, signals, terminal
-from cais.linux.writing import write_all
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,9 +17,10 @@ if TYPE_CHECKING:
 
     from cais.runtime.launch import Running
 
-_FORWARDED = (
-    *("SIGHUP", "SIGINT", "SIGQUIT", "SIGTERM", "SIGUSR1", "SIGUSR2", "SIGCONT", "SIGALRM"),
-    *("SIGPIPE", "SIGTSTP"),
+_KEPT = (  # from being forwarded
+    *("SIGKILL", "SIGSTOP", "SIGCHLD"),
+    *("SIGBUS", "SIGFPE", "SIGILL", "SIGSEGV"),  # our own faults
+    *("SIGTTIN", "SIGTTOU"),  # stop whoever uses a terminal from its background
 )
 _SIGCHLD = process.SIGCHLD
 _CHUNK_BYTES = 32768
@@ -37,10 +37,9 @@ class Front:
         self._read_fd, write_fd = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._write_fd = write_fd
         signals.set_wakeup_fd(write_fd, warn_on_full_buffer=False)
-        for name in (*_FORWARDED, "SIGWINCH"):
-            number = signals.find_number(name)
-            if number is not None:
-                signals.signal(number, lambda *_: None)
+        for number in signals.valid_signals() - set(map(signals.find_number, _KEPT)):
+            signals.signal(number, lambda *_: None)
+        self._is_watched = True
 
     def stay(self, running: Running) -> int:
         """Serve the process until it ends; return its exit code.
@@ -67,16 +66,25 @@ class Front:
                 if fd == self._read_fd:
                     self._pass_signals(running)
                 elif fd == 0 and master_fd is not None:
-                    if not _copy(0, master_fd):
+                    if not _write(master_fd, _read(0)):
                         poll.unregister(0)
-                elif fd == master_fd and not _copy(fd, 1):
+                elif fd == master_fd and not self._show(fd):
                     poll.unregister(fd)
                     master_fd = None
             code = process.reap(running.pidfd)
             if code is not None:
-                if master_fd is not None:
-                    _drain(master_fd)
+                while master_fd is not None and select.select([master_fd], [], [], 0)[0]:
+                    master_fd = master_fd if self._show(master_fd) else None
                 return code
+
+    def _show(self, master_fd: int) -> bool:
+        """Pass on what the program says to its terminal; False at the end.
+
+        What nobody takes any more is read all the same: the program would wait for ever.
+        """
+        data = _read(master_fd)
+        self._is_watched = self._is_watched and _write(1, data)
+        return bool(data)
 
     def _pass_signals(self, running: Running) -> None:
         for number in os.read(self._read_fd, 512):
@@ -128,7 +136,14 @@ def _make_raw() -> Callable[[], None]:
     raw[2] = raw[2] & ~(termios.CSIZE | termios.PARENB) | termios.CS8
     raw[3] &= ~(termios.ECHO | termios.ECHONL | termios.ICANON | termios.ISIG | termios.IEXTEN)
     termios.tcsetattr(0, termios.TCSADRAIN, raw)
-    return lambda: termios.tcsetattr(0, termios.TCSADRAIN, saved)
+
+    def restore() -> None:
+        try:
+            termios.tcsetattr(0, termios.TCSADRAIN, saved)
+        except termios.error:
+            return  # the terminal is gone
+
+    return restore
 
 
 def _nothing() -> None:
@@ -141,16 +156,22 @@ def _copy_size(master_fd: int) -> None:
         ioctl(master_fd, terminal.TIOCSWINSZ, size)
 
 
-def _copy(from_fd: int, to_fd: int) -> bool:
-    """Copy what is there; False at the end."""
+def _read(fd: int) -> bytes:
+    """Read what is there; nothing at the end."""
     try:
-        data = os.read(from_fd, _CHUNK_BYTES)
+        return os.read(fd, _CHUNK_BYTES)
     except OSError:  # EIO: the last user of the terminal is gone
-        return False
-    write_all(to_fd, data)
+        return b""
+
+
+def _write(fd: int, data: bytes) -> bool:
+    """Write all of it, also to who does not take it at once; False: to nobody, or it was none."""
+    view = memoryview(data)
+    while view:
+        try:
+            view = view[os.write(fd, view) :]
+        except BlockingIOError:
+            select.select([], [fd], [])
+        except OSError:  # EPIPE; EIO of a terminal that is gone
+            return False
     return bool(data)
-
-
-def _drain(master_fd: int) -> None:
-    while select.select([master_fd], [], [], 0)[0] and _copy(master_fd, 1):
-        continue

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import pty
 import signal
 import subprocess
+import sys
+import termios
 from typing import TYPE_CHECKING
 
 import pytest
 from command_kit import Runtime, with_runtime
 
 from cais.testing.isolation import cgroups_named
+from cais.testing.waiting import PATIENCE_S, wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -130,5 +135,101 @@ def test_an_exec_of_which_nobody_can_be_told_is_ended(
         assert json.loads(runtime("ps", "-f", "json", runtime.id)) == [pid]
         runtime("delete", "--force", runtime.id)
         os.waitpid(pid, 0)
+
+    with_runtime(tmp_path, body)
+
+
+def test_a_terminal_whose_output_nobody_takes_holds_nothing_up(tmp_path: Path) -> None:
+    """``run ... | head -1``: the program goes on, and so does whoever waits for its end."""
+
+    def body(runtime: Runtime) -> None:
+        script = "trap '' PIPE; stty raw; echo first; dd if=/dev/zero bs=1000 count=1000; exit 3"
+        runtime.bundle.process.update(terminal=True, args=["sh", "-c", script])
+        runtime.bundle.save()
+        command = runtime.command("run", "-b", str(runtime.bundle.path), runtime.id)
+        master_fd, slave_fd = pty.openpty()
+        with subprocess.Popen(
+            command, stdin=slave_fd, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        ) as running:
+            assert running.stdout is not None
+            assert running.stderr is not None
+            assert running.stdout.readline() == b"first\n"
+            running.stdout.close()
+            assert running.stderr.read() == b""
+            assert running.wait(PATIENCE_S) == 3
+        os.close(master_fd)
+        os.close(slave_fd)
+        assert runtime("list", "-q") == ""
+        assert not cgroups_named(runtime.id)
+
+    with_runtime(tmp_path, body)
+
+
+def test_a_terminal_goes_to_an_output_that_does_not_block(tmp_path: Path) -> None:
+    def body(runtime: Runtime) -> None:
+        script = "stty raw; dd if=/dev/zero bs=1000 count=1000 2>/dev/null; exit 3"
+        runtime.bundle.process.update(terminal=True, args=["sh", "-c", script])
+        runtime.bundle.save()
+        command = runtime.command("run", "-b", str(runtime.bundle.path), runtime.id)
+        master_fd, slave_fd = pty.openpty()
+        read_fd, write_fd = os.pipe()
+        os.set_blocking(write_fd, False)
+        fcntl.fcntl(write_fd, fcntl.F_SETPIPE_SZ, 4096)  # full after what a terminal gives at once
+        with (
+            open(read_fd, "rb") as output,
+            subprocess.Popen(command, stdin=slave_fd, stdout=write_fd, stderr=slave_fd) as running,
+        ):
+            os.close(write_fd)
+            wait_until(lambda: pending(output.fileno()))
+            assert output.read() == bytes(1_000_000)
+            assert running.wait(PATIENCE_S) == 3
+        os.close(master_fd)
+        os.close(slave_fd)
+
+    with_runtime(tmp_path, body)
+
+
+def pending(fd: int) -> int:
+    """Return how many bytes can be read."""
+    return int.from_bytes(fcntl.ioctl(fd, termios.FIONREAD, bytes(4)), sys.byteorder)
+
+
+def test_a_terminal_that_is_gone_keeps_nothing_from_being_cleaned_up(tmp_path: Path) -> None:
+    def body(runtime: Runtime) -> None:
+        script = "trap '' HUP; echo ready; read line; exit 3"
+        runtime.bundle.process.update(terminal=True, args=["sh", "-c", script])
+        runtime.bundle.save()
+        command = runtime.command("run", "-b", str(runtime.bundle.path), runtime.id)
+        master_fd, slave_fd = pty.openpty()
+        with subprocess.Popen(
+            command, stdin=slave_fd, stdout=slave_fd, stderr=subprocess.PIPE
+        ) as running:
+            os.close(slave_fd)
+            assert running.stderr is not None
+            while b"ready" not in os.read(master_fd, 1000):
+                continue
+            os.close(master_fd)
+            runtime("kill", runtime.id, "KILL")
+            assert running.stderr.read() == b""
+            assert running.wait(PATIENCE_S) == 128 + signal.SIGKILL
+        assert runtime("list", "-q") == ""
+
+    with_runtime(tmp_path, body)
+
+
+@pytest.mark.parametrize("name", ["IO", "PWR", "USR1", "VTALRM", "STKFLT", "34", "64"])
+def test_every_signal_is_passed_to_the_program(tmp_path: Path, name: str) -> None:
+    def body(runtime: Runtime) -> None:
+        number = int(name) if name.isdigit() else int(getattr(signal, f"SIG{name}"))
+        script = f"trap 'exit 6' {number}; echo ready; while :; do sleep 0.02; done"
+        runtime.bundle.process["args"] = ["sh", "-c", script]
+        runtime.bundle.save()
+        command = runtime.command("run", "-b", str(runtime.bundle.path), runtime.id)
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL) as running:
+            assert running.stdout is not None
+            assert running.stdout.readline() == b"ready\n"
+            running.send_signal(number)
+            assert running.wait(PATIENCE_S) == 6
+        assert runtime("list", "-q") == ""
 
     with_runtime(tmp_path, body)
