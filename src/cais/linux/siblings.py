@@ -4,13 +4,15 @@ The caller tells the parent its pid, but may be killed the moment after the clon
 killer for one. So the kernel writes it down as well, before the clone is over, in a page that
 parent and caller share. The sibling has no such page: there it could be made to tell a lie.
 
-Spec: clone(2) (CLONE_PARENT, CLONE_PARENT_SETTID), madvise(2) (MADV_DONTFORK).
+Spec: clone(2) (CLONE_PARENT, CLONE_PARENT_SETTID; CLONE_INTO_CGROUP: Linux 5.7), madvise(2)
+(MADV_DONTFORK).
 """
 
 from __future__ import annotations
 
 import ctypes
 
+from cais.linux.process import CLONE_INTO_CGROUP, CloneArgs, clone3
 from cais.linux.syscalls import Long, Pointer, ULong, system_call
 
 CLONE_PARENT = 0x00008000
@@ -60,18 +62,23 @@ class Birth:
         withhold(self._address)
         self._number.value = 0  # in memory from now on: the kernel's writing cannot fail
 
-    def clone_sibling(self, flags: int = 0) -> int:
+    def clone_sibling(self, flags: int = 0, *, cgroup_fd: int = -1) -> int:
         """Clone this process as a sibling, with clone(2): filters refuse clone3.
 
         Args:
             flags: CLONE_NEW* of the new process.
+            cgroup_fd: a cgroup v2 directory it starts in, with clone3 after all. Borrowed.
 
         Returns:
             0 in the new process, its pid in the caller.
 
         """
         flags |= CLONE_PARENT | CLONE_PARENT_SETTID
-        return _clone(flags, None, self._address, None, 0)
+        if cgroup_fd < 0:
+            return _clone(flags, None, self._address, None, 0)
+        args = CloneArgs(flags=flags | CLONE_INTO_CGROUP, parent_tid=self._address)
+        args.cgroup = cgroup_fd
+        return clone3(ctypes.addressof(args), ctypes.sizeof(args))
 
     def close(self) -> None:
         """Give the memory back; idempotent."""

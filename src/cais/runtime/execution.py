@@ -86,20 +86,32 @@ def _launch(
     try:
         runs_before = wanted.tuning is not None and wanted.tuning.has_initial_cpus
         cgroup_fd = groups.open_entry(group, given, owned, by_clone=not runs_before)
-        launch = _use_spare(wanted, given, target) if cgroup_fd < 0 and agent is None else None
+        launch = _use_spare(wanted, given, target, cgroup_fd, agent)
         return launch or _clone(wanted, given, target, cgroup_fd, agent)
     finally:  # what the child inherits is open only meanwhile
         for fd in owned:
             os.close(fd)
 
 
-def _use_spare(wanted: ProcessPlan, given: Inheritance, target: tuple[int, int]) -> Launch | None:
-    """Have a process cloned ahead be stage one; None: no, the caller shall clone."""
-    spare = spares.take() if wanted.tuning is None else None
+def _use_spare(
+    wanted: ProcessPlan,
+    given: Inheritance,
+    target: tuple[int, int],
+    cgroup_fd: int,
+    agent: Agent | None,
+) -> Launch | None:
+    """Have a process that knows no other container be stage one; None: the caller shall clone.
+
+    Stage two is a copy of it, which a container with CAP_SYS_PTRACE can read.
+    """
+    if wanted.tuning is not None:
+        return None
+    waiting = spares.take() if cgroup_fd < 0 else None
+    spare = waiting or spares.make(cgroup_fd=cgroup_fd)
     if spare is None:
         return None
     try:
-        return spare.execute(wanted, given, target)
+        return spare.execute(wanted, given, target, agent)
     except (OSError, ValueError):  # it ended just now; or what the document asks is not carried
         return None
 

@@ -9,6 +9,10 @@ the host has mounted and where its processes are counted is as with any other st
     coming = nursery.order()        when there is nothing better to do
     spares.add(coming.admit())      when coming.fileno() is readable
     spare.start(...)                in ``starter``, or spare.execute(...) in ``execution``
+    nursery.make(...)               where none waits, or it must be born elsewhere
+
+That nothing of any container is in its memory counts as much: what is born in a container's pid
+namespace, of it or as it, can be read there by who has CAP_SYS_PTRACE.
 """
 
 from __future__ import annotations
@@ -21,6 +25,7 @@ from cais.errors import UnavailableError
 from cais.linux import process
 from cais.linux.pages import own_pages
 from cais.linux.succession import Births, seize
+from cais.linux.syscalls import KernelError
 from cais.runtime import channel, packing, spare
 from cais.runtime.errands import Errands
 from cais.runtime.forerunner import Forerunner
@@ -37,6 +42,7 @@ if TYPE_CHECKING:
     from cais.runtime.child import Inheritance
     from cais.runtime.plan import ContainerPlan
     from cais.runtime.process_plan import ProcessPlan
+    from cais.runtime.seccomp_agent import Agent
 
 
 class Nursery:
@@ -68,11 +74,36 @@ class Nursery:
             OSError: the nursery has ended.
 
         """
+        return self._order(0, -1, self._own_pages)
+
+    def make(self, flags: int, cgroup_fd: int) -> Spare:
+        """Have a spare made at once, for what one that waits does not fit.
+
+        Args:
+            flags: CLONE_NEW* it is born with.
+            cgroup_fd: a cgroup v2 directory it is born in; -1: the caller's. Borrowed.
+
+        Raises:
+            UnavailableError: the nursery has ended.
+            OSError: it could not be cloned, as ``process.clone``.
+
+        Blocks: until it is cloned.
+
+        """
+        try:
+            coming = self._order(flags, cgroup_fd, None)
+        except OSError as exc:
+            raise UnavailableError(f"no process to make another: {exc}") from exc
+        coming.wait()
+        return coming.admit()
+
+    def _order(self, flags: int, cgroup_fd: int, own_pages: Ranges | None) -> Coming:
         birth = self._births.take()
         ours, theirs = channel.open_gift_line()
         try:
-            words = packing.encode("breed", birth.address, self._own_pages)
-            self._line.give(words, [theirs.fileno()])
+            words = packing.encode("breed", (birth.address, flags), own_pages)
+            group = [cgroup_fd] if cgroup_fd >= 0 else []
+            self._line.give(words, [theirs.fileno(), *group])
         except BaseException:
             ours.close()
             raise
@@ -113,7 +144,7 @@ class Coming:
 
         Raises:
             UnavailableError: it has ended.
-            OSError: no descriptor is left.
+            OSError: it could not be cloned; or no descriptor is left.
 
         """
         try:
@@ -124,6 +155,8 @@ class Coming:
             self._line.close()
             raise
         self._line.close()
+        if message is not None and "errno" in message:
+            raise KernelError(message["errno"], "clone3")
         raise UnavailableError(f"no process to keep ready: {message}")
 
 
@@ -180,7 +213,13 @@ class Spare:
         warnings = container.process.warnings
         return Launch(line, None, process_, warnings=warnings, errands=study, clean_up=clean_up)
 
-    def execute(self, wanted: ProcessPlan, given: Inheritance, target: tuple[int, int]) -> Launch:
+    def execute(
+        self,
+        wanted: ProcessPlan,
+        given: Inheritance,
+        target: tuple[int, int],
+        agent: Agent | None = None,
+    ) -> Launch:
         """Have it be stage one of an exec; as ``start``."""
         init_pidfd, flags = target
         shape = (self._birth.address, flags)
@@ -192,7 +231,26 @@ class Spare:
             raise
         line = self._employ(words, [*fds, init_pidfd])
         process_ = Forerunner((self.pid, self._pidfd), self._birth, line)
-        return Launch(line, None, process_, warnings=wanted.warnings)
+        errands = Errands(line, None, agent, None) if agent is not None else None
+        return Launch(line, None, process_, warnings=wanted.warnings, errands=errands)
+
+    def forerun(
+        self, container: ContainerPlan, given: Inheritance, clean_up: Callable[[], None]
+    ) -> Launch:
+        """Have it be the forerunner of a container's process; as ``start``.
+
+        It must have been born with the namespaces and the group that are new.
+        """
+        try:
+            facts, fds = packing.pack_given(given)
+            words = packing.encode("forerun", self._birth.address, facts, packing.pack(container))
+        except BaseException:
+            self.close()
+            raise
+        line = self._employ(words, fds)
+        process_ = Forerunner((self.pid, self._pidfd), self._birth, line)
+        warnings = container.process.warnings
+        return Launch(line, None, process_, warnings=warnings, clean_up=clean_up)
 
     def _employ(self, words: bytes, fds: list[int]) -> Channel:
         """Tell it what to become; return the line it will speak on. Closes all on failure."""

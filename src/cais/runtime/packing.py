@@ -11,6 +11,7 @@ import marshal  # noqa: TID251 - faster than any other, and never on a disk
 from operator import attrgetter
 
 from cais.linux.credentials import Capabilities
+from cais.linux.namespaces import CLONE_NEWPID
 from cais.runtime.child import Inheritance
 from cais.runtime.devices import Device
 from cais.runtime.filters import Filter
@@ -31,7 +32,9 @@ _KINDS: tuple[type[Any], ...] = (
     *(ContainerPlan, RootPlan, MountPlan, Device),
     *(ProcessPlan, Capabilities, Filter),
 )
-_CARRIED = ("cgroup_fds", "init_fd", "namespace_fds", "own_program", "stdio")  # of Inheritance
+_CARRIED = (  # of Inheritance
+    *("cgroup_fds", "init_fd", "namespace_fds", "own_program", "pid_namespace_fd", "stdio"),
+)
 _LEFT_OUT = frozenset(("config",))  # what a plan was made from: no child reads it
 _NAMES = [tuple(name for name in kind.__slots__ if name not in _LEFT_OUT) for kind in _KINDS]
 _FD_PLACES = [[names.index(name) for name in names if name.endswith("_fd")] for names in _NAMES]
@@ -92,6 +95,9 @@ def unpack_given(facts: tuple[Any, ...], fds: Sequence[int]) -> Inheritance:
         given.init_fd = next(rest)
     given.cgroup_fds = [next(rest) for _ in range(groups)]
     given.namespace_fds = [(next(rest), flag) for flag in flags]
+    for fd, flag in given.namespace_fds:
+        if flag == CLONE_NEWPID:
+            given.pid_namespace_fd = fd
     return given
 
 

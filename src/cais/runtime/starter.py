@@ -113,11 +113,22 @@ def _launch(container: ContainerPlan, group: Cgroup, given: Inheritance) -> Laun
 def _use_spare(
     container: ContainerPlan, group: Cgroup, given: Inheritance, cgroup_fd: int
 ) -> Launch | None:
-    """Have a process cloned ahead become the container's; None: no, the caller shall clone."""
-    spare = spares.take() if _is_usual(container, given) else None
+    """Have a process that knows no other container become this one's; None: clone.
+
+    In a pid namespace that is joined, the process born inside is a copy of it, which a container
+    with CAP_SYS_PTRACE can read.
+    """
+    if not _is_usual(container, given):
+        return None
+    if "pid" in container.join:
+        spare = spares.make(isolation.flags_at_birth(container), cgroup_fd)
+    else:
+        spare = spares.take() or spares.make()
     if spare is None:
         return None
     try:
+        if "pid" in container.join:
+            return spare.forerun(container, given, lambda: groups.give_up(group))
         return spare.start(container, given, cgroup_fd, lambda: groups.give_up(group))
     except (OSError, ValueError):  # it ended just now; or what the document asks is not carried
         return None
@@ -127,7 +138,6 @@ def _is_usual(container: ContainerPlan, given: Inheritance) -> bool:
     """Say whether the parent has nothing to do for the container's process but to clone it."""
     is_special = (
         container.in_user_namespace
-        or "pid" in container.join
         or container.new & namespaces.CLONE_NEWTIME  # refused to who shares memory
     )
     asked = (container.hooks, container.agent, container.net_devices, container.process.tuning)

@@ -40,6 +40,7 @@ class SpareKeeper:
             self._nursery = nursery.Nursery()
         except OSError as exc:
             self._report(exc)
+        spares.set_maker(self._nursery)
         self.wake()
 
     def wake(self) -> None:
@@ -56,9 +57,7 @@ class SpareKeeper:
             self._admit(self._coming)
         while (spare := spares.take()) is not None:
             spare.close()
-        if self._nursery is not None:
-            self._nursery.close()
-            self._nursery = None
+        self._close_nursery()
 
     def _order(self) -> None:
         self._is_scheduled = False
@@ -83,6 +82,11 @@ class SpareKeeper:
         """Report why there is no spare; the next start asks for one again, if that can be."""
         self._report(reason)
         if self._nursery is not None and not self._nursery.is_alive():
+            self._close_nursery()
+
+    def _close_nursery(self) -> None:
+        spares.set_maker(None)
+        if self._nursery is not None:
             self._nursery.close()
             self._nursery = None
 

@@ -19,7 +19,10 @@ from peers import BOTH, Peer
 from probes import write_probe
 
 from cais.errors import UnsupportedError
+from cais.linux import process
+from cais.runtime import spares
 from cais.runtime.launch import LaunchError
+from cais.runtime.nursery import Nursery
 from cais.testing.bundles import Bundle, Capture, end
 from cais.testing.isolation import isolated
 
@@ -145,19 +148,28 @@ def test_the_agent_gets_the_listener_and_the_state(
     with_agent(tmp_path, body)
 
 
+@pytest.mark.parametrize("has_nursery", [False, True])
 @pytest.mark.parametrize("no_new_privileges", [False, True])
-def test_an_exec_has_a_listener_of_its_own(tmp_path: Path, *, no_new_privileges: bool) -> None:
+def test_an_exec_has_a_listener_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, no_new_privileges: bool, has_nursery: bool
+) -> None:
     def body(agent: Agent, bundle: Bundle) -> None:
+        nursery = Nursery() if has_nursery else None
+        spares.set_maker(nursery)
         bundle.process["noNewPrivileges"] = no_new_privileges
         bundle.linux["seccomp"] = notifying(agent, "fchdir")
         with Capture() as capture:
             init = bundle.start("sleep", "60", stdio=capture.stdio)
+            if has_nursery:
+                monkeypatch.delattr(process, "clone")  # it is not the caller that is cloned
             running = bundle.start_exec(init, "/probe", stdio=capture.stdio)
             pid = running.pid
             assert end(running) == ANSWER
             os.kill(init.pid, signal.SIGKILL)
             end(init)
         bundle.destroy()
+        if nursery is not None:
+            nursery.close()
         first, second = agent.told()
         assert agent.closed() >= 1  # the agent may not have come to the second
         assert (first["pid"], first["state"]["status"]) == (init.pid, "creating")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import secrets
 import select
 import signal
 from errno import EFAULT, EPERM
@@ -18,9 +19,10 @@ from cais.linux import mount
 from cais.linux.process import FORK_FLAGS
 from cais.linux.seccomp import load
 from cais.runtime import container as runtime
-from cais.runtime import foreign_proc
+from cais.runtime import foreign_proc, spares
 from cais.runtime.channel import open_channel
 from cais.runtime.launch import Launch, LaunchError, Running
+from cais.runtime.nursery import Nursery
 from cais.testing.bundles import Bundle, Capture, end, wait
 from cais.testing.isolation import isolated
 from cais.testing.stopped_calls import run_stopped
@@ -124,6 +126,71 @@ def test_cve_2016_9962_an_exec_in_progress_has_nothing_to_take(tmp_path: Path) -
         assert len(facts["NSpid"].split()) == 1  # no other pid namespace is shown inside
 
     isolated(body)
+
+
+@pytest.mark.parametrize("what", ["exec", "start"])
+def test_cve_2016_9962_nothing_of_another_container_is_in_the_memory(
+    tmp_path: Path, what: str
+) -> None:
+    """Of what is born inside, by who holds the documents of all; no spare waits."""
+
+    def body() -> None:
+        for name in ("one", "two", "other"):
+            (tmp_path / name).mkdir()
+        first, second = Bundle(tmp_path / "one", "first"), Bundle(tmp_path / "two", "second")
+        other = Bundle(tmp_path / "other", "other")
+        nursery = Nursery()
+        spares.set_maker(nursery)
+        secret = secrets.token_hex(16)  # made now: the nursery must not know it
+        other.process["env"].append(f"SECRET={secret}")
+        with Capture() as capture, Capture() as streams:
+            init = first.start("sleep", "60", stdio=capture.stdio)
+            holder = other.start("sleep", "60", stdio=capture.stdio)
+            if what == "exec":
+                launch = held_exec(first, init, streams)
+            else:
+                launch = held_start(second, init, streams)
+            (inside,) = [pid for pid in launch.children if is_in_namespace_of(pid, init)]
+            found = memory_of(inside)
+            documents = memory_of(os.getpid())
+            for process in (wait(launch), holder, init):
+                stop(process)
+            for bundle in (first, other) if what == "exec" else (second, first, other):
+                bundle.destroy()
+        nursery.close()
+        assert documents.count(secret.encode())
+        assert found.count(b"HOME=")  # its own
+        assert not found.count(secret.encode())
+
+    isolated(body)
+
+
+def held_start(bundle: Bundle, init: Running, streams: Capture) -> Launch:
+    """Begin a start in another's pid namespace and leave it where ``held_exec`` does."""
+    bundle.process["args"] = ["sleep", "9"]
+    bundle.linux["namespaces"].remove({"type": "pid"})
+    bundle.linux["namespaces"].append({"type": "pid", "path": f"/proc/{init.pid}/ns/pid"})
+    bundle.save()
+    launch = runtime.begin(bundle.id, str(bundle.path), stdio=streams.stdio)
+    select.select([launch], [], [], PATIENCE_S)
+    return launch
+
+
+def is_in_namespace_of(pid: int, init: Running) -> bool:
+    return os.stat(f"/proc/{pid}/ns/pid") == os.stat(f"/proc/{init.pid}/ns/pid")
+
+
+def memory_of(pid: int) -> bytes:
+    """Return all that can be read and written of a process's memory."""
+    parts = []
+    with open(f"/proc/{pid}/mem", "rb", buffering=0) as memory:
+        for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
+            place, access = line.split()[:2]
+            if access.startswith("rw"):
+                start, end = (int(each, 16) for each in place.split("-"))
+                memory.seek(start)
+                parts.append(memory.read(end - start))
+    return b"".join(parts)
 
 
 def test_cve_2016_9962_a_start_in_anothers_pid_namespace_has_nothing_to_take(
