@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 import pytest
 from command_kit import Runtime, with_runtime
 
+from cais.runtime import state, verbs
+from cais.runtime.verbs import ending
 from cais.testing.isolation import cgroups_named
 from cais.testing.waiting import PATIENCE_S, wait_until
 
@@ -231,5 +233,87 @@ def test_every_signal_is_passed_to_the_program(tmp_path: Path, name: str) -> Non
             running.send_signal(number)
             assert running.wait(PATIENCE_S) == 6
         assert runtime("list", "-q") == ""
+
+    with_runtime(tmp_path, body)
+
+
+def two_processes(runtime: Runtime) -> int:
+    """Start a container whose two processes end by any signal; return the first's pid."""
+    linux = runtime.bundle.linux
+    linux["namespaces"] = [each for each in linux["namespaces"] if each["type"] != "pid"]
+    script = "sleep 86400 & echo >/both; exec sleep 86400"
+    runtime.bundle.process["args"] = ["sh", "-c", script]
+    pid = runtime.create()
+    runtime("start", runtime.id)
+    wait_until((runtime.bundle.rootfs / "both").exists)
+    return pid
+
+
+def in_this_process(runtime: Runtime, *words: str) -> int:
+    """Run a command that the test has changed something of."""
+    return verbs.run(["--root", str(runtime.root), *words])
+
+
+def test_all_processes_are_signalled_while_they_stand_still(tmp_path: Path) -> None:
+    """Otherwise one that is born meanwhile would be missed."""
+
+    def body(runtime: Runtime) -> None:
+        pid = two_processes(runtime)
+        group = state.load(str(runtime.root), runtime.id).group()
+        stood_still = []
+
+        def send(pidfd: int, number: int) -> None:
+            stood_still.append(group.is_frozen())
+            signal.pidfd_send_signal(pidfd, number)
+
+        ending.pidfd_send_signal = send  # type: ignore[assignment]
+        assert in_this_process(runtime, "kill", "--all", runtime.id, "TERM") == 0
+        assert stood_still == [True, True]
+        codes = [os.waitstatus_to_exitcode(os.waitpid(each, 0)[1]) for each in (pid, -1)]
+        assert codes == [-signal.SIGTERM, -signal.SIGTERM]
+        runtime("delete", runtime.id)
+
+    with_runtime(tmp_path, body)
+
+
+def test_a_paused_container_whose_processes_are_signalled_stays_paused(tmp_path: Path) -> None:
+    def body(runtime: Runtime) -> None:
+        pid = two_processes(runtime)
+        runtime("pause", runtime.id)
+        try:
+            runtime("kill", "--all", runtime.id, "TERM")
+            assert runtime.status() == "paused"
+        finally:  # a frozen process outlives every attempt to clean up
+            runtime("resume", runtime.id)
+            os.waitpid(pid, 0)
+            os.wait()
+        runtime("delete", runtime.id)
+
+    with_runtime(tmp_path, body)
+
+
+def test_a_number_that_became_anothers_is_not_signalled(tmp_path: Path) -> None:
+    def body(runtime: Runtime) -> None:
+        pid = two_processes(runtime)
+        with subprocess.Popen(SLEEP) as stranger:
+            pids, opened = state.Record.pids, []
+            pidfd_open = os.pidfd_open
+
+            def open_and_note(number: int, flags: int = 0) -> int:
+                opened.append(number)
+                return pidfd_open(number, flags)
+
+            def pids_and_an_old_one(record: state.Record) -> list[int]:
+                old = [] if stranger.pid in opened else [stranger.pid]
+                return [*pids(record), *old]
+
+            os.pidfd_open = open_and_note
+            state.Record.pids = pids_and_an_old_one  # type: ignore[method-assign]
+            assert in_this_process(runtime, "kill", "--all", runtime.id, "TERM") == 0
+            os.waitpid(pid, 0)
+            stranger.kill()
+            assert stranger.wait(PATIENCE_S) == -signal.SIGKILL
+        os.wait()
+        runtime("delete", runtime.id)
 
     with_runtime(tmp_path, body)

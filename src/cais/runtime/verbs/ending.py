@@ -32,6 +32,8 @@ _DELETE_FLAGS: tuple[Flag, ...] = (
     ("force,f", SWITCH, "kill the container first if it runs; succeed if there is none"),
 )
 _KILL_TIMEOUT_S = 10
+_FREEZE_TIMEOUT_S = 2
+_BATCH = 256  # processes signalled at a time: a caller may have 1024 descriptors
 
 
 def parse_signal(text: str) -> int:
@@ -78,18 +80,60 @@ def _signal_first(record: Record, number: int) -> None:
 
 
 def _signal_all(record: Record, number: int) -> None:
+    """Signal every process of the container; while they stand still, so that none is missed.
+
+    Raises:
+        ConflictError: one may not be signalled.
+        UnsupportedError: nobody knows them all.
+
+    """
     pids = record.pids()
     if number == SIGKILL:
         control.kill_all(record.id, record.directory)
         return
-    for pid in pids:
-        try:
-            os.kill(pid, number)
-        except ProcessLookupError:
-            continue
-        except OSError as error:
-            reason = (error.strerror or "").lower()
-            raise ConflictError(f"unable to signal {pid}: {reason}") from None
+    # Among them, this process would stop itself.
+    is_frozen_here = os.getpid() not in pids and _freeze(record)
+    try:
+        pids = [pid for pid in record.pids() if pid]  # 0: of another pid namespace
+        for start in range(0, len(pids), _BATCH):
+            _signal_members(record, pids[start : start + _BATCH], number)
+    finally:
+        if is_frozen_here and record.group().exists():
+            record.group().thaw()
+
+
+def _freeze(record: Record) -> bool:
+    """Freeze the group if it runs, and can be frozen; say whether it is to be thawed again."""
+    group = record.group()
+    if not group.exists() or group.is_frozen():
+        return False
+    try:
+        group.freeze(_FREEZE_TIMEOUT_S)
+    except (CaisError, OSError):
+        return False  # no freezer, no right to it, or a process that is stuck in the kernel
+    return True
+
+
+def _signal_members(record: Record, pids: list[int], number: int) -> None:
+    """Signal those of ``pids`` that are the container's now; a number may be another's by now."""
+    pidfds: dict[int, int] = {}
+    try:
+        for pid in pids:
+            try:
+                pidfds[pid] = os.pidfd_open(pid)
+            except ProcessLookupError:
+                continue
+        for pid in pidfds.keys() & record.pids():
+            try:
+                pidfd_send_signal(pidfds[pid], number)
+            except ProcessLookupError:
+                continue
+            except OSError as error:
+                reason = (error.strerror or "").lower()
+                raise ConflictError(f"unable to signal {pid}: {reason}") from None
+    finally:
+        for fd in pidfds.values():
+            os.close(fd)
 
 
 def _thaw(record: Record) -> None:
