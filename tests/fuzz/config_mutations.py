@@ -1,4 +1,6 @@
-"""Broken, hostile and merely odd ``config.json`` documents, made from good ones.
+"""Broken, hostile and merely odd documents, made from good ones.
+
+They are ``config.json``, and what commands take besides: the process of an exec, new limits.
 
 Every document follows from its seed alone, so a failure is repeated by its number. Values come
 from a vocabulary of what tends to break such code; none of them names a thing of the host that a
@@ -84,6 +86,27 @@ def mutate(rng: random.Random, documents: list[dict[str, Any]]) -> bytes:
     if rng.random() < 0.05:
         text = _damaged(rng, text)
     return text
+
+
+def mutate_process(rng: random.Random, documents: list[dict[str, Any]]) -> bytes:
+    """Return the text of a process document, as ``exec --process`` takes it."""
+    return _mutate_part(rng, [document["process"] for document in documents])
+
+
+def mutate_resources(rng: random.Random, documents: list[dict[str, Any]]) -> bytes:
+    """Return the text of a document of limits, as ``update --resources`` takes it."""
+    parts = (document["linux"].get("resources") for document in documents)
+    return _mutate_part(rng, [part for part in parts if part])
+
+
+def _mutate_part(rng: random.Random, parts: list[dict[str, Any]]) -> bytes:
+    holder = {"part": copy.deepcopy(rng.choice(parts))}  # so that the whole may change too
+    for _ in range(rng.choice((1, 1, 2, 3))):
+        _change(rng, holder, parts)
+    part = holder.get("part", holder)
+    _keep_the_killer({"linux": {"resources": part}})
+    text = json.dumps(part).encode()
+    return _damaged(rng, text) if rng.random() < 0.05 else text
 
 
 def _keep_at_home(document: Any) -> None:

@@ -1,7 +1,8 @@
-"""Feed mutated ``config.json`` documents to the runtime: ``python config_runner.py SEED COUNT``.
+"""Feed mutated documents to the runtime: ``python config_runner.py SEED COUNT NAME``.
 
-Each must end in an error the runtime raises on purpose, or in a container that is what its
-document says, as ``/proc`` shows it from outside before its program begins. Nothing may be left.
+Each ``config.json`` must end in an error the runtime raises on purpose, or in a container that is
+what its document says, as ``/proc`` shows it from outside before its program begins. What starts
+is given a mutated process to execute or mutated limits, by the command. Nothing may be left.
 Started by ``test_config_fuzz`` in namespaces of its own; prints one JSON line: how many documents
 ended how, and for each fault the number that makes the document again.
 """
@@ -22,18 +23,27 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from config_mutations import DEVICE, NEIGHBOUR, OTHER_USER, mutate, seeds
+from config_mutations import (
+    DEVICE,
+    NEIGHBOUR,
+    OTHER_USER,
+    mutate,
+    mutate_process,
+    mutate_resources,
+    seeds,
+)
 
 from cais.errors import CaisError
-from cais.linux import mount, user_namespaces
+from cais.linux import mount, process, user_namespaces
 from cais.linux.netlink import route
 from cais.runtime import container as runtime
+from cais.runtime import state, verbs
 from cais.runtime.launch import LaunchError
 from cais.testing.bundles import Bundle, Capture, end, wait
-from cais.testing.isolation import cgroups_named, left_behind
+from cais.testing.isolation import cgroups_named, children, left_behind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from cais.runtime.launch import Running
 
@@ -58,6 +68,7 @@ _PYTHON = re.compile(r"\b(?:[A-Z]\w+Error|Traceback|object has no attribute|None
 _BARE = frozenset(os.strerror(code).lower() for code in errno.errorcode)
 _ROUND = 500  # documents that share one root directory
 _KILLED = 128 + signal.SIGKILL
+_NO_STATUS = 99
 MAX_FAULTS = 20
 _PATIENCE_S = 300  # three hundred hooks in half a processor
 
@@ -76,14 +87,15 @@ def main(seed: int, count: int, name: str) -> int:
             (bundle.path / "config.json").write_bytes(text)
             if b"netDevices" in text:
                 _ensure_device(number)
-            outcome, wrong = _try(bundle, text)
+            outcome, wrong = _try(bundle, text, number)
             wrong += _left(before)
             outcomes[outcome] += 1
             faults += [f"document {number}: {each}" for each in wrong]
             if len(faults) >= MAX_FAULTS:
                 break
     faults += [f"left: {path}" for path in cgroups_named(name)]
-    sys.stdout.write(json.dumps({"outcomes": outcomes, "faults": faults}))
+    report = {"outcomes": outcomes, "commands": _commands, "faults": faults}
+    sys.stdout.write(json.dumps(report))
     return bool(faults)
 
 
@@ -160,9 +172,10 @@ def _bundle_for(index: int, place: Path, name: str) -> Bundle:
 
 _current: list[Bundle] = []
 _neighbours: list[subprocess.Popen[bytes]] = []
+_commands: Counter[str] = Counter()  # what came of those given to containers that started
 
 
-def _try(bundle: Bundle, text: bytes) -> tuple[str, list[str]]:
+def _try(bundle: Bundle, text: bytes, number: int) -> tuple[str, list[str]]:
     fifo = bundle.path / "hold"
     fifo.unlink(missing_ok=True)
     os.mkfifo(fifo)
@@ -180,7 +193,7 @@ def _try(bundle: Bundle, text: bytes) -> tuple[str, list[str]]:
         finally:
             os.close(hold_fd)
             _destroy_after_failure(bundle)
-        return "started", _check(bundle, running, json.loads(text))
+        return "started", _check(bundle, running, json.loads(text), number)
 
 
 def _destroy_after_failure(bundle: Bundle) -> None:
@@ -189,27 +202,92 @@ def _destroy_after_failure(bundle: Bundle) -> None:
 
 
 def _refusal(error: CaisError) -> tuple[str, list[str]]:
-    wrong = []
-    if _PYTHON.search(str(error)):
-        wrong.append(f"an error of Python's: {error}")
-    if not str(error).strip() or str(error).lower() in _BARE:
-        wrong.append(f"an error that does not say of what: {str(error)!r}")
     kind = "failed" if isinstance(error, LaunchError) else "refused"
-    return kind, wrong
+    return kind, _wrong_words(str(error))
 
 
-def _check(bundle: Bundle, running: Running, document: dict[str, Any]) -> list[str]:
+def _wrong_words(text: str) -> list[str]:
+    wrong = []
+    if _PYTHON.search(text) or "internal error" in text:
+        wrong.append(f"an error of Python's: {text}")
+    if not text.strip() or text.lower() in _BARE:
+        wrong.append(f"an error that does not say of what: {text!r}")
+    return wrong
+
+
+def _check(bundle: Bundle, running: Running, document: dict[str, Any], number: int) -> list[str]:
     wrong = []
     try:
         wrong += _wrong_identity(running.pid, document)
         wrong += _wrong_places(running.pid, document)
     except FileNotFoundError as error:
         wrong.append(f"it has ended: {error}")
+    wrong_command = _give_command(bundle, running, number)
     signal.pidfd_send_signal(running.pidfd, signal.SIGKILL)
+    _end_executed({running.pid})  # the first process of a pid namespace waits for those in it
     code = end(running)
-    if runtime.destroy(bundle.id, str(bundle.path)):
-        return []  # the memory it is allowed was too little to wait in
+    was_short = runtime.destroy(bundle.id, str(bundle.path))
+    if was_short:  # the memory it is allowed was too little to wait in
+        return wrong_command
+    wrong += wrong_command
     return [*wrong, *([] if code == _KILLED else [f"it ended with {code} by itself"])]
+
+
+def _give_command(bundle: Bundle, running: Running, number: int) -> list[str]:
+    """Have a mutated process executed in the container, or give it mutated limits."""
+    root, log, path = (str(bundle.path / name) for name in ("state", "log", "part.json"))
+    verb, option, make = random.Random(number).choice(_GIVEN)
+    Path(path).write_bytes(make(random.Random(number), seeds()))
+    Path(log).unlink(missing_ok=True)
+    directory = state.reserve(root, bundle.id)
+    try:
+        state.keep_documents(directory, str(bundle.path))
+        state.save(
+            *(directory, bundle.id, str(bundle.path)),
+            *(running.pid, process.start_ticks(running.pid)),
+        )
+        words = ["--root", root, "--log", log, "--log-format", "json", verb, *option]
+        code = _run_apart([*words, path, bundle.id])
+    except OSError:  # it has ended, which is told elsewhere
+        return []
+    finally:
+        state.discard(directory)
+    _commands[f"{verb} {'refused' if code else 'done'}"] += 1
+    if code == 0:
+        return []
+    lines = Path(log).read_text().splitlines()
+    said = [entry["msg"] for entry in map(json.loads, lines) if entry["level"] == "error"]
+    wrong = [each for text in said or [""] for each in _wrong_words(text)]
+    return [f"{verb}: {each}" for each in wrong]
+
+
+_GIVEN: tuple[tuple[str, tuple[str, ...], Callable[..., bytes]], ...] = (
+    ("exec", ("--detach", "--process"), mutate_process),
+    ("update", ("--resources",), mutate_resources),
+)
+
+
+def _run_apart(words: list[str]) -> int:
+    """Run one command of the runtime in a process of its own; return its exit status."""
+    pid = os.fork()
+    if pid == 0:
+        code = _NO_STATUS
+        try:
+            null = os.open(os.devnull, os.O_RDWR)
+            for number in range(3):
+                os.dup2(null, number)
+            code = verbs.run(words)
+        finally:
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def _end_executed(others: set[int]) -> None:
+    """End what was executed in the container: as orphans they are children of this process."""
+    others = others | {neighbour.pid for neighbour in _neighbours}
+    for pid in set(children()) - others:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
 
 
 def _wrong_identity(pid: int, document: dict[str, Any]) -> list[str]:

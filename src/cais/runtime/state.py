@@ -17,6 +17,7 @@ import time
 
 from cais.errors import (
     AlreadyExistsError,
+    DataLossError,
     InvalidArgumentError,
     NotFoundError,
     UnsupportedError,
@@ -24,12 +25,12 @@ from cais.errors import (
 from cais.linux import process
 from cais.runtime import control
 from cais.runtime.bundles import load_config
-from cais.spec import json_text
+from cais.spec import json_text, strict_json
 from cais.spec.runtime import OCI_VERSION
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from typing import Any
 
     from cais.linux.cgroups import Cgroup
@@ -39,6 +40,7 @@ _NAME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ012345678
 _NAME_LIMIT = 1024  # runc's; the file system has a smaller one
 _DOCUMENTS = ("config.json", "cais.json")
 START_FIFO = "start"
+_FACTS = {"id": str, "pid": int, "start_ticks": int, "bundle": str, "created": str}
 
 
 class Record:
@@ -197,19 +199,35 @@ def load(root: str, container_id: str) -> Record:
 
     Raises:
         NotFoundError: no such container.
+        DataLossError: its state is damaged, or another runtime's.
 
     """
     _check_name(container_id)
     directory = f"{root}/{container_id}"
+    path = f"{directory}/state.json"
     try:
-        with open(f"{directory}/state.json", "rb") as file:
-            return Record(directory, json_text.decode(file.read()))
+        with open(path, "rb") as file:
+            facts = strict_json.loads(file.read())
     except FileNotFoundError:
         raise NotFoundError("container does not exist") from None
+    except strict_json.InvalidJsonError as error:
+        raise DataLossError(f"{path}: {error}") from None
+    if not isinstance(facts, dict):
+        raise DataLossError(f"{path}: the state is not an object")
+    for name, kind in _FACTS.items():
+        if type(facts.get(name)) is not kind:
+            raise DataLossError(f"{path}: not a state of this runtime: {name} is missing or wrong")
+    return Record(directory, facts)
 
 
-def load_all(root: str) -> Iterator[Record]:
-    """Yield every container of a root, by id."""
+def load_all(root: str, warn: Callable[[str], None]) -> Iterator[Record]:
+    """Yield every container of a root, by id.
+
+    Args:
+        root: directory of the containers' directories.
+        warn: told of each whose state cannot be read; the others are yielded nevertheless.
+
+    """
     try:
         names = sorted(os.listdir(root))
     except FileNotFoundError:
@@ -219,6 +237,8 @@ def load_all(root: str) -> Iterator[Record]:
             yield load(root, name)
         except (NotFoundError, InvalidArgumentError):
             continue  # being created or deleted, or somebody else's
+        except DataLossError as error:
+            warn(f"load container {name}: {error}")
 
 
 def _check_name(container_id: str) -> None:

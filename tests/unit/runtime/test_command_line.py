@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from cais.errors import AlreadyExistsError, InvalidArgumentError, NotFoundError
+from cais.linux.process import start_ticks
 from cais.runtime import arguments, example, features, state, verbs
 from cais.runtime.arguments import DURATION, NUMBER, NUMBERS, SWITCH, TEXT
 from cais.runtime.log import Log
 from cais.runtime.verbs import ending, limiting, listing
 from cais.spec.runtime import validate
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 FLAGS = (
     ("tty,t", SWITCH, "terminal"),
@@ -83,7 +81,9 @@ def test_signals(text: str, number: int) -> None:
     assert ending.parse_signal(text) == number
 
 
-@pytest.mark.parametrize("text", ["", "SIGNOPE", "_DFL", "SIG_DFL", "\u0669"])
+@pytest.mark.parametrize(
+    "text", ["", "SIGNOPE", "_DFL", "SIG_DFL", "\u0669", "99999999999", "-" + "9" * 5000]
+)
 def test_no_signals(text: str) -> None:
     with pytest.raises(InvalidArgumentError, match="unknown signal"):
         ending.parse_signal(text)
@@ -171,8 +171,6 @@ def test_documents_are_kept_from_the_bundle(tmp_path: Path) -> None:
 
 
 def test_state_survives_and_notices_another_process(tmp_path: Path) -> None:
-    from cais.linux.process import start_ticks
-
     directory = state.reserve(str(tmp_path), "one")
     pid = os.getpid()
     state.save(directory, "one", "/bundle", pid, start_ticks(pid))
@@ -214,6 +212,82 @@ def test_errors_are_logged_for_callers_and_told_to_people(
     entry = json.loads(log.read_text())
     assert (entry["level"], entry["msg"]) == ("error", "container does not exist")
     assert capfd.readouterr().err == "container does not exist\n"
+
+
+def test_a_fault_of_ours_is_logged_like_any_failure(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_root: str, container_id: str) -> None:
+        raise KeyError(container_id)
+
+    monkeypatch.setattr(state, "load", fail)
+    log = tmp_path / "log"
+    words = ["--log", str(log), "--log-format", "json", "exec", "box", "true"]
+    assert verbs.run(words) == 255
+    assert json.loads(log.read_text())["msg"] == "exec failed: internal error: KeyError: 'box'"
+    assert "Traceback" not in capfd.readouterr().err
+    assert verbs.run(["--debug", *words]) == 255
+    assert "Traceback" in log.read_text()
+    assert json.loads(log.read_text().splitlines()[-1])["level"] == "error"  # what engines read
+
+
+_NESTED = "[" * 100_000 + "]" * 100_000
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("[]", "the process is not an object"),
+        ("null", "the process is not an object"),
+        (_NESTED, "nested too deeply"),
+        ('{"a":', "invalid JSON"),
+    ],
+)
+def test_a_process_document_that_is_none(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], text: str, reason: str
+) -> None:
+    _save_running(tmp_path, "box")
+    path = tmp_path / "process.json"
+    path.write_text(text)
+    assert verbs.run(["--root", str(tmp_path), "exec", "-p", str(path), "box"]) == 255
+    told = capfd.readouterr().err
+    assert str(path) in told
+    assert reason in told
+    assert "internal error" not in told
+
+
+@pytest.mark.parametrize(
+    "text", ["[]", '{"init_process_pid": 7}', '{"id": 1}', _NESTED, "", "\xff"]
+)
+def test_a_state_of_another_runtime(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], text: str
+) -> None:
+    _save_running(tmp_path, "ours")
+    foreign = tmp_path / "other"
+    foreign.mkdir()
+    (foreign / "state.json").write_bytes(text.encode("latin-1"))
+    assert verbs.run(["--root", str(tmp_path), "state", "other"]) == 1
+    told = capfd.readouterr().err
+    assert f"{foreign}/state.json" in told
+    assert "internal error" not in told
+    assert verbs.run(["--root", str(tmp_path), "list", "-q"]) == 0
+    listed = capfd.readouterr()
+    assert listed.out == "ours\n"
+    assert "load container other: " in listed.err
+
+
+def _save_running(root: Path, container_id: str) -> None:
+    directory = state.reserve(str(root), container_id)
+    pid = os.getpid()
+    (Path(directory) / "config.json").write_text(json.dumps(example.config()))
+    state.save(directory, container_id, "/bundle", pid, start_ticks(pid))
+
+
+def test_a_resources_document_that_is_too_deep(tmp_path: Path) -> None:
+    path = tmp_path / "resources.json"
+    path.write_text(_NESTED)
+    with pytest.raises(InvalidArgumentError, match="nested too deeply"):
+        limiting.resources(arguments.parse(["-r", str(path)], limiting.UPDATE.flags))
 
 
 def test_without_a_file_the_log_is_standard_error(capfd: pytest.CaptureFixture[str]) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import sys
 
-from cais.errors import CaisError, InvalidArgumentError
+from cais.errors import CaisError, InternalError, InvalidArgumentError
 from cais.linux import process
 from cais.runtime import arguments
 from cais.runtime.arguments import SWITCH, TEXT, UsageError
@@ -76,6 +76,10 @@ def run(words: list[str]) -> int:
         log.failure(_explain(name, error))
     except OSError as error:
         log.failure(_explain(name, InvalidArgumentError(_reason(error))))
+    except Exception as error:  # noqa: BLE001 - engines look for the reason in the log alone
+        log.step(_traceback(error))
+        reason = f"internal error: {type(error).__name__}: {error}"
+        log.failure(_explain(name, InternalError(reason)))
     return 255 if name == "exec" else 1
 
 
@@ -171,6 +175,13 @@ def _explain(name: str, error: CaisError) -> str:
     if name in ("create", "run"):
         return f"cais-runtime {name} failed: {text}"
     return f"exec failed: {text}" if name == "exec" else text
+
+
+def _traceback(error: Exception) -> str:
+    # Only here: it loads re.
+    import traceback
+
+    return "".join(traceback.format_exception(error))
 
 
 def _reason(error: OSError) -> str:

@@ -34,16 +34,18 @@ _DELETE_FLAGS: tuple[Flag, ...] = (
 _KILL_TIMEOUT_S = 10
 _FREEZE_TIMEOUT_S = 2
 _BATCH = 256  # processes signalled at a time: a caller may have 1024 descriptors
+_MOST_DIGITS = len(str(2**31))  # kill(2) takes an int
 
 
 def parse_signal(text: str) -> int:
     """Return the number of ``TERM``, ``SIGTERM``, ``15``; numbers are left to the kernel.
 
     Raises:
-        InvalidArgumentError: no such name.
+        InvalidArgumentError: no such name, or a number beyond all the kernel takes.
 
     """
-    if text.isascii() and text.removeprefix("-").isdigit():
+    digits = text.removeprefix("-")
+    if text.isascii() and digits.isdigit() and len(digits) < _MOST_DIGITS:
         return int(text)
     name = text.upper()
     number = signals.find_number(name if name.startswith("SIG") else f"SIG{name}")
@@ -176,7 +178,7 @@ def _delete_unfinished(container_id: str, context: Context) -> None:
     """
     directory = f"{context.root}/{container_id}"
     path = _group_path(container_id, directory)  # none: it was killed before it had a group
-    others = state.load_all(context.root) if path else ()
+    others = state.load_all(context.root, context.log.warning) if path else ()
     if path and all(_group_path(other.id, other.directory) != path for other in others):
         control.destroy(container_id, directory)
     state.discard(directory)

@@ -12,7 +12,8 @@ from cais.runtime.habits import Habits
 from cais.runtime.launch import Stdio
 from cais.runtime.verbs import handing
 from cais.runtime.verbs.verb import Verb
-from cais.spec import json_text
+from cais.spec import json_text, strict_json
+from cais.spec.runtime import CONFIG_LIMIT_BYTES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -100,11 +101,14 @@ def _document(given: Arguments, record: Record) -> dict[str, Any]:
         path = given.text("process")
         try:
             with open(path, "rb") as file:
-                return {"process": json_text.decode(file.read())}
+                process = strict_json.loads(file.read(), CONFIG_LIMIT_BYTES)
         except OSError as error:
             raise InvalidArgumentError(f"open {path}: {(error.strerror or '').lower()}") from None
-        except ValueError as error:
-            raise InvalidArgumentError(str(error)) from None
+        except strict_json.InvalidJsonError as error:
+            raise InvalidArgumentError(f"{path}: {error}") from None
+        if not isinstance(process, dict):
+            raise InvalidArgumentError(f"{path}: the process is not an object")
+        return {"process": process}
     if len(given.rest) < 2:
         raise InvalidArgumentError("process args cannot be empty")
     return {"process": _from_flags(given, record)}

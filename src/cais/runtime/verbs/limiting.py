@@ -8,7 +8,7 @@ from cais.errors import ConflictError, InvalidArgumentError, UnsupportedError
 from cais.runtime import control, state
 from cais.runtime.arguments import NUMBER, TEXT
 from cais.runtime.verbs.verb import Verb
-from cais.spec import json_text
+from cais.spec import strict_json
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -163,15 +163,15 @@ def _size(flag: str, text: str) -> int:
 def _read_document(path: str) -> Resources:
     try:
         if path == "-":
-            text = sys.stdin.read()
+            text = sys.stdin.buffer.read()
         else:
-            with open(path) as file:
+            with open(path, "rb") as file:
                 text = file.read()
-        document: Resources = json_text.decode(text)
+        document: Resources = strict_json.loads(text)
     except OSError as error:
         raise InvalidArgumentError(f"open {path}: {(error.strerror or '').lower()}") from None
-    except ValueError as error:
-        raise InvalidArgumentError(f"invalid resources: {error}") from error
+    except strict_json.InvalidJsonError as error:
+        raise InvalidArgumentError(f"invalid resources: {path}: {error}") from None
     return document
 
 

@@ -28,7 +28,7 @@ _CELL_MINIMUM, _CELL_GAP = 12, 3
 
 def _list(given: Arguments, context: Context) -> int:
     form = _format(given)
-    records = list(state.load_all(context.root))
+    records = list(state.load_all(context.root, context.log.warning))
     if given.has("quiet"):
         sys.stdout.writelines(f"{record.id}\n" for record in records)
         return 0
