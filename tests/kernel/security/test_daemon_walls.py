@@ -160,6 +160,23 @@ def test_cve_2021_20188_sets_in_every_way_in(
         check(facts(wait_until(lambda: written(container, "/health"))), root=True)
 
 
+def test_a_container_in_anothers_pid_namespace_sees_that_one_s_processes(
+    daemon: TestDaemon,
+) -> None:
+    """A3: by a forerunner that is none of the shim's copies; one that fails leaves nothing."""
+    with (
+        connected(daemon) as client,
+        running(client, "sleep", "77", cap_add=["SYS_PTRACE"]) as container,
+    ):
+        run = ("run", "--rm", "--pid", f"container:{container.id}", "busybox")
+        for _ in range(3):
+            assert "sleep 77" in daemon.docker(*run, "ps").stdout
+        failed = daemon.docker(*run, "no-such-program", check=False)
+        assert failed.returncode == 127
+        listing = container.exec_run(["ps", "-o", "args"])[1].decode().splitlines()
+        assert listing == ["COMMAND", "sleep 77", "ps -o args"]
+
+
 def health_of(container: Any) -> str:
     container.reload()
     status: str = container.attrs["State"]["Health"]["Status"]
