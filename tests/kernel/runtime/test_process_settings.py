@@ -43,12 +43,15 @@ SCHEDULERS: list[tuple[dict[str, Any], dict[str, int]]] = [
     (
         {
             "policy": "SCHED_DEADLINE",
-            "runtime": 1 * _MS,
-            "deadline": 20 * _MS,
-            "period": 40 * _MS,
+            "runtime": 300 * _MS,  # SIGXCPU ends what needs more at once
+            "deadline": 500 * _MS,
+            "period": 1000 * _MS,
             "flags": ["SCHED_FLAG_RECLAIM", "SCHED_FLAG_DL_OVERRUN"],
         },
-        {"policy": 6, "runtime": _MS, "deadline": 20 * _MS, "period": 40 * _MS, "flags": 6},
+        {
+            **{"policy": 6, "flags": 6},
+            **{"runtime": 300 * _MS, "deadline": 500 * _MS, "period": 1000 * _MS},
+        },
     ),
 ]
 
