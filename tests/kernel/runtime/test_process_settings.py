@@ -49,8 +49,11 @@ SCHEDULERS: list[tuple[dict[str, Any], dict[str, int]]] = [
             "flags": ["SCHED_FLAG_RECLAIM", "SCHED_FLAG_DL_OVERRUN"],
         },
         {
-            **{"policy": 6, "flags": 6},
-            **{"runtime": 300 * _MS, "deadline": 500 * _MS, "period": 1000 * _MS},
+            "policy": 6,
+            "runtime": 300 * _MS,
+            "deadline": 500 * _MS,
+            "period": 1000 * _MS,
+            "flags": 6,
         },
     ),
 ]
