@@ -40,7 +40,8 @@ ENTERS_BY_CLONE = cgroups.detect().version == 2
 TELL = (
     "id; pwd; umask; env; hostname; ulimit -a; cat /proc/self/cgroup /proc/self/oom_score_adj;"
     "grep -E 'Cap|Seccomp:|NoNewPrivs|SigB|SigI|SigC|Groups|PPid' /proc/$$/status;"
-    "ls /proc/$$/fd; ls -ln /dev; ls -a / /sys/fs/cgroup;"
+    "ls /proc/$$/fd; ls -a / /sys/fs/cgroup;"
+    "ls -ln /dev | sed 's/ [A-Z][a-z]* *[0-9]* [0-9:]* / /';"  # whatever minute it is
     "sed 's/^[0-9]* [0-9]* [0-9:]* //' /proc/self/mountinfo; ip addr show lo; cat /etc/hosts;"
 )
 TELL_FIRST = TELL + "ps; cut -d' ' -f1,6,7,8 /proc/1/stat; wc -l </proc/keys"
