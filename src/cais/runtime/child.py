@@ -159,8 +159,7 @@ def _execute(plan: ContainerPlan, line: Channel, given: Inheritance) -> None:
     restrictions.restrict(plan.root, root_fd)
     identity = settle.resolve_identity(user_program, root_fd)
     settle.own_streams(identity.uid)
-    settle.enter_directory(user_program, root_fd)
-    path, program = settle.prepare_program(user_program, given.own_program)
+    is_at_home = settle.enter_directory(user_program, root_fd)
     for text in settle.apply_limits(user_program, born_inside=given.pid_namespace_fd >= 0):
         _warn(line, text)
     kept = settle.keep_capabilities(user_program, line)
@@ -169,7 +168,9 @@ def _execute(plan: ContainerPlan, line: Channel, given: Inheritance) -> None:
     late = [fd for fd in single if fd >= 0]
     process.close_all_but([0, 1, 2, line.fileno(), *given.preserved, *late])
     settle.write_exec_label(user_program, label)
-    settle.drop_privileges(user_program, identity, kept, line)
+    settle.become_user(user_program, identity, kept)
+    path, program = settle.find_program(user_program, given.own_program, is_at_home=is_at_home)
+    settle.drop_privileges(user_program, kept, line)
     if given.pid_namespace_fd >= 0:
         continue_inside(user_program, line, given)
     if given.is_studied:

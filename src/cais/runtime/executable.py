@@ -1,4 +1,4 @@
-"""Find the program to execute, as a shell would, inside the container.
+"""Find the program to execute, as a shell would, inside the container; as the program's user.
 
 The texts are those of Go's ``exec.LookPath`` as runc prints them: the docker command line turns
 "executable file not found" and "no such file or directory" into exit code 127, "permission
@@ -32,13 +32,13 @@ def find_executable(name: str, env: Sequence[bytes], own_program: tuple[int, int
 
     """
     if "/" in name:
-        code = _check(name, own_program)
+        code, step = _check(name, own_program)
         if code:
-            raise _error(name, code, stat_path=name)
+            raise _error(name, code, f"{step} {name}: " if step else "")
         return os.fsencode(name)
     for directory in _search_path(env).split(":"):
         path = os.path.join(directory or ".", name)
-        if _check(path, own_program) == 0:
+        if _check(path, own_program)[0] == 0:
             if not path.startswith("/"):
                 raise LaunchError(
                     f'exec: "{name}": cannot run executable found relative to current directory',
@@ -54,21 +54,21 @@ def find_executable(name: str, env: Sequence[bytes], own_program: tuple[int, int
     )
 
 
-def _check(path: str, own_program: tuple[int, int]) -> int:
-    """Return 0 for something that can be executed, else the errno that says why not."""
+def _check(path: str, own_program: tuple[int, int]) -> tuple[int, str]:
+    """Return 0 for what can be executed, else the errno that says why not, and whose it is."""
     try:
         status = os.stat(path)
     except OSError as error:
-        return error.errno or errno.EIO
+        return error.errno or errno.EIO, "stat"
     except ValueError:  # a NUL in the name
-        return errno.EINVAL
+        return errno.EINVAL, ""
     if stat.S_ISDIR(status.st_mode):
-        return errno.EISDIR
+        return errno.EISDIR, ""
     if (status.st_dev, status.st_ino) == own_program:
-        return errno.EACCES
+        return errno.EACCES, ""
     if not stat.S_ISREG(status.st_mode) or not os.access(path, os.X_OK, effective_ids=True):
-        return errno.EACCES
-    return 0
+        return errno.EACCES, ""
+    return 0, ""
 
 
 def _search_path(env: Sequence[bytes]) -> str:
@@ -79,12 +79,10 @@ def _search_path(env: Sequence[bytes]) -> str:
     return value
 
 
-def _error(name: str, code: int, *, stat_path: str) -> LaunchError:
-    reason = os.strerror(code).lower()
+def _error(name: str, code: int, where: str) -> LaunchError:
     missing = code in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
-    detail = f"stat {stat_path}: {reason}" if missing else reason
     return LaunchError(
-        f'exec: "{name}": {detail}',
+        f'exec: "{name}": {where}{os.strerror(code).lower()}',
         errno=code,
         step="look up executable",
         kind="not-found" if missing else "not-permitted",

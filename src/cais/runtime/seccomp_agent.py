@@ -37,12 +37,7 @@ if TYPE_CHECKING:
 
 # What a process that is born inside does under its filter before anybody knows its pid, and so
 # before the agent can be told whose listener it has.
-_BEFORE_BIRTH = frozenset(
-    {
-        *("capset", "clone", "close", "exit_group", "prctl", "read"),
-        *("setgroups", "setresgid", "setresuid"),
-    }
-)
+_BEFORE_BIRTH = frozenset({"capset", "clone", "close", "exit_group", "prctl", "read"})
 
 
 class Agent:

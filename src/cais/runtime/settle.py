@@ -1,8 +1,9 @@
 """The last steps before execve, the same for a container's first process and for an exec.
 
 At this point the process is in all its namespaces and its root. What remains takes privileges
-away, so the order is fixed: the filter before the capabilities are dropped when it needs
-CAP_SYS_ADMIN to load, after everything else when no_new_privs makes that unnecessary.
+away, so the order is fixed: it becomes the user; as the user it looks up the program, which no
+filter shall hinder; the filter comes before CAP_SYS_ADMIN is dropped when it needs that to load,
+after everything else when no_new_privs makes that unnecessary.
 
 Spec: OCI runtime-spec 1.2, config.md "Process"; credentials(7), seccomp(2).
 """
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from cais.runtime.process_plan import ProcessPlan
 
 INIT_ARGS = ("/sbin/docker-init", "--")  # what ps shows in Docker's containers too
+_SYS_ADMIN = credentials.BITS["CAP_SYS_ADMIN"]
 _FREE_FD = 16  # where copies of the standard streams wait: above 0-2 and the channel
 _NO_APPARMOR = "apparmor: config provided but apparmor not supported"
 _NO_SELINUX = "selinux label is specified in config, but selinux is disabled or not supported"
@@ -51,15 +53,29 @@ def resolve_identity(plan: ProcessPlan, root_fd: int) -> Identity:
     return identity
 
 
-def enter_directory(plan: ProcessPlan, root_fd: int) -> None:
+def enter_directory(plan: ProcessPlan, root_fd: int) -> bool:
     """Change to the working directory, and make sure that it is inside the container.
 
     A magic link, such as a descriptor of the host in /proc/self/fd, is refused (CVE-2024-21626).
+
+    Returns:
+        Whether it is entered: root may be denied what the user is not, by a file system that
+        comes over the network or is another process's. The user then tries, ``find_program``.
 
     Raises:
         LaunchError: kind ``workdir``.
 
     """
+    try:
+        _change_directory(plan, root_fd)
+    except LaunchError as error:
+        if error.errno not in (errno.EACCES, errno.EPERM):
+            raise
+        return False
+    return True
+
+
+def _change_directory(plan: ProcessPlan, root_fd: int) -> None:
     try:
         fd = paths.open_in_root(root_fd, plan.cwd, os.O_PATH | os.O_DIRECTORY)
         os.fchdir(fd)
@@ -76,8 +92,24 @@ def enter_directory(plan: ProcessPlan, root_fd: int) -> None:
         ) from None
 
 
-def prepare_program(plan: ProcessPlan, own_program: tuple[int, int]) -> tuple[bytes, Program]:
-    """Look the executable up and make its argument arrays (those of the init, if there is one)."""
+def find_program(
+    plan: ProcessPlan, own_program: tuple[int, int], *, is_at_home: bool
+) -> tuple[bytes, Program]:
+    """Look the executable up and make its argument arrays (those of the init, if there is one).
+
+    Args:
+        plan: the process to become; this one is its user already.
+        own_program: as ``executable.find_executable`` takes it.
+        is_at_home: what ``enter_directory`` returned.
+
+    Raises:
+        LaunchError: the working directory, or the program, is not there or not for this user.
+
+    """
+    if not is_at_home:
+        root_fd = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        _change_directory(plan, root_fd)
+        os.close(root_fd)
     path = executable.find_executable(plan.args[0], plan.env, own_program)
     args = [*INIT_ARGS, *plan.args] if plan.init else plan.args
     return path, process.Program([os.fsencode(arg) for arg in args], plan.env)
@@ -175,17 +207,27 @@ def own_streams(uid: int) -> None:
                 raise
 
 
-def drop_privileges(
-    plan: ProcessPlan, identity: Identity, kept: Capabilities, line: Channel
-) -> None:
-    """Become the user with exactly the capabilities ``kept``; load the filter on the way."""
+def become_user(plan: ProcessPlan, identity: Identity, kept: Capabilities) -> None:
+    """Become the user, with the capabilities ``kept`` and what it takes to load the filter."""
     os.umask(plan.umask)
-    if not plan.no_new_privileges:
-        _install_filter(plan, line)
     credentials.drop_bounding(kept.bounding)
     credentials.become(
         *(identity.uid, identity.gid, identity.groups), in_user_namespace=plan.in_user_namespace
     )
+    extra = 0
+    if plan.filter is not None and not plan.no_new_privileges:
+        extra = _SYS_ADMIN & credentials.permitted()
+    credentials.set_capabilities(
+        permitted=kept.permitted | extra,
+        effective=kept.effective | extra,
+        inheritable=kept.inheritable,
+    )
+
+
+def drop_privileges(plan: ProcessPlan, kept: Capabilities, line: Channel) -> None:
+    """Keep exactly the capabilities ``kept``; load the filter on the way."""
+    if not plan.no_new_privileges:
+        _install_filter(plan, line)
     credentials.set_capabilities(
         permitted=kept.permitted, effective=kept.effective, inheritable=kept.inheritable
     )

@@ -220,7 +220,7 @@ def test_a_killable_wait(tmp_path: Path) -> None:
 def test_the_steps_behind_the_filter_may_be_notified_too(tmp_path: Path) -> None:
     def body(agent: Agent, bundle: Bundle) -> None:
         # The container's process makes this call itself once its filter is loaded.
-        bundle.linux["seccomp"] = notifying(agent, "setgroups", "fchdir")
+        bundle.linux["seccomp"] = notifying(agent, "capset", "fchdir")
         with pytest.raises(LaunchError, match=os.strerror(ANSWER).lower()):
             bundle.run("/probe")
 
