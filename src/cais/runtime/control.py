@@ -5,6 +5,7 @@ from __future__ import annotations
 from cais.errors import ConflictError
 from cais.linux.signals import pidfd_send_signal
 from cais.runtime import groups
+from cais.runtime.bundles import load_config
 from cais.spec.runtime import validate_resources
 
 TYPE_CHECKING = False
@@ -51,8 +52,20 @@ def resume(container_id: str, bundle: str) -> None:
 
 
 def update(container_id: str, bundle: str, resources: Resources) -> None:
-    """Change the limits ``resources`` names; the others stay."""
-    groups.existing_group(container_id, bundle).apply(validate_resources(resources))
+    """Change the limits ``resources`` names; the others stay.
+
+    Raises:
+        InvalidArgumentError: not a document of limits, or they contradict each other; or it uses
+            more memory than the new limit, where this document or its own asks for the check.
+        ConflictError: it is not running.
+
+    """
+    wanted = validate_resources(resources)
+    if "memory" in wanted and "checkBeforeUpdate" not in wanted["memory"]:
+        present = load_config(bundle).get("linux", {}).get("resources", {}).get("memory", {})
+        if present.get("checkBeforeUpdate"):
+            wanted["memory"] = {**wanted["memory"], "checkBeforeUpdate": True}
+    groups.existing_group(container_id, bundle).apply(wanted)
 
 
 def destroy(container_id: str, bundle: str) -> bool:

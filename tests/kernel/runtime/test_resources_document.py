@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from cais.errors import InvalidArgumentError
 from cais.linux import cgroups
 from cais.linux.cgroups import UnsupportedLimitError
 from cais.linux.cgroups.resources_v2 import blkio_to_io_weight
@@ -20,6 +22,7 @@ from cais.runtime import container as runtime
 from cais.runtime.launch import LaunchError
 from cais.testing.bundles import Bundle, Capture, end
 from cais.testing.isolation import isolated
+from cais.testing.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -155,7 +158,7 @@ def has_file(place: Path | None) -> bool:
     return place is not None and (place.parents[1] / place.name).exists()
 
 
-@pytest.mark.parametrize("member", ["kernel", "kernelTCP", "useHierarchy", "checkBeforeUpdate"])
+@pytest.mark.parametrize("member", ["kernel", "kernelTCP", "useHierarchy"])
 def test_what_linux_has_given_up_is_accepted_and_ignored(tmp_path: Path, member: str) -> None:
     def body() -> None:
         bundle = Bundle(tmp_path)
@@ -164,6 +167,36 @@ def test_what_linux_has_given_up_is_accepted_and_ignored(tmp_path: Path, member:
         assert bundle.run("true").code == 0
 
     isolated(body)
+
+
+def test_a_limit_below_the_usage_is_refused(tmp_path: Path) -> None:
+    """On cgroup v1 by the kernel, on v2 where the container asks for it when it is made."""
+    # oci: linux.resources.memory.checkBeforeUpdate
+
+    def body() -> None:
+        bundle = Bundle(tmp_path)
+        memory = {"limit": 64 * MIB, "checkBeforeUpdate": True}
+        if HIERARCHY.version == 1:
+            memory["swappiness"] = 0  # its kernel makes room before it refuses
+        bundle.linux["resources"] = {"memory": memory}
+        with Capture() as capture:
+            script = "dd if=/dev/zero of=/dev/shm/x bs=1M count=16 2>/dev/null; echo; exec sleep 60"
+            running = bundle.start("sh", "-c", script, stdio=capture.stdio)
+            wait_until(lambda: bool(os.fstat(capture.stdio.stdout).st_size))
+            before = memory_limit(bundle)
+            with pytest.raises(InvalidArgumentError, match="memory limit"):
+                runtime.update(bundle.id, str(bundle.path), {"memory": {"limit": 1 * MIB}})
+            assert memory_limit(bundle) == before
+            os.kill(running.pid, signal.SIGKILL)
+            end(running)
+            assert not bundle.destroy()  # nothing was killed for it
+
+    isolated(body)
+
+
+def memory_limit(bundle: Bundle) -> int:
+    stats: dict[str, dict[str, int]] = runtime.cgroup_of(bundle.id, str(bundle.path)).stats()
+    return stats["memory"]["limit"]
 
 
 def test_swappiness_and_the_oom_killer(tmp_path: Path) -> None:

@@ -113,6 +113,36 @@ def test_unified_names_are_file_names(tree: FakeTree, name: str) -> None:
         writes_of(tree, unified={name: "1"})
 
 
+@pytest.mark.parametrize(
+    ("memory", "refused"),
+    [
+        ({"limit": 98}, "rejecting memory limit 98 <= usage 99"),
+        ({"limit": 99}, "rejecting memory limit 99 <= usage 99"),
+        ({"limit": 98, "swap": -1}, "rejecting memory limit 98 <= usage 99"),
+        ({"limit": 50, "swap": 99}, r"rejecting memory\+swap limit 99 <= usage 99"),
+        ({"limit": 100}, ""),
+        ({"limit": 100, "swap": 100}, ""),
+        ({"limit": -1}, ""),
+        ({"reservation": 5}, ""),
+    ],
+)
+def test_usage_is_checked_before_a_limit_is_set(
+    tree: FakeTree, memory: dict[str, object], refused: str
+) -> None:
+    group = open_cgroup(tree.hierarchy, "/cais/x")
+    group.create({"memory": {"limit": 5, "checkBeforeUpdate": True}})  # nothing is used yet
+    (tree.root / "unified/cais/x/memory.current").write_text("99\n")
+    tree.writes.clear()
+    if refused:
+        with pytest.raises(InvalidArgumentError, match=refused):
+            group.apply({"memory": {**memory, "checkBeforeUpdate": True}, "pids": {"limit": 7}})
+        assert tree.writes == []
+    else:
+        group.apply({"memory": {**memory, "checkBeforeUpdate": True}})
+        assert tree.writes
+    group.apply({"memory": {**memory, "checkBeforeUpdate": False}})  # the kernel kills
+
+
 def test_a_failed_create_leaves_no_group(tree: FakeTree) -> None:
     with pytest.raises(InvalidArgumentError):
         open_cgroup(tree.hierarchy, "/cais/x").create({"memory": {"swap": 5}})

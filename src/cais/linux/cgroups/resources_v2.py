@@ -37,7 +37,8 @@ def apply(directory: str, resources: Resources) -> None:
 
     Raises:
         UnsupportedLimitError: no such controller or file on this host.
-        InvalidArgumentError: values that contradict each other.
+        InvalidArgumentError: values that contradict each other; or more memory is used than shall
+            be allowed, and that shall be checked.
         CgroupError: the kernel refused a value.
 
     """
@@ -54,7 +55,7 @@ def writes(directory: str, resources: Resources) -> Iterator[tuple[str, str, str
     network = resources.get("network", {})
     if network.get("classID") or network.get("priorities"):
         raise UnsupportedLimitError("network class or priorities", "this host has cgroup v2")
-    yield from _memory(resources.get("memory", {}))
+    yield from _memory(directory, resources.get("memory", {}))
     yield from _cpu(directory, resources.get("cpu", {}))
     if "pids" in resources:
         limit = resources["pids"]["limit"]
@@ -106,11 +107,13 @@ def swap_alone(limit: int, swap: int) -> int:
     return swap - limit
 
 
-def _memory(memory: MemoryLimits) -> Iterator[tuple[str, str, str]]:
+def _memory(directory: str, memory: MemoryLimits) -> Iterator[tuple[str, str, str]]:
     if memory.get("disableOOMKiller"):
         raise UnsupportedLimitError("OOM killer switch", "cgroup v2 has none")
     if memory.get("swappiness") is not None:
         raise UnsupportedLimitError("memory swappiness", "cgroup v2 has none")
+    if memory.get("checkBeforeUpdate"):
+        _check_usage(directory, memory)
     limit, swap = memory.get("limit", 0), memory.get("swap", 0)
     if swap > 0 and swap == limit:
         yield "memory.swap.max", "0", "swap limit"
@@ -120,6 +123,14 @@ def _memory(memory: MemoryLimits) -> Iterator[tuple[str, str, str]]:
         yield "memory.max", _number(limit), "memory limit"
     if reservation := memory.get("reservation", 0):
         yield "memory.low", _number(reservation), "memory reservation"
+
+
+def _check_usage(directory: str, memory: MemoryLimits) -> None:
+    """Refuse what version 1's kernel refuses, and version 2's answers by killing."""
+    usage = files.find_number(f"{directory}/memory.current")
+    for what, value in (("memory+swap", memory.get("swap", 0)), ("memory", memory.get("limit", 0))):
+        if usage is not None and 0 < value <= usage:
+            raise InvalidArgumentError(f"rejecting {what} limit {value} <= usage {usage}")
 
 
 def _cpu(directory: str, cpu: CpuLimits) -> Iterator[tuple[str, str, str]]:
