@@ -1,4 +1,4 @@
-"""A8, A9, A17: what is looked up while somebody changes it, at every moment there is.
+"""A6, A8, A9, A17: what is looked up while somebody changes it, at every moment there is.
 
 The container's root is "/" when its mounts are placed, so a link by name leads nowhere else: the
 host is gone. What still leads out is a descriptor of the host's that the process holds, by
@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -22,7 +23,6 @@ from cais.testing.stopped_calls import exchange, run_stopped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 PROC = {"destination": "/proc", "type": "proc", "source": "proc"}
 MOMENTS = 400  # a start makes fewer calls
@@ -85,7 +85,7 @@ def moments(
     for target in found:
         for flipped, times in ((False, 1), (True, 1), (False, 2)):
             for moment in range(MOMENTS):
-                changes = Changes(volume, range(moment, moment + times))
+                changes = Changes(volume.flip, range(moment, moment + times))
                 volume.reset(target, flipped=flipped)
                 yield run_stopped(body, changes)
                 if not changes.seen:
@@ -95,15 +95,15 @@ def moments(
 class Changes:
     """Exchange the names before each of some calls of a process."""
 
-    def __init__(self, volume: Volume, calls: range) -> None:
-        self.volume = volume
+    def __init__(self, flip: Callable[[], None], calls: range) -> None:
+        self.flip = flip
         self.calls = calls
         self.seen = False
 
     def __call__(self, _: int, call: int) -> None:
         if call in self.calls:
             self.seen = True
-            self.volume.flip()
+            self.flip()
 
 
 def held_by(pid: int, directory: Path) -> Iterator[str]:
@@ -241,6 +241,30 @@ def test_cve_2021_30465_and_2024_45310_while_the_host_s_tree_is_there(
         for answer in moments(volume, sentinel, lambda: start(bundle, "true"), str(sentinel)):
             codes.add(json.loads(answer)[0])
         assert codes >= {0, "setup"}
+
+    attack(tmp_path, sentinel, body)
+
+
+def test_cve_2025_52881_parameters_while_proc_changes_its_name(
+    tmp_path: Path, sentinel: Path
+) -> None:
+    """What has the name /proc when they are written is the attacker's, who reaches the root."""
+
+    def body(bundle: Bundle) -> None:
+        prepare(bundle)
+        bundle.linux["sysctl"] = {"kernel.msgmax": "4321"}
+        proc, other = str(bundle.rootfs / "proc"), str(bundle.rootfs / "other")
+        for place in (proc, other):
+            (file := Path(place, "sys/kernel/msgmax")).parent.mkdir(parents=True)
+            file.write_text("mine\n")
+        for moment in range(MOMENTS):
+            changes = Changes(lambda: exchange(proc, other), range(moment, moment + 1))
+            code, _ = json.loads(run_stopped(lambda: start(bundle, "true"), changes))
+            assert code == 0
+            written = {Path(place, "sys/kernel/msgmax").read_text() for place in (proc, other)}
+            assert written == {"mine\n"}
+            if not changes.seen:
+                break
 
     attack(tmp_path, sentinel, body)
 
