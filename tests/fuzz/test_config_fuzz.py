@@ -29,7 +29,7 @@ _APART = (
 def test_mutated_documents_are_refused_or_right() -> None:
     count = int(os.environ.get("CAIS_FUZZ_DOCUMENTS", "3000"))
     seed = int(os.environ.get("CAIS_FUZZ_SEED", "0"))
-    timeout_s = 60 + count / 10
+    timeout_s = 60 + count / 6
     name = f"fuzz-{secrets.token_hex(3)}"  # others may be at it
 
     def body() -> None:
