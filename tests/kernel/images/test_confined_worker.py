@@ -35,6 +35,7 @@ from cais.linux import credentials, process
 from cais.testing.image_store import docker_archive, left_over, open_image_store
 from cais.testing.isolation import isolated
 from cais.testing.raw_tar import Member, tar
+from cais.testing.waiting import wait_until
 
 LAYER = tar([Member("file", b"content"), Member("directory/", kind=b"5", mode=0o755)])
 
@@ -247,17 +248,22 @@ def test_a_warden_that_dies_costs_one_operation(tmp_path: Path) -> None:
         unpacker = Unpacker()
         with a_worker(unpacker) as (worker, pid):
             os.kill(warden_pid(unpacker), signal.SIGKILL)
+            wait_until(lambda: is_zombie(pid))  # its parent's end has killed it
             with pytest.raises(InternalError, match="is gone, with its warden"):
                 unpack(worker, tmp_path)
             with pytest.raises(InternalError, match="unpacking process is gone"):
                 unpacker.borrow()
-            os.waitid(os.P_PID, pid, os.WEXITED)  # its parent's end has killed it; ours now
+            os.waitid(os.P_PID, pid, os.WEXITED)  # it is ours now
         with unpacker.open():
             loan = unpacker.borrow()
             assert unpack(loan.worker, tmp_path).size_bytes == len(b"content")
             loan.give_back()
 
     isolated(body)
+
+
+def is_zombie(pid: int) -> bool:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
 
 
 def test_whoever_ends_takes_warden_and_workers_along() -> None:
