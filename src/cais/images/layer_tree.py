@@ -184,6 +184,8 @@ class LayerTree:
             if found and stat.S_ISLNK(found.facts.st_mode):
                 links += 1
                 if links > _LINK_LIMIT:
+                    if not create:
+                        return None
                     raise LayerPathError(f"{_shown(path)}: {os.strerror(errno.ELOOP)}")
                 target = self._read_link(found.layer, [*done, name])
                 if target.startswith("/"):

@@ -54,6 +54,16 @@ def test_a_whiteout_through_a_link_stays_inside(
     assert os.listdir(layers[0]) == []
 
 
+@pytest.mark.parametrize("name", ["a/.wh.b", "a/.wh..wh..opq"])
+def test_a_whiteout_below_a_link_to_itself_hides_nothing(
+    layers: tuple[Path, Path], name: str
+) -> None:
+    """As umoci writes them where a directory has become such a link."""
+    unpack(layers, Member("a", kind=b"2", link="a"), Member(name))
+    assert os.listdir(layers[0]) == ["a"]
+    assert os.readlink(layers[0] / "a") == "a"
+
+
 def test_whiteouts_are_devices_only_where_something_is_hidden(layers: tuple[Path, Path]) -> None:
     unpack(layers, Member(".wh.file"), Member(".wh.nothing"), Member("a/.wh.b"))
     assert sorted(os.listdir(layers[0])) == ["a", "file"]
