@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import random
-import shutil
 import socket
 import ssl
 import subprocess
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
     from cais.registry.repository import Repository
     from cais.testing.scripted_registry import Asked, Reply, Server
 
-pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl")
 
 HOST = "hub.example.com"
 """What the servers here are called: one on loopback would be insecure by itself."""
