@@ -8,7 +8,7 @@ import os
 from cais.linux import mount, namespaces, process
 from cais.linux.syscalls import KernelError
 from cais.runtime import pivot
-from cais.runtime.channel import open_channel
+from cais.runtime.channel import ask_child
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -47,18 +47,11 @@ def make_tree(make: Callable[[], int], kept: Sequence[int]) -> int:
     Blocks: until ``make`` has returned.
 
     """
-    ours, theirs = open_channel()
-    try:
-        pid, pidfd = process.clone(namespaces.CLONE_NEWNS)
-        if pid == 0:
-            _make_and_send(make, theirs, kept)
-        os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
-        os.close(pidfd)
-        theirs.close()
-        message, tree_fd = ours.receive(wait=True)
-    finally:
-        theirs.close()
-        ours.close()
+
+    def child(line: Channel) -> NoReturn:
+        _make_and_send(make, line, kept)
+
+    message, tree_fd = ask_child(namespaces.CLONE_NEWNS, child)
     if tree_fd < 0:
         failure = message or {"errno": errno.EIO, "step": "mount"}
         raise KernelError(failure["errno"], failure["step"], "in a mount namespace of its own")

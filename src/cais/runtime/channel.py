@@ -28,14 +28,15 @@ from _socket import (  # socket builds enums: 5 ms of start-up
 )
 
 from cais.errors import InternalError
+from cais.linux import process
 from cais.spec import json_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from typing import Any
+    from collections.abc import Callable, Sequence
+    from typing import Any, NoReturn
 
-__all__ = ["CHILD_FD", "Channel", "ChannelError", "adopt", "open_channel"]
+__all__ = ["CHILD_FD", "Channel", "ChannelError", "adopt", "ask_child", "open_channel"]
 
 PACKET_LIMIT_BYTES = 65536
 GIFT_LIMIT_BYTES = 131072  # a packet must fit in a socket's buffer with what the kernel adds
@@ -163,6 +164,39 @@ def open_gift_line() -> tuple[Channel, Channel]:
 def adopt(fd: int) -> Channel:
     """Return the end whose descriptor is ``fd``."""
     return Channel(socket(AF_UNIX, SOCK_SEQPACKET, 0, fd))
+
+
+def ask_child(
+    flags: int, child: Callable[[Channel], NoReturn]
+) -> tuple[dict[str, Any] | None, int]:
+    """Clone a process that says one thing, and return that and the descriptor that came with it.
+
+    Args:
+        flags: CLONE_NEW* of the process.
+        child: run there with its end of the line; it never returns.
+
+    Returns:
+        The message, None of a process that ended without a word; and the descriptor, owned, -1 if
+        there was none.
+
+    Raises:
+        ChannelError: as ``Channel.receive``.
+
+    Blocks: until the process has ended.
+
+    """
+    ours, theirs = open_channel()
+    try:
+        pid, pidfd = process.clone(flags)
+        if pid == 0:
+            child(theirs)
+        os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
+        os.close(pidfd)
+        theirs.close()
+        return ours.receive(wait=True)
+    finally:
+        theirs.close()
+        ours.close()
 
 
 def _decode(data: bytes) -> dict[str, Any]:

@@ -21,7 +21,7 @@ import os
 from cais.linux import credentials, mount, namespaces, paths, process
 from cais.linux.seccomp import allow_list, load
 from cais.linux.syscalls import KernelError
-from cais.runtime.channel import open_channel
+from cais.runtime.channel import ask_child
 
 _EMPTY = (("nr_inodes", "1"), ("mode", "0555"))
 _NEEDED = credentials.BITS["CAP_SYS_ADMIN"]  # for fsopen, in the mount namespace's owner
@@ -63,18 +63,10 @@ def compile_filter() -> bytes:
 
 
 def _open_context(pid_namespace_fd: int) -> int:
-    ours, theirs = open_channel()
-    try:
-        pid, pidfd = process.clone(0)
-        if pid == 0:
-            _clone_inside(theirs, pid_namespace_fd)
-        os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
-        os.close(pidfd)
-        theirs.close()
-        message, context_fd = ours.receive(wait=True)
-    finally:
-        theirs.close()
-        ours.close()
+    def child(line: Channel) -> NoReturn:
+        _clone_inside(line, pid_namespace_fd)
+
+    message, context_fd = ask_child(0, child)
     if context_fd < 0:
         code = int(message["errno"]) if message else errno.ESRCH
         raise KernelError(code, "fsopen proc", "in the pid namespace to be joined")
