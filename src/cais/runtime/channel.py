@@ -29,6 +29,7 @@ from _socket import (  # socket builds enums: 5 ms of start-up
 
 from cais.errors import InternalError
 from cais.linux import process
+from cais.linux.writing import write_all
 from cais.spec import json_text
 
 TYPE_CHECKING = False
@@ -87,13 +88,26 @@ class Channel:
     def give(self, data: bytes, fds: Sequence[int]) -> None:
         """Send bytes and descriptors (borrowed) to a child that waits in ``take``.
 
+        Bytes that are over a packet go as a file in memory.
+
         Raises:
-            ValueError: more than fits in a packet.
-            OSError: it has ended.
+            ValueError: more descriptors than fit in a packet.
+            OSError: it has ended; no memory or descriptor is left.
 
         """
-        if len(data) > GIFT_LIMIT_BYTES or len(fds) > _GIFT_LIMIT_FDS:
-            raise ValueError(f"{len(data)} bytes and {len(fds)} descriptors are over a packet")
+        if len(data) <= GIFT_LIMIT_BYTES:
+            self._give(data, fds)
+            return
+        file_fd = os.memfd_create("gift", os.MFD_CLOEXEC)
+        try:
+            write_all(file_fd, data)
+            self._give(b"", [*fds, file_fd])
+        finally:
+            os.close(file_fd)
+
+    def _give(self, data: bytes, fds: Sequence[int]) -> None:
+        if len(fds) > _GIFT_LIMIT_FDS:
+            raise ValueError(f"{len(fds)} descriptors are over a packet")
         rights = [(SOL_SOCKET, SCM_RIGHTS, struct.pack(f"{len(fds)}i", *fds))] if fds else []
         self._socket.sendmsg([data], rights, MSG_NOSIGNAL)
 
@@ -101,7 +115,10 @@ class Channel:
         """Wait for what the parent gives; nothing: it is gone. The descriptors are owned."""
         space = CMSG_SPACE(_GIFT_LIMIT_FDS * _FD.size)
         data, ancillary, _, _ = self._socket.recvmsg(GIFT_LIMIT_BYTES, space, MSG_CMSG_CLOEXEC)
-        return data, [fd for _, _, content in ancillary for (fd,) in _FD.iter_unpack(content)]
+        fds = [fd for _, _, content in ancillary for (fd,) in _FD.iter_unpack(content)]
+        if fds and not data:
+            data = _read_file(fds.pop())
+        return data, fds
 
     def say(self, message: dict[str, Any]) -> None:
         """Send one message with write(2), which the strictest system-call filter still allows."""
@@ -197,6 +214,13 @@ def ask_child(
     finally:
         theirs.close()
         ours.close()
+
+
+def _read_file(fd: int) -> bytes:
+    """Return all of the file; closes ``fd``."""
+    with open(fd, "rb", buffering=0) as file:
+        file.seek(0)
+        return file.readall()
 
 
 def _decode(data: bytes) -> dict[str, Any]:

@@ -104,8 +104,6 @@ def _use_spare(
 
     Stage two is a copy of it, which a container with CAP_SYS_PTRACE can read.
     """
-    if wanted.tuning is not None:
-        return None
     waiting = spares.take() if cgroup_fd < 0 else None
     spare = waiting or spares.make(cgroup_fd=cgroup_fd)
     if spare is None:

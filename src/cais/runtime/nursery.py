@@ -193,7 +193,7 @@ class Spare:
 
         Raises:
             OSError: it cannot be; nothing was started, and it is closed.
-            ValueError: the plan does not fit in a packet, or is not carried; likewise.
+            ValueError: something of the plan is not carried; likewise.
 
         """
         studies = not self._own_pages
@@ -231,7 +231,7 @@ class Spare:
             raise
         line = self._employ(words, [*fds, init_pidfd])
         process_ = Forerunner((self.pid, self._pidfd), self._birth, line)
-        errands = Errands(line, None, agent, None) if agent is not None else None
+        errands = Errands(line, None, agent, wanted.tuning)
         return Launch(line, None, process_, warnings=wanted.warnings, errands=errands)
 
     def forerun(
@@ -250,7 +250,8 @@ class Spare:
         line = self._employ(words, fds)
         process_ = Forerunner((self.pid, self._pidfd), self._birth, line)
         warnings = container.process.warnings
-        return Launch(line, None, process_, warnings=warnings, clean_up=clean_up)
+        errands = Errands(line, None, None, container.process.tuning)
+        return Launch(line, None, process_, warnings=warnings, errands=errands, clean_up=clean_up)
 
     def _employ(self, words: bytes, fds: list[int]) -> Channel:
         """Tell it what to become; return the line it will speak on. Closes all on failure."""

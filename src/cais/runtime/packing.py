@@ -20,6 +20,7 @@ from cais.runtime.mounts import MountPlan
 from cais.runtime.plan import ContainerPlan
 from cais.runtime.process_plan import ProcessPlan
 from cais.runtime.root_plan import RootPlan
+from cais.runtime.tuning import Tuning
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 _KINDS: tuple[type[Any], ...] = (
     *(ContainerPlan, RootPlan, MountPlan, Device),
-    *(ProcessPlan, Capabilities, Filter),
+    *(ProcessPlan, Capabilities, Filter, Tuning),
 )
 _CARRIED = (  # of Inheritance
     *("cgroup_fds", "init_fd", "namespace_fds", "own_program", "pid_namespace_fd", "stdio"),

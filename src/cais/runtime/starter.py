@@ -140,7 +140,7 @@ def _is_usual(container: ContainerPlan, given: Inheritance) -> bool:
         container.in_user_namespace
         or container.new & namespaces.CLONE_NEWTIME  # refused to who shares memory
     )
-    asked = (container.hooks, container.agent, container.net_devices, container.process.tuning)
+    asked = (container.hooks, container.agent, container.net_devices)
     return not (is_special or any(asked) or given.trees)
 
 

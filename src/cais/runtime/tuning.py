@@ -1,8 +1,9 @@
 """How a process shares the machine: its scheduling policy, its processors, its memory nodes.
 
-Imported by the parent, and only for a document that asks for one of these. The policy is given to
-the process that will be the program: one with RESET_ON_FORK, or a deadline, does not survive the
-clone by which an exec is born inside, so there the parent sets it (``set_scheduling``).
+Imported by the parent: by one that starts a single container only for a document that asks for one
+of these. The policy is given to the process that will be the program: one with RESET_ON_FORK, or a
+deadline, does not survive the clone by which an exec is born inside, so there the parent sets it
+(``set_scheduling``).
 
 Spec: OCI runtime-spec 1.3, config.md "Process" (scheduler, execCPUAffinity), config-linux.md
 "Memory policy".
@@ -29,7 +30,7 @@ _NODELESS = ("MPOL_DEFAULT", "MPOL_LOCAL")
 
 
 class Tuning:
-    """The decisions; every method is a system call or two."""
+    """The decisions, plain values all; every method is a system call or two."""
 
     __slots__ = ("_attributes", "_final", "_initial", "_memory")
 
@@ -76,7 +77,7 @@ class Tuning:
         if self._attributes is None:
             return
         try:
-            scheduling.set_scheduling(pid, self._attributes)
+            scheduling.set_scheduling(pid, SchedulingAttributes(**self._attributes))
         except OSError as error:
             raise _failure("set scheduler", error) from None
 
@@ -104,22 +105,22 @@ def _number(text: str, limit: int) -> int:
     return int(text) if is_number and int(text) < limit else -1
 
 
-def _parse_scheduler(document: Scheduler | None) -> SchedulingAttributes | None:
+def _parse_scheduler(document: Scheduler | None) -> dict[str, int] | None:
     if document is None:
         return None
     policy = document["policy"]
     if policy not in scheduling.POLICIES:
         raise InvalidArgumentError(f"invalid scheduler policy: {policy!r:.64}")
     _check_scheduler(document, policy)
-    return SchedulingAttributes(
-        policy=scheduling.POLICIES[policy],
-        flags=_bits(document.get("flags", ()), scheduling.POLICY_FLAGS, "scheduler flag"),
-        nice=document.get("nice", 0),
-        priority=document.get("priority", 0),
-        runtime=document.get("runtime", 0),
-        deadline=document.get("deadline", 0),
-        period=document.get("period", 0),
-    )
+    return {
+        "policy": scheduling.POLICIES[policy],
+        "flags": _bits(document.get("flags", ()), scheduling.POLICY_FLAGS, "scheduler flag"),
+        "nice": document.get("nice", 0),
+        "priority": document.get("priority", 0),
+        "runtime": document.get("runtime", 0),
+        "deadline": document.get("deadline", 0),
+        "period": document.get("period", 0),
+    }
 
 
 def _check_scheduler(document: Scheduler, policy: str) -> None:

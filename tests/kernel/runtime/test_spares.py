@@ -30,7 +30,7 @@ from cais.testing.waiting import wait_until
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from cais.runtime.launch import Launch
+    from cais.runtime.launch import Launch, Running
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
@@ -39,11 +39,13 @@ PTRACE_EVENT_VFORK_DONE = 5
 ENTERS_BY_CLONE = cgroups.detect().version == 2
 TELL = (
     "id; pwd; umask; env; hostname; ulimit -a; cat /proc/self/cgroup /proc/self/oom_score_adj;"
-    "grep -E 'Cap|Seccomp:|NoNewPrivs|SigB|SigI|SigC|Groups|PPid' /proc/$$/status;"
+    "grep -E 'Cap|Cpus_|Seccomp:|NoNewPrivs|SigB|SigI|SigC|Groups|PPid' /proc/$$/status;"
+    "cut -d' ' -f19,41 /proc/$$/stat;"  # niceness and policy
     "ls /proc/$$/fd; ls -a / /sys/fs/cgroup;"
     "ls -ln /dev | sed 's/ [A-Z][a-z]* *[0-9]* [0-9:]* / /';"  # whatever minute it is
     "sed 's/^[0-9]* [0-9]* [0-9:]* //' /proc/self/mountinfo; ip addr show lo; cat /etc/hosts;"
 )
+LONG = [f"LONG_{number}={'x' * 100000}" for number in range(3)]  # no packet holds them
 TELL_FIRST = TELL + "ps; cut -d' ' -f1,6,7,8 /proc/1/stat; wc -l </proc/keys"
 
 
@@ -88,12 +90,18 @@ def assert_alike(result: Result, expected: Result) -> None:
     assert (result.code, result.warnings) == (expected.code, expected.warnings)
 
 
+def tell(bundle: Bundle, init: Running, changes: dict[str, Any]) -> Result:
+    """Return what a process executed in the container finds; ``changes`` are to its document."""
+    return bundle.execute(init, "sh", "-c", TELL, user="nobody", process=changes)
+
+
 def changed(bundle: Bundle) -> Bundle:
     """Give a document something of all that a plan can hold."""
-    bundle.process["env"] += ["NAME=value", "EMPTY="]
+    bundle.process["env"] += ["NAME=value", "EMPTY=", *LONG]
     bundle.process["user"] = {"uid": 12, "gid": 34, "additionalGids": [56], "umask": 0o27}
     bundle.process["rlimits"] = [{"type": "RLIMIT_NOFILE", "soft": 77, "hard": 88}]
     bundle.process["oomScoreAdj"] = 123
+    bundle.process["scheduler"] = {"policy": "SCHED_BATCH", "nice": 5}
     bundle.linux["sysctl"] = {"net.ipv4.ip_forward": "1"}
     bundle.linux["resources"] = {"pids": {"limit": 20}}
     bundle.linux["namespaces"].append({"type": "cgroup"})
@@ -133,14 +141,21 @@ def test_an_exec_finds_what_it_finds_after_a_clone(
         bundle = Bundle(tmp_path)
         with Capture() as capture:
             init = bundle.start("sleep", "1000", stdio=capture.stdio)
-            expected = bundle.execute(init, "sh", "-c", TELL, user="nobody")
+            plain = dict[str, Any]()
+            changes = {
+                "env": [*bundle.process["env"], *LONG],
+                "scheduler": {"policy": "SCHED_BATCH", "nice": -3},
+                "execCPUAffinity": {"initial": "0", "final": "0"},
+            }
+            documents = (plain, changes)
+            expected = [tell(bundle, init, document) for document in documents]
             with nursery() as keeper, monkeypatch.context() as patch:
                 forbid_clones(patch)
                 add_spare(keeper)
                 for _ in range(2):  # the second is made at once, as are all on v2
-                    result = bundle.execute(init, "sh", "-c", TELL, user="nobody")
-                    assert_alike(result, expected)
+                    assert_alike(tell(bundle, init, plain), expected[0])
                     assert spares.count() == ENTERS_BY_CLONE
+                assert_alike(tell(bundle, init, changes), expected[1])
             os.kill(init.pid, signal.SIGKILL)
             end(init)
         bundle.destroy()

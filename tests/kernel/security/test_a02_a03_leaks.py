@@ -10,7 +10,7 @@ import select
 import signal
 from errno import EFAULT, EPERM
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from python_inside import lend, needs_x86_64
@@ -29,7 +29,7 @@ from cais.testing.stopped_calls import run_stopped
 from cais.testing.waiting import PATIENCE_S, wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 SCAN = """
 while [ ! -e /go ]; do sleep 0.01; done
@@ -43,6 +43,7 @@ done
 touch /done
 sleep 60
 """
+NO_CHANGES: dict[str, Any] = {}
 DEFAULT_MASK = 0xA80425FB
 PTRACE, SYS_ADMIN = 1 << 19, 1 << 21
 
@@ -79,10 +80,13 @@ def test_cve_2024_21626_no_working_directory_through_a_descriptor(
     isolated(body, timeout_s=90)
 
 
-def held_exec(bundle: Bundle, init: Running, streams: Capture) -> Launch:
+def held_exec(
+    bundle: Bundle, init: Running, streams: Capture, changes: Mapping[str, Any] = NO_CHANGES
+) -> Launch:
     """Begin an exec and leave its process inside before execve, waiting for the parent's word."""
     document = bundle.path / "exec.json"
-    document.write_text(json.dumps({"process": {**bundle.process, "args": ["sleep", "9"]}}))
+    process = {**bundle.process, "args": ["sleep", "9"], **changes}
+    document.write_text(json.dumps({"process": process}))
     launch = runtime.begin_exec(
         bundle.id, str(bundle.path), str(document), init.pidfd, stdio=streams.stdio
     )
@@ -129,8 +133,17 @@ def test_cve_2016_9962_an_exec_in_progress_has_nothing_to_take(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("what", ["exec", "start"])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        NO_CHANGES,
+        {"scheduler": {"policy": "SCHED_BATCH"}, "execCPUAffinity": {"initial": "0"}},
+        {"env": ["HOME=/", "PATH=/bin", *(f"LONG_{number}={'x' * 100000}" for number in range(3))]},
+    ],
+    ids=["plain", "scheduled", "long"],
+)
 def test_cve_2016_9962_nothing_of_another_container_is_in_the_memory(
-    tmp_path: Path, what: str
+    tmp_path: Path, what: str, changes: dict[str, Any]
 ) -> None:
     """Of what is born inside, by who holds the documents of all; no spare waits."""
 
@@ -147,8 +160,9 @@ def test_cve_2016_9962_nothing_of_another_container_is_in_the_memory(
             init = first.start("sleep", "60", stdio=capture.stdio)
             holder = other.start("sleep", "60", stdio=capture.stdio)
             if what == "exec":
-                launch = held_exec(first, init, streams)
+                launch = held_exec(first, init, streams, changes)
             else:
+                second.process.update(changes)
                 launch = held_start(second, init, streams)
             (inside,) = [pid for pid in launch.children if is_in_namespace_of(pid, init)]
             found = memory_of(inside)

@@ -58,6 +58,33 @@ def test_a_message_too_long_is_refused_on_both_sides(
     other.close()
 
 
+@pytest.mark.parametrize("size", [1, channel.GIFT_LIMIT_BYTES, channel.GIFT_LIMIT_BYTES + 1, 2**24])
+def test_a_gift_of_any_size_arrives_with_its_descriptors(size: int) -> None:
+    ours, theirs = channel.open_gift_line()
+    data = os.urandom(size)
+    read_fd, write_fd = os.pipe()
+    before = len(os.listdir("/proc/self/fd"))
+    ours.give(data, [read_fd, write_fd])
+    arrived, fds = theirs.take()
+    assert arrived == data
+    os.write(fds[1], b"x")
+    assert os.read(read_fd, 1) == b"x"
+    assert len(os.listdir("/proc/self/fd")) == before + len(fds)
+    for fd in (*fds, read_fd, write_fd):
+        os.close(fd)
+    ours.close()
+    assert theirs.take() == (b"", [])
+    theirs.close()
+
+
+def test_more_descriptors_than_a_packet_holds_are_refused() -> None:
+    ours, theirs = channel.open_gift_line()
+    with pytest.raises(ValueError, match="129 descriptors"):
+        ours.give(b"x", [0] * 129)
+    ours.close()
+    theirs.close()
+
+
 @pytest.mark.parametrize("data", [b"[]", b"{", b"\xff", b"1", b"[" * 60000])
 def test_what_is_no_object_is_refused(
     line: tuple[channel.Channel, socket.socket], data: bytes

@@ -23,6 +23,7 @@ DOCUMENT: dict[str, Any] = {
         "env": ["A=1", "B="],
         "rlimits": [{"type": "RLIMIT_NOFILE", "soft": 7, "hard": 8}],
         "capabilities": {"bounding": ["CAP_CHOWN"], "effective": ["CAP_CHOWN"]},
+        "scheduler": {"policy": "SCHED_BATCH", "nice": 3},
     },
     "root": {"path": "rootfs", "readonly": True},
     "hostname": "box",
@@ -34,6 +35,7 @@ DOCUMENT: dict[str, Any] = {
         "namespaces": [{"type": kind} for kind in ("mount", "pid", "uts")],
         "devices": [{"path": "/dev/x", "type": "c", "major": 1, "minor": 3}],
         "maskedPaths": ["/proc/kcore"],
+        "memoryPolicy": {"mode": "MPOL_BIND", "nodes": "0"},
     },
 }
 
