@@ -9,7 +9,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 runtime_packages=(busybox-static libseccomp2 libnftables1 iproute2 util-linux)
-test_packages=(zstd xz-utils strace e2fsprogs xfsprogs btrfs-progs fuse-overlayfs nftables openssl procps runc crun skopeo umoci podman uidmap docker-registry mmdebstrap debian-archive-keyring)
+test_packages=(zstd xz-utils strace e2fsprogs xfsprogs btrfs-progs fuse-overlayfs nftables openssl procps runc crun skopeo umoci podman uidmap docker-registry mmdebstrap debian-archive-keyring systemd)
 vm_packages=(user-mode-linux qemu-system-x86 mmdebstrap e2fsprogs)
 
 declare -a wanted
