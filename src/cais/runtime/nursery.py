@@ -250,7 +250,7 @@ class Spare:
         line = self._employ(words, fds)
         process_ = Forerunner((self.pid, self._pidfd), self._birth, line)
         warnings = container.process.warnings
-        errands = Errands(line, None, None, container.process.tuning)
+        errands = Errands(line, None, container.agent, container.process.tuning)
         return Launch(line, None, process_, warnings=warnings, errands=errands, clean_up=clean_up)
 
     def _employ(self, words: bytes, fds: list[int]) -> Channel:

@@ -73,11 +73,12 @@ def _open_namespaces(
     """Open the namespaces to join; return those the parent must be in at the clone.
 
     A pid namespace is entered only by being born in it. That is the child's last step, and the
-    processes inside see nothing before it; not with hooks or a listener, whose peers must be told
-    of the process before. One that belongs to the host cannot be joined any more from inside a
-    new user namespace.
+    processes inside see nothing before it; not with hooks or a listener needed early, whose peers
+    must be told of the process before. One that belongs to the host cannot be joined any more from
+    inside a new user namespace.
     """
-    is_awaited = container.hooks is not None or container.agent is not None
+    agent = container.agent
+    is_awaited = container.hooks is not None or (agent is not None and agent.is_needed_early)
     visited = []
     if container.user_path:
         given.user_fd = _open_namespace("user", container.user_path)

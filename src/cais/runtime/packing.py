@@ -36,7 +36,7 @@ _KINDS: tuple[type[Any], ...] = (
 _CARRIED = (  # of Inheritance
     *("cgroup_fds", "init_fd", "namespace_fds", "own_program", "pid_namespace_fd", "stdio"),
 )
-_LEFT_OUT = frozenset(("config",))  # what a plan was made from: no child reads it
+_LEFT_OUT = frozenset(("agent", "config"))  # of the parent alone: no child reads it
 _NAMES = [tuple(name for name in kind.__slots__ if name not in _LEFT_OUT) for kind in _KINDS]
 _FD_PLACES = [[names.index(name) for name in names if name.endswith("_fd")] for names in _NAMES]
 _READERS: dict[type[Any], tuple[int, Callable[[Any], tuple[Any, ...]]]] = {

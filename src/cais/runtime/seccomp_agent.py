@@ -30,8 +30,6 @@ from cais.spec.runtime import OCI_VERSION
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Collection
-
     from cais.runtime.oci_state import StateFacts
     from cais.spec.runtime import Seccomp
 
@@ -43,7 +41,7 @@ _BEFORE_BIRTH = frozenset({"capset", "clone", "close", "exit_group", "prctl", "r
 class Agent:
     """Where one process's listener goes; owns the listener until it has been sent."""
 
-    __slots__ = ("_facts", "_init_pid", "_listener_fd", "_metadata", "_path")
+    __slots__ = ("_early", "_facts", "_init_pid", "_listener_fd", "_metadata", "_path")
 
     def __init__(self, seccomp: Seccomp | None, facts: StateFacts, init_pid: int) -> None:
         """Take over the profile's address.
@@ -62,12 +60,21 @@ class Agent:
         self._path = seccomp.get("listenerPath", "") if seccomp else ""
         if seccomp is None or not self._path:
             raise InvalidArgumentError("seccomp listenerPath is not set")
-        if init_pid:
-            _check_born_inside(profiles.notified_calls(seccomp))
+        self._early = sorted(_BEFORE_BIRTH.intersection(profiles.notified_calls(seccomp)))
+        if init_pid and self._early:
+            raise UnsupportedError(
+                f"SCMP_ACT_NOTIFY on {self._early[0]} is not supported for a process that is "
+                "executed in a running container"
+            )
         self._metadata = seccomp.get("listenerMetadata", "")
         self._facts = facts
         self._init_pid = init_pid
         self._listener_fd = -1
+
+    @property
+    def is_needed_early(self) -> bool:
+        """Whether a process that is born inside would wait for it before anybody knows its pid."""
+        return bool(self._early)
 
     def take(self, pidfd: int, number: int) -> None:
         """Copy the listener, descriptor ``number`` of the process ``pidfd``."""
@@ -115,16 +122,6 @@ class Agent:
             "metadata": self._metadata,
             "state": self._facts.document(status, self._init_pid or pid),
         }
-
-
-def _check_born_inside(notified: Collection[str]) -> None:
-    """Refuse what would wait for an agent that nobody has told yet."""
-    stuck = sorted(_BEFORE_BIRTH.intersection(notified))
-    if stuck:
-        raise UnsupportedError(
-            f"SCMP_ACT_NOTIFY on {stuck[0]} is not supported for a process that is executed in a "
-            "running container"
-        )
 
 
 def _failure(what: str, error: OSError) -> LaunchError:

@@ -140,7 +140,9 @@ def _is_usual(container: ContainerPlan, given: Inheritance) -> bool:
         container.in_user_namespace
         or container.new & namespaces.CLONE_NEWTIME  # refused to who shares memory
     )
-    asked = (container.hooks, container.agent, container.net_devices)
+    # The process of one that joins a pid namespace is told to its agent once it is born.
+    agent = container.agent if given.pid_namespace_fd < 0 else None
+    asked = (container.hooks, agent, container.net_devices)
     return not (is_special or any(asked) or given.trees)
 
 

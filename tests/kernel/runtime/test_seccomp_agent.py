@@ -12,6 +12,7 @@ import os
 import signal
 import socket
 import struct
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 import pytest
@@ -27,8 +28,10 @@ from cais.testing.bundles import Bundle, Capture, end
 from cais.testing.isolation import isolated
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from cais.runtime.launch import Running
 
 pytestmark = pytest.mark.skipif(os.uname().machine != "x86_64", reason="programs of x86-64")
 
@@ -178,6 +181,60 @@ def test_an_exec_has_a_listener_of_its_own(
         assert second["state"]["bundle"] == str(bundle.path)
 
     with_agent(tmp_path, body)
+
+
+@pytest.mark.parametrize("has_nursery", [False, True])
+def test_a_process_born_in_anothers_pid_namespace_has_a_listener(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, has_nursery: bool
+) -> None:
+    def body(agent: Agent, bundle: Bundle) -> None:
+        nursery = Nursery() if has_nursery else None
+        spares.set_maker(nursery)
+        with neighbour(tmp_path) as init, Capture() as capture:
+            join_processes(bundle, init)
+            bundle.linux["seccomp"] = notifying(agent, "fchdir")
+            if has_nursery:
+                monkeypatch.delattr(process, "clone")  # it is not the caller that is cloned
+            running = bundle.start("/probe", stdio=capture.stdio)
+            pid = running.pid
+            assert end(running) == ANSWER
+            bundle.destroy()
+        if nursery is not None:
+            nursery.close()
+        (told,) = agent.told()
+        assert told["pid"] == told["state"]["pid"] == pid
+        assert told["state"]["status"] == "creating"
+
+    with_agent(tmp_path, body)
+
+
+def test_there_the_steps_behind_the_filter_may_be_notified_too(tmp_path: Path) -> None:
+    def body(agent: Agent, bundle: Bundle) -> None:
+        with neighbour(tmp_path) as init:
+            join_processes(bundle, init)
+            bundle.linux["seccomp"] = notifying(agent, "capset", "fchdir")
+            with pytest.raises(LaunchError, match=os.strerror(ANSWER).lower()):
+                bundle.run("/probe")
+
+    with_agent(tmp_path, body)
+
+
+@contextmanager
+def neighbour(tmp_path: Path) -> Iterator[Running]:
+    """Run a container that another joins."""
+    (tmp_path / "neighbour").mkdir()
+    bundle = Bundle(tmp_path / "neighbour", "neighbour")
+    with Capture() as capture:
+        init = bundle.start("sleep", "60", stdio=capture.stdio)
+        yield init
+        os.kill(init.pid, signal.SIGKILL)
+        end(init)
+    bundle.destroy()
+
+
+def join_processes(bundle: Bundle, init: Running) -> None:
+    bundle.linux["namespaces"].remove({"type": "pid"})
+    bundle.linux["namespaces"].append({"type": "pid", "path": f"/proc/{init.pid}/ns/pid"})
 
 
 def test_the_command_tells_the_bundle_of_an_exec(tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ def values(value: object) -> object:
     """Return all that is in an object of slots, as deep as it goes."""
     names = getattr(value, "__slots__", None)
     if names is not None:
-        kept = [name for name in names if name != "config"]
+        kept = [name for name in names if name not in ("agent", "config")]
         return type(value), [(name, values(getattr(value, name))) for name in kept]
     return [values(item) for item in value] if isinstance(value, list) else value
 
