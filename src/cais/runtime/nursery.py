@@ -202,7 +202,7 @@ class Spare:
             facts, fds = packing.pack_given(given)
             if cgroup_fd >= 0:
                 fds.append(cgroup_fd)
-            words = packing.encode("start", shape, facts, packing.pack(container))
+            words = packing.encode("start", shape, facts, packing.pack(container, given.trees))
             seize(self.pid)
         except BaseException:
             self.close()
@@ -243,7 +243,8 @@ class Spare:
         """
         try:
             facts, fds = packing.pack_given(given)
-            words = packing.encode("forerun", self._birth.address, facts, packing.pack(container))
+            packed = packing.pack(container, given.trees)
+            words = packing.encode("forerun", self._birth.address, facts, packed)
         except BaseException:
             self.close()
             raise

@@ -24,7 +24,7 @@ from cais.runtime.tuning import Tuning
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from typing import Any
 
     Packed = tuple[int, list[Any], list[int], list[int]]
@@ -35,6 +35,7 @@ _KINDS: tuple[type[Any], ...] = (
 )
 _CARRIED = (  # of Inheritance
     *("cgroup_fds", "init_fd", "namespace_fds", "own_program", "pid_namespace_fd", "stdio"),
+    "trees",
 )
 _LEFT_OUT = frozenset(("agent", "config"))  # of the parent alone: no child reads it
 _NAMES = [tuple(name for name in kind.__slots__ if name not in _LEFT_OUT) for kind in _KINDS]
@@ -54,17 +55,17 @@ def decode(data: bytes) -> list[Any]:
     return list(marshal.loads(data))  # noqa: S302 - written by the parent
 
 
-def pack(plan: ContainerPlan | ProcessPlan) -> Packed:
+def pack(plan: ContainerPlan | ProcessPlan, trees: Iterable[int] = ()) -> Packed:
     """Return the plan as plain values, unless an object in it is of no known kind.
 
-    ValueError: it has a descriptor, which would be another's number.
+    ValueError: it has a descriptor that is none of ``trees``, which are sent along.
     """
-    return _plain(plan)
+    return _plain(plan, _unique(trees))
 
 
-def unpack(packed: Packed) -> Any:  # noqa: ANN401 - what was packed
-    """Return the plan that was packed."""
-    return _object(packed)
+def unpack(packed: Packed, trees: Sequence[int] = ()) -> Any:  # noqa: ANN401 - what was packed
+    """Return the plan that was packed, with ``trees`` as they were received."""
+    return _object(packed, trees)
 
 
 def pack_given(given: Inheritance) -> tuple[tuple[Any, ...], list[int]]:
@@ -82,19 +83,22 @@ def pack_given(given: Inheritance) -> tuple[tuple[Any, ...], list[int]]:
     inits = [given.init_fd] if given.init_fd >= 0 else []
     joined = [fd for fd, _ in given.namespace_fds]
     flags = [flag for _, flag in given.namespace_fds]
-    facts = (given.own_program, len(streams), len(inits), len(given.cgroup_fds), flags)
-    return facts, [*streams, *inits, *given.cgroup_fds, *joined]
+    trees = _unique(given.trees)
+    counts = len(streams), len(inits), len(given.cgroup_fds), len(trees)
+    fds = [*streams, *inits, *given.cgroup_fds, *trees, *joined]
+    return (given.own_program, counts, flags), fds
 
 
 def unpack_given(facts: tuple[Any, ...], fds: Sequence[int]) -> Inheritance:
     """Return what the child inherits, from the descriptors as it has received them."""
-    own_program, streams, inits, groups, flags = facts
+    own_program, (streams, inits, groups, trees), flags = facts
     rest = iter(fds)
     stdio = Stdio(next(rest), next(rest), next(rest)) if streams else None
     given = Inheritance(stdio, own_program)
     if inits:
         given.init_fd = next(rest)
     given.cgroup_fds = [next(rest) for _ in range(groups)]
+    given.trees = [next(rest) for _ in range(trees)]
     given.namespace_fds = [(next(rest), flag) for flag in flags]
     for fd, flag in given.namespace_fds:
         if flag == CLONE_NEWPID:
@@ -102,30 +106,42 @@ def unpack_given(facts: tuple[Any, ...], fds: Sequence[int]) -> Inheritance:
     return given
 
 
-def _plain(value: object) -> Packed:
-    """Return the object's kind and values, and which of those are objects, and lists of such."""
+def _unique(fds: Iterable[int]) -> list[int]:
+    """Return each once: several ID-mapped mounts may have one mapping."""
+    return list(dict.fromkeys(fds))
+
+
+def _plain(value: object, trees: list[int]) -> Packed:
+    """Return the object's kind and values, and which of those are objects, and lists of such.
+
+    Descriptors are told by their places in ``trees``.
+    """
     number, values_of = _READERS[type(value)]
     values = list(values_of(value))
-    if any(values[place] >= 0 for place in _FD_PLACES[number]):
-        raise ValueError("a descriptor in a plan")
+    for place in _FD_PLACES[number]:
+        if values[place] >= 0:
+            values[place] = trees.index(values[place])
     objects: list[int] = []
     lists: list[int] = []
     for place, item in enumerate(values):
         if type(item) in _READERS:
-            values[place] = _plain(item)
+            values[place] = _plain(item, trees)
             objects.append(place)
         elif type(item) is list and item and type(item[0]) in _READERS:
-            values[place] = [_plain(each) for each in item]
+            values[place] = [_plain(each, trees) for each in item]
             lists.append(place)
     return number, values, objects, lists
 
 
-def _object(packed: Packed) -> Any:  # noqa: ANN401 - one of _KINDS
+def _object(packed: Packed, trees: Sequence[int]) -> Any:  # noqa: ANN401 - one of _KINDS
     number, values, objects, lists = packed
+    for place in _FD_PLACES[number]:
+        if values[place] >= 0:
+            values[place] = trees[values[place]]
     for place in objects:
-        values[place] = _object(values[place])
+        values[place] = _object(values[place], trees)
     for place in lists:
-        values[place] = [_object(each) for each in values[place]]
+        values[place] = [_object(each, trees) for each in values[place]]
     kind = _KINDS[number]
     made = object.__new__(kind)
     for name, value in zip(_NAMES[number], values, strict=True):

@@ -127,9 +127,9 @@ def _start(
     plan: Packed,
 ) -> NoReturn:
     address, has_cgroup, is_studied = shape
-    container: ContainerPlan = packing.unpack(plan)
     cgroup_fd = fds.pop() if has_cgroup else -1
     given = packing.unpack_given(facts, fds)
+    container: ContainerPlan = packing.unpack(plan, given.trees)
     given.is_studied = is_studied
     birth = BirthPlace(address)
     succeed(isolation.flags_at_birth(container), birth, cgroup_fd=cgroup_fd)
@@ -140,8 +140,8 @@ def _start(
 def _forerun(
     line: Channel, fds: list[int], address: int, facts: tuple[Any, ...], plan: Packed
 ) -> NoReturn:
-    container: ContainerPlan = packing.unpack(plan)
     given = packing.unpack_given(facts, fds)
+    container: ContainerPlan = packing.unpack(plan, given.trees)
     given.birth = BirthPlace(address)
     child.run(container, line, given, ())
 

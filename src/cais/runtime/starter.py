@@ -143,7 +143,7 @@ def _is_usual(container: ContainerPlan, given: Inheritance) -> bool:
     # The process of one that joins a pid namespace is told to its agent once it is born.
     agent = container.agent if given.pid_namespace_fd < 0 else None
     asked = (container.hooks, agent, container.net_devices)
-    return not (is_special or any(asked) or given.trees)
+    return not (is_special or any(asked))
 
 
 def _clone(

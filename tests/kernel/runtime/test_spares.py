@@ -41,7 +41,7 @@ TELL = (
     "id; pwd; umask; env; hostname; ulimit -a; cat /proc/self/cgroup /proc/self/oom_score_adj;"
     "grep -E 'Cap|Cpus_|Seccomp:|NoNewPrivs|SigB|SigI|SigC|Groups|PPid' /proc/$$/status;"
     "cut -d' ' -f19,41 /proc/$$/stat;"  # niceness and policy
-    "ls /proc/$$/fd; ls -a / /sys/fs/cgroup;"
+    "ls /proc/$$/fd; ls -a / /sys/fs/cgroup; ls -dn /o*;"
     "ls -ln /dev | sed 's/ [A-Z][a-z]* *[0-9]* [0-9:]* / /';"  # whatever minute it is
     "sed 's/^[0-9]* [0-9]* [0-9:]* //' /proc/self/mountinfo; ip addr show lo; cat /etc/hosts;"
 )
@@ -65,11 +65,13 @@ def nursery() -> Iterator[Nursery]:
 
 def forbid_clones(patch: pytest.MonkeyPatch) -> None:
     """Have what is begun from now on take a spare or fail."""
+    clone = process.clone
 
-    def clone(*_: object, **_also: object) -> tuple[int, int]:
-        raise AssertionError("no spare was taken")
+    def clone_inhabitant(flags: int) -> tuple[int, int]:
+        assert flags == namespaces.CLONE_NEWUSER, "no spare was taken"
+        return clone(flags)  # of the user namespace an ID-mapped mount has its mapping from
 
-    patch.setattr(process, "clone", clone)
+    patch.setattr(process, "clone", clone_inhabitant)
 
 
 def add_spare(of: Nursery) -> Spare:
@@ -111,6 +113,18 @@ def changed(bundle: Bundle) -> Bundle:
         {"destination": "/etc/hosts", "source": str(hosts), "options": ["bind", "rprivate", "ro"]},
         {"destination": "/there", "source": str(bundle.path), "options": ["rbind", "rslave"]},
     ]
+    mapped = [{"containerID": 0, "hostID": 3000, "size": 1}]
+    for name in ("one", "other"):  # both are prepared ahead, with one mapping
+        (bundle.path / "owned").mkdir(exist_ok=True)
+        bundle.config["mounts"].append(
+            {
+                "destination": f"/{name}",
+                "source": str(bundle.path / "owned"),
+                "options": ["bind", "idmap"],
+                "uidMappings": mapped,
+                "gidMappings": mapped,
+            }
+        )
     bundle.extras = {"files": ["/etc/hosts"], "init": True, "user": "nobody:wheel"}
     return bundle
 

@@ -46,8 +46,9 @@ def load(directory: Path) -> plan.ContainerPlan:
 
 
 def sent(value: plan.ContainerPlan) -> Any:
-    (packed,) = packing.decode(packing.encode(packing.pack(value)))
-    return packing.unpack(packed)
+    trees = [5, 7, 5]
+    (packed,) = packing.decode(packing.encode(packing.pack(value, trees)))
+    return packing.unpack(packed, [105, 107])
 
 
 def values(value: object) -> object:
@@ -65,11 +66,20 @@ def test_a_plan_arrives_as_it_was(tmp_path: Path) -> None:
     assert [entry.asks_propagation for entry in container.root.mounts] == [False, True]
 
 
-def test_a_descriptor_in_a_plan_is_refused(tmp_path: Path) -> None:
+def test_descriptors_in_a_plan_get_their_new_numbers(tmp_path: Path) -> None:
     container = load(tmp_path)
-    container.root.mounts[1].tree_fd = 0
-    with pytest.raises(ValueError, match="descriptor"):
-        packing.pack(container)
+    first, second = container.root.mounts
+    first.tree_fd, first.idmap_fd, second.idmap_fd = 5, 7, 7
+    one, other = sent(container).root.mounts
+    assert (one.tree_fd, one.idmap_fd) == (105, 107)
+    assert (other.tree_fd, other.idmap_fd) == (-1, 107)
+
+
+def test_a_descriptor_nobody_sends_along_is_refused(tmp_path: Path) -> None:
+    container = load(tmp_path)
+    container.root.mounts[1].tree_fd = 6
+    with pytest.raises(ValueError, match="6 is not in list"):
+        packing.pack(container, [5])
 
 
 def test_an_unknown_object_in_a_plan_is_refused(tmp_path: Path) -> None:
@@ -83,6 +93,7 @@ def test_descriptors_get_their_new_numbers() -> None:
     given = Inheritance(Stdio(5, 6, 7), (1, 2))
     given.init_fd = 8
     given.cgroup_fds = [9, 10]
+    given.trees = [12, 13, 12]
     given.namespace_fds = [(11, 0x40000000)]
     facts, fds = packing.pack_given(given)
     arrived = packing.unpack_given(facts, [fd + 100 for fd in fds])
@@ -90,12 +101,13 @@ def test_descriptors_get_their_new_numbers() -> None:
     assert stdio is not None
     assert (stdio.stdin, stdio.stdout, stdio.stderr, arrived.init_fd) == (105, 106, 107, 108)
     assert (arrived.cgroup_fds, arrived.namespace_fds) == ([109, 110], [(111, 0x40000000)])
+    assert arrived.trees == [112, 113]
     assert arrived.own_program == (1, 2)
 
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("hold_fd", 0), ("has_own_keyring", False), ("trees", [4]), ("preserved", [5])],
+    [("hold_fd", 0), ("has_own_keyring", False), ("preserved", [5])],
 )
 def test_what_is_not_carried_is_refused(name: str, value: object) -> None:
     given = Inheritance(None, (1, 2))
