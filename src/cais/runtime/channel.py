@@ -1,7 +1,8 @@
 """The line between a child that prepares itself and its parent: JSON objects in packets.
 
-A packet is one message (SOCK_SEQPACKET keeps the borders), its length is checked on both sides,
-and nothing of the container's configuration travels here: the child inherits that by the clone.
+A packet is one message (SOCK_SEQPACKET keeps the borders), its length is checked on both sides.
+Nothing of the container's configuration travels so: the child inherits that by the clone, or it is
+given to a process that was cloned before (``give``, ``take``), on a line of their own.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ __all__ = ["CHILD_FD", "Channel", "ChannelError", "adopt", "ask_child", "open_ch
 
 PACKET_LIMIT_BYTES = 65536
 GIFT_LIMIT_BYTES = 131072  # a packet must fit in a socket's buffer with what the kernel adds
-_GIFT_LIMIT_FDS = 128  # the kernel passes 253
+_GIFT_LIMIT_FDS = 253  # SCM_MAX_FD
 TEXT_LIMIT = 8192  # of an error message: a path can be 4 KiB, a packet holds it twice
 CHILD_FD = 3  # where the child keeps its end
 _CREDENTIALS = struct.Struct("iII")  # struct ucred: pid, uid, gid
@@ -112,10 +113,19 @@ class Channel:
         self._socket.sendmsg([data], rights, MSG_NOSIGNAL)
 
     def take(self) -> tuple[bytes, list[int]]:
-        """Wait for what the parent gives; nothing: it is gone. The descriptors are owned."""
+        """Wait for what the parent gives; nothing: it is gone. The descriptors are owned.
+
+        Raises:
+            ChannelError: part of it did not arrive: no descriptor is left here.
+
+        """
         space = CMSG_SPACE(_GIFT_LIMIT_FDS * _FD.size)
-        data, ancillary, _, _ = self._socket.recvmsg(GIFT_LIMIT_BYTES, space, MSG_CMSG_CLOEXEC)
+        data, ancillary, state, _ = self._socket.recvmsg(GIFT_LIMIT_BYTES, space, MSG_CMSG_CLOEXEC)
         fds = [fd for _, _, content in ancillary for (fd,) in _FD.iter_unpack(content)]
+        if state & (MSG_TRUNC | MSG_CTRUNC):
+            for fd in fds:
+                os.close(fd)
+            raise ChannelError("a gift was cut off")
         if fds and not data:
             data = _read_file(fds.pop())
         return data, fds

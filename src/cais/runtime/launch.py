@@ -233,7 +233,7 @@ class Launch:
             self._warnings.append(message["warning"])
         elif message.get("ready") is True:
             self._ready = True
-        elif not self._is_errand(message):
+        elif is_last or not self._is_errand(message):
             raise error_of(message.get("error"))
 
     def _is_errand(self, message: dict[str, Any]) -> bool:

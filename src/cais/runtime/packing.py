@@ -24,7 +24,7 @@ from cais.runtime.tuning import Tuning
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
     from typing import Any
 
     Packed = tuple[int, list[Any], list[int], list[int]]
@@ -55,12 +55,12 @@ def decode(data: bytes) -> list[Any]:
     return list(marshal.loads(data))  # noqa: S302 - written by the parent
 
 
-def pack(plan: ContainerPlan | ProcessPlan, trees: Iterable[int] = ()) -> Packed:
+def pack(plan: ContainerPlan | ProcessPlan, trees: Sequence[int] = ()) -> Packed:
     """Return the plan as plain values, unless an object in it is of no known kind.
 
     ValueError: it has a descriptor that is none of ``trees``, which are sent along.
     """
-    return _plain(plan, _unique(trees))
+    return _plain(plan, trees)
 
 
 def unpack(packed: Packed, trees: Sequence[int] = ()) -> Any:  # noqa: ANN401 - what was packed
@@ -83,9 +83,8 @@ def pack_given(given: Inheritance) -> tuple[tuple[Any, ...], list[int]]:
     inits = [given.init_fd] if given.init_fd >= 0 else []
     joined = [fd for fd, _ in given.namespace_fds]
     flags = [flag for _, flag in given.namespace_fds]
-    trees = _unique(given.trees)
-    counts = len(streams), len(inits), len(given.cgroup_fds), len(trees)
-    fds = [*streams, *inits, *given.cgroup_fds, *trees, *joined]
+    counts = len(streams), len(inits), len(given.cgroup_fds), len(given.trees)
+    fds = [*streams, *inits, *given.cgroup_fds, *given.trees, *joined]
     return (given.own_program, counts, flags), fds
 
 
@@ -106,12 +105,7 @@ def unpack_given(facts: tuple[Any, ...], fds: Sequence[int]) -> Inheritance:
     return given
 
 
-def _unique(fds: Iterable[int]) -> list[int]:
-    """Return each once: several ID-mapped mounts may have one mapping."""
-    return list(dict.fromkeys(fds))
-
-
-def _plain(value: object, trees: list[int]) -> Packed:
+def _plain(value: object, trees: Sequence[int]) -> Packed:
     """Return the object's kind and values, and which of those are objects, and lists of such.
 
     Descriptors are told by their places in ``trees``.

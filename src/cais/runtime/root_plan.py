@@ -63,9 +63,9 @@ class RootPlan:
         self.null_fd = -1
 
     def idmap_fds(self) -> list[int]:
-        """Return the user namespaces of ID-mapped mounts."""
+        """Return the user namespaces of ID-mapped mounts, each once."""
         entries = (*self.layers, *self.mounts)
-        return [entry.idmap_fd for entry in entries if entry.idmap_fd >= 0]
+        return list(dict.fromkeys(entry.idmap_fd for entry in entries if entry.idmap_fd >= 0))
 
     def find_mount(self, destination: str) -> MountPlan | None:
         """Return the last mount at ``destination``: the one that is visible."""

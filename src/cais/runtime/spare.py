@@ -55,7 +55,9 @@ def serve(line: Channel, parent_pid: int, ignored: Sequence[int]) -> NoReturn:
             data, fds = line.take()
             if not data:
                 os._exit(0)
-            _obey(line, parent_pid, packing.decode(data), fds)
+            words = packing.decode(data)
+            del data  # as much again, in the container's group where it was born there
+            _obey(line, parent_pid, words, fds)
     except BaseException as error:  # noqa: BLE001 - must not return into the parent's frames
         child.report(line, error)
     os._exit(1)

@@ -22,6 +22,7 @@ from probes import write_probe
 from cais.errors import UnsupportedError
 from cais.linux import process
 from cais.runtime import spares
+from cais.runtime.channel import Channel
 from cais.runtime.launch import LaunchError
 from cais.runtime.nursery import Nursery
 from cais.testing.bundles import Bundle, Capture, end
@@ -208,13 +209,41 @@ def test_a_process_born_in_anothers_pid_namespace_has_a_listener(
     with_agent(tmp_path, body)
 
 
-def test_there_the_steps_behind_the_filter_may_be_notified_too(tmp_path: Path) -> None:
+def test_what_is_born_there_has_one_listener_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A neighbour with CAP_SYS_PTRACE may speak for it; its descriptors are none of the agent's."""
+
+    def say_more(line: Channel) -> None:
+        line.say({"listener": 0})
+        line.wait_for_word()
+
     def body(agent: Agent, bundle: Bundle) -> None:
+        with neighbour(tmp_path) as init:
+            join_processes(bundle, init)
+            bundle.linux["seccomp"] = notifying(agent, "fchdir")
+            monkeypatch.setattr(Channel, "say_ready", say_more)
+            with pytest.raises(LaunchError, match="a message nobody knows"):
+                bundle.run("true")
+        assert len(agent.told()) == 1
+
+    with_agent(tmp_path, body)
+
+
+@pytest.mark.parametrize("has_nursery", [False, True])
+def test_there_the_steps_behind_the_filter_may_be_notified_too(
+    tmp_path: Path, *, has_nursery: bool
+) -> None:
+    def body(agent: Agent, bundle: Bundle) -> None:
+        nursery = Nursery() if has_nursery else None
+        spares.set_maker(nursery)
         with neighbour(tmp_path) as init:
             join_processes(bundle, init)
             bundle.linux["seccomp"] = notifying(agent, "capset", "fchdir")
             with pytest.raises(LaunchError, match=os.strerror(ANSWER).lower()):
                 bundle.run("/probe")
+        if nursery is not None:
+            nursery.close()
 
     with_agent(tmp_path, body)
 

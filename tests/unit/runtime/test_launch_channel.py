@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import socket
 
@@ -79,8 +80,32 @@ def test_a_gift_of_any_size_arrives_with_its_descriptors(size: int) -> None:
 
 def test_more_descriptors_than_a_packet_holds_are_refused() -> None:
     ours, theirs = channel.open_gift_line()
-    with pytest.raises(ValueError, match="129 descriptors"):
-        ours.give(b"x", [0] * 129)
+    ours.give(b"x", [0] * 253)
+    with pytest.raises(ValueError, match="254 descriptors"):
+        ours.give(b"x", [0] * 254)
+    data, fds = theirs.take()
+    assert (data, len(fds)) == (b"x", 253)
+    for fd in fds:
+        os.close(fd)
+    ours.close()
+    theirs.close()
+
+
+@pytest.mark.parametrize("size", [1, channel.GIFT_LIMIT_BYTES + 1])
+def test_a_gift_that_did_not_arrive_whole_is_refused(size: int) -> None:
+    ours, theirs = channel.open_gift_line()
+    ours.give(b"x" * size, [0, 0])
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free_fd = os.dup(0)
+    os.close(free_fd)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (free_fd + 1, limits[1]))
+        with pytest.raises(channel.ChannelError, match="cut off"):
+            theirs.take()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert os.dup(0) == free_fd  # none of what did arrive is left open
+    os.close(free_fd)
     ours.close()
     theirs.close()
 

@@ -46,7 +46,7 @@ def load(directory: Path) -> plan.ContainerPlan:
 
 
 def sent(value: plan.ContainerPlan) -> Any:
-    trees = [5, 7, 5]
+    trees = [5, 7]
     (packed,) = packing.decode(packing.encode(packing.pack(value, trees)))
     return packing.unpack(packed, [105, 107])
 
@@ -93,7 +93,7 @@ def test_descriptors_get_their_new_numbers() -> None:
     given = Inheritance(Stdio(5, 6, 7), (1, 2))
     given.init_fd = 8
     given.cgroup_fds = [9, 10]
-    given.trees = [12, 13, 12]
+    given.trees = [12, 13]
     given.namespace_fds = [(11, 0x40000000)]
     facts, fds = packing.pack_given(given)
     arrived = packing.unpack_given(facts, [fd + 100 for fd in fds])
