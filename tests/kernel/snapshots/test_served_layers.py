@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 from driver_kit import layer, on_driver, opened
 
+from cais.runtime import spares
 from cais.runtime.launch import LaunchError
+from cais.runtime.nursery import Nursery
 from cais.snapshots.differences import DifferenceSnapshotter
 from cais.testing.bundles import Bundle, Capture, end, make_rootfs
 from cais.testing.isolation import children
@@ -34,10 +36,16 @@ def served(directory: Path, snapshotter: DifferenceSnapshotter) -> Bundle:
     return bundle
 
 
-def on_served(tmp_path: Path, body: Callable[[Bundle, Path], None]) -> None:
+def on_served(
+    tmp_path: Path, body: Callable[[Bundle, Path], None], *, has_nursery: bool = False
+) -> None:
     def run(top: Path) -> None:
+        nursery = Nursery() if has_nursery else None
+        spares.set_maker(nursery)
         with opened(PLACE, top / "snapshots") as snapshotter:
             body(served(top, snapshotter), Path(snapshotter.layer("container").path))
+        if nursery is not None:
+            nursery.close()
 
     on_driver(PLACE, tmp_path, run)
 
@@ -50,7 +58,10 @@ def _name(pid: int) -> str:
     return Path(f"/proc/{pid}/comm").read_text().strip()
 
 
-def test_the_container_sees_its_root_and_nobody_who_serves_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("has_nursery", [False, True])
+def test_the_container_sees_its_root_and_nobody_who_serves_it(
+    tmp_path: Path, *, has_nursery: bool
+) -> None:
     def body(bundle: Bundle, written: Path) -> None:
         before = os.listdir("/proc/self/fd")
         result = bundle.shell("ls -d /bin /from_upper; echo x > /new; ls /proc | grep -c '^[0-9]'")
@@ -59,7 +70,7 @@ def test_the_container_sees_its_root_and_nobody_who_serves_it(tmp_path: Path) ->
         assert os.listdir("/proc/self/fd") == before
         os.wait()  # whoever served it has ended by itself
 
-    on_served(tmp_path, body)
+    on_served(tmp_path, body, has_nursery=has_nursery)
 
 
 def test_it_is_in_no_group_or_namespace_of_the_container(tmp_path: Path) -> None:
@@ -100,7 +111,8 @@ def test_a_container_whose_server_was_killed_can_be_ended(tmp_path: Path) -> Non
     on_served(tmp_path, body)
 
 
-def test_a_start_that_fails_leaves_no_server(tmp_path: Path) -> None:
+@pytest.mark.parametrize("has_nursery", [False, True])
+def test_a_start_that_fails_leaves_no_server(tmp_path: Path, *, has_nursery: bool) -> None:
     def body(bundle: Bundle, _: Path) -> None:
         with pytest.raises(LaunchError, match="executable file not found"):
             bundle.run("absent")
@@ -109,7 +121,7 @@ def test_a_start_that_fails_leaves_no_server(tmp_path: Path) -> None:
         with pytest.raises(LaunchError, match="fuse-overlayfs"):
             bundle.run("true")
 
-    on_served(tmp_path, body)
+    on_served(tmp_path, body, has_nursery=has_nursery)
 
 
 def test_it_cannot_be_shown_mapped(tmp_path: Path) -> None:
