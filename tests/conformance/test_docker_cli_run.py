@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from cais.testing.daemon import TestDaemon
+from cais.testing.waiting import wait_until
 
 
 def run(daemon: TestDaemon, *arguments: str) -> str:
@@ -248,3 +249,21 @@ def test_exec(daemon: TestDaemon) -> None:
             pass
     finally:
         daemon.docker("rm", "-f", "ex")
+
+
+def test_an_environment_of_half_a_megabyte(daemon: TestDaemon, tmp_path: Path) -> None:
+    values = {f"LONG_{number}": "x" * 50_000 for number in range(10)}
+    file = tmp_path / "environment"
+    file.write_text("".join(f"{name}={value}\n" for name, value in values.items()))
+    tell = ("--env-file", str(file), "busybox", "sh", "-c", "env | grep ^LONG | sort; sleep 60")
+    expected = file.read_text()
+    daemon.docker("run", "-d", "--name", "long", *tell)
+    try:
+        wait_until(lambda: daemon.docker("logs", "long").stdout == expected, "not all was told")
+        inside = daemon.docker("exec", "--env-file", str(file), "long", "sh", "-c",
+                               "env | grep ^LONG | sort").stdout  # fmt: skip
+        assert inside == expected
+        neighbour = ("--pid", "container:long", "--env-file", str(file), "busybox")
+        assert run(daemon, *neighbour, "sh", "-c", "env | grep ^LONG | sort") == expected
+    finally:
+        daemon.docker("rm", "-f", "long")

@@ -52,21 +52,25 @@ def _answer(listener_fd: int) -> None:
         os.close(listener_fd)
 
 
-def test_run_and_exec_under_an_agent(daemon: TestDaemon, tmp_path: Path) -> None:
-    agent = Agent(tmp_path / "agent.sock")
-    agent.start()
-    profile = tmp_path / "profile.json"
+def notifying(directory: Path) -> str:
+    """Return the option of a profile by which an agent there is asked."""
+    profile = directory / "profile.json"
     rules = {
         "defaultAction": "SCMP_ACT_ALLOW",
-        "listenerPath": str(tmp_path / "agent.sock"),
+        "listenerPath": str(directory / "agent.sock"),
         "listenerMetadata": "from docker",
         "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_NOTIFY"}],
     }
     profile.write_text(json.dumps(rules))
-    option = f"seccomp={profile}"
+    return f"--security-opt=seccomp={profile}"
+
+
+def test_run_and_exec_under_an_agent(daemon: TestDaemon, tmp_path: Path) -> None:
+    agent = Agent(tmp_path / "agent.sock")
+    agent.start()
+    option = notifying(tmp_path)
     try:
-        daemon.docker("run", "-d", "--name", "told", "--security-opt", option, "busybox",
-                      "sleep", "60")  # fmt: skip
+        daemon.docker("run", "-d", "--name", "told", option, "busybox", "sleep", "60")
         refused = daemon.docker("exec", "told", "mkdir", "/new", check=False)
         assert refused.returncode == 1
         assert os.strerror(ANSWER) in refused.stderr
@@ -77,3 +81,19 @@ def test_run_and_exec_under_an_agent(daemon: TestDaemon, tmp_path: Path) -> None
     assert first["metadata"] == second["metadata"] == "from docker"
     assert (first["pid"], first["state"]["status"]) == (pid, "creating")
     assert (second["state"]["pid"], second["state"]["status"]) == (pid, "running")
+
+
+def test_run_in_anothers_pid_namespace_under_an_agent(daemon: TestDaemon, tmp_path: Path) -> None:
+    agent = Agent(tmp_path / "agent.sock")
+    agent.start()
+    options = ("--pid=container:neighbour", notifying(tmp_path))
+    try:
+        daemon.docker("run", "-d", "--name", "neighbour", "busybox", "sleep", "60")
+        refused = daemon.docker("run", "--rm", *options, "busybox", "mkdir", "/new", check=False)
+        assert refused.returncode == 1
+        assert os.strerror(ANSWER) in refused.stderr
+    finally:
+        daemon.docker("rm", "-f", "neighbour")
+    (told,) = agent.states
+    assert told["pid"] == told["state"]["pid"] > 0
+    assert told["state"]["status"] == "creating"
