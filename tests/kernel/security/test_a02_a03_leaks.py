@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from docker_bundle import give_user_namespace
 from python_inside import lend, needs_x86_64
 
 from cais.linux import mount
@@ -188,6 +189,13 @@ def held_start(bundle: Bundle, init: Running, streams: Capture) -> Launch:
     launch = runtime.begin(bundle.id, str(bundle.path), stdio=streams.stdio)
     select.select([launch], [], [], PATIENCE_S)
     return launch
+
+
+def join_user_namespace(bundle: Bundle, init: Running) -> None:
+    give_user_namespace(bundle)  # its root's owner
+    for name in ("uidMappings", "gidMappings"):
+        del bundle.linux[name]
+    bundle.linux["namespaces"][-1]["path"] = f"/proc/{init.pid}/ns/user"
 
 
 def is_in_namespace_of(pid: int, init: Running) -> bool:
@@ -391,6 +399,41 @@ def test_an_exec_in_progress_cannot_be_read_without_sys_ptrace(tmp_path: Path) -
             stop(wait(launch))
             stop(init)
             bundle.destroy()
+            lines = capture.result(0).stdout.splitlines()
+        assert [line for line in lines if line.startswith("EXE")] == ["EXE "]
+        assert {line for line in lines if line.startswith("LINK")} == {"LINK "}
+
+    isolated(body)
+
+
+@pytest.mark.parametrize("what", ["exec", "start"])
+def test_cve_2016_9962_in_a_user_namespace_sys_ptrace_does_not_help(
+    tmp_path: Path, what: str
+) -> None:
+    """The memory of what is born inside belongs to the host's user namespace until execve."""
+
+    def body() -> None:
+        for name in ("one", "two"):
+            (tmp_path / name).mkdir()
+        first, second = Bundle(tmp_path / "one", "first"), Bundle(tmp_path / "two", "second")
+        give_user_namespace(first)
+        for name in ("bounding", "permitted", "effective"):
+            capabilities = first.process["capabilities"]
+            capabilities[name] = [*capabilities[name], "CAP_SYS_PTRACE"]
+        with Capture() as capture, Capture() as streams:
+            init = first.start("sh", "-c", SCAN, stdio=capture.stdio)
+            if what == "exec":
+                launch = held_exec(first, init, streams)
+            else:
+                join_user_namespace(second, init)
+                launch = held_start(second, init, streams)
+            assert [pid for pid in launch.children if is_in_namespace_of(pid, init)]
+            (first.rootfs / "go").touch()
+            wait_until((first.rootfs / "done").exists)
+            stop(wait(launch))
+            stop(init)
+            for bundle in (first,) if what == "exec" else (second, first):
+                bundle.destroy()
             lines = capture.result(0).stdout.splitlines()
         assert [line for line in lines if line.startswith("EXE")] == ["EXE "]
         assert {line for line in lines if line.startswith("LINK")} == {"LINK "}
