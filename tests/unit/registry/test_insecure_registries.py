@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from cais.registry.repository import Repository
     from cais.testing.scripted_registry import Asked, Reply, Server
 
-
 HOST = "hub.example.com"
 """What the servers here are called: one on loopback would be insecure by itself."""
 
