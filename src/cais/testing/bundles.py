@@ -109,6 +109,11 @@ class Bundle:
         if self.extras:
             (self.path / "cais.json").write_text(json.dumps(self.extras))
 
+    def join(self, kind: str, path: str) -> None:
+        """Have the container's namespace of this kind be the one at ``path``, not a new one."""
+        others = [entry for entry in self.linux["namespaces"] if entry["type"] != kind]
+        self.linux["namespaces"] = [*others, {"type": kind, "path": path}]
+
     def start(self, *args: str, stdio: Stdio | None, **options: Any) -> Running:  # noqa: ANN401
         """Start the container and wait until its program runs."""
         if args:

@@ -12,7 +12,7 @@ import os
 import signal
 import socket
 import struct
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 import pytest
@@ -21,12 +21,11 @@ from probes import write_probe
 
 from cais.errors import UnsupportedError
 from cais.linux import process
-from cais.runtime import spares
 from cais.runtime.channel import Channel
 from cais.runtime.launch import LaunchError
-from cais.runtime.nursery import Nursery
 from cais.testing.bundles import Bundle, Capture, end
 from cais.testing.isolation import isolated
+from cais.testing.nursery import nursery
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -158,11 +157,9 @@ def test_an_exec_has_a_listener_of_its_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, no_new_privileges: bool, has_nursery: bool
 ) -> None:
     def body(agent: Agent, bundle: Bundle) -> None:
-        nursery = Nursery() if has_nursery else None
-        spares.set_maker(nursery)
         bundle.process["noNewPrivileges"] = no_new_privileges
         bundle.linux["seccomp"] = notifying(agent, "fchdir")
-        with Capture() as capture:
+        with kept(has_nursery), Capture() as capture:
             init = bundle.start("sleep", "60", stdio=capture.stdio)
             if has_nursery:
                 monkeypatch.delattr(process, "clone")  # it is not the caller that is cloned
@@ -172,8 +169,6 @@ def test_an_exec_has_a_listener_of_its_own(
             os.kill(init.pid, signal.SIGKILL)
             end(init)
         bundle.destroy()
-        if nursery is not None:
-            nursery.close()
         first, second = agent.told()
         assert agent.closed() >= 1  # the agent may not have come to the second
         assert (first["pid"], first["state"]["status"]) == (init.pid, "creating")
@@ -189,10 +184,8 @@ def test_a_process_born_in_anothers_pid_namespace_has_a_listener(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, has_nursery: bool
 ) -> None:
     def body(agent: Agent, bundle: Bundle) -> None:
-        nursery = Nursery() if has_nursery else None
-        spares.set_maker(nursery)
-        with neighbour(tmp_path) as init, Capture() as capture:
-            join_processes(bundle, init)
+        with kept(has_nursery), neighbour(tmp_path) as init, Capture() as capture:
+            bundle.join("pid", f"/proc/{init.pid}/ns/pid")
             bundle.linux["seccomp"] = notifying(agent, "fchdir")
             if has_nursery:
                 monkeypatch.delattr(process, "clone")  # it is not the caller that is cloned
@@ -200,8 +193,6 @@ def test_a_process_born_in_anothers_pid_namespace_has_a_listener(
             pid = running.pid
             assert end(running) == ANSWER
             bundle.destroy()
-        if nursery is not None:
-            nursery.close()
         (told,) = agent.told()
         assert told["pid"] == told["state"]["pid"] == pid
         assert told["state"]["status"] == "creating"
@@ -220,7 +211,7 @@ def test_what_is_born_there_has_one_listener_alone(
 
     def body(agent: Agent, bundle: Bundle) -> None:
         with neighbour(tmp_path) as init:
-            join_processes(bundle, init)
+            bundle.join("pid", f"/proc/{init.pid}/ns/pid")
             bundle.linux["seccomp"] = notifying(agent, "fchdir")
             monkeypatch.setattr(Channel, "say_ready", say_more)
             with pytest.raises(LaunchError, match="a message nobody knows"):
@@ -235,17 +226,17 @@ def test_there_the_steps_behind_the_filter_may_be_notified_too(
     tmp_path: Path, *, has_nursery: bool
 ) -> None:
     def body(agent: Agent, bundle: Bundle) -> None:
-        nursery = Nursery() if has_nursery else None
-        spares.set_maker(nursery)
-        with neighbour(tmp_path) as init:
-            join_processes(bundle, init)
+        with kept(has_nursery), neighbour(tmp_path) as init:
+            bundle.join("pid", f"/proc/{init.pid}/ns/pid")
             bundle.linux["seccomp"] = notifying(agent, "capset", "fchdir")
             with pytest.raises(LaunchError, match=os.strerror(ANSWER).lower()):
                 bundle.run("/probe")
-        if nursery is not None:
-            nursery.close()
 
     with_agent(tmp_path, body)
+
+
+def kept(has_nursery: bool) -> AbstractContextManager[object]:
+    return nursery() if has_nursery else nullcontext()
 
 
 @contextmanager
@@ -259,11 +250,6 @@ def neighbour(tmp_path: Path) -> Iterator[Running]:
         os.kill(init.pid, signal.SIGKILL)
         end(init)
     bundle.destroy()
-
-
-def join_processes(bundle: Bundle, init: Running) -> None:
-    bundle.linux["namespaces"].remove({"type": "pid"})
-    bundle.linux["namespaces"].append({"type": "pid", "path": f"/proc/{init.pid}/ns/pid"})
 
 
 def test_the_command_tells_the_bundle_of_an_exec(tmp_path: Path) -> None:

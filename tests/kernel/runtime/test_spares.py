@@ -10,7 +10,6 @@ import difflib
 import os
 import signal
 import subprocess
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,10 +24,11 @@ from cais.runtime.launch import LaunchError
 from cais.runtime.nursery import Nursery, Spare
 from cais.testing.bundles import Bundle, Capture, Result, end, read_terminal
 from cais.testing.isolation import cgroups_named, children, is_alive, isolated
+from cais.testing.nursery import nursery
 from cais.testing.waiting import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from cais.runtime.launch import Launch, Running
 
@@ -47,20 +47,6 @@ TELL = (
 )
 LONG = [f"LONG_{number}={'x' * 100000}" for number in range(3)]  # no packet holds them
 TELL_FIRST = TELL + "ps; cut -d' ' -f1,6,7,8 /proc/1/stat; wc -l </proc/keys"
-
-
-@contextmanager
-def nursery() -> Iterator[Nursery]:
-    """A nursery of the calling process; no spare of it is left."""
-    made = Nursery()
-    spares.set_maker(made)
-    try:
-        yield made
-    finally:
-        spares.set_maker(None)
-        while (left := spares.take()) is not None:
-            left.close()
-        made.close()
 
 
 def forbid_clones(patch: pytest.MonkeyPatch) -> None:
@@ -199,8 +185,7 @@ def test_a_container_in_anothers_pid_namespace_finds_the_same(
         first, bundle = Bundle(tmp_path / "0", "first"), changed(Bundle(tmp_path / "1"))
         with Capture() as capture:
             init = first.start("sleep", "1000", stdio=capture.stdio)
-            bundle.linux["namespaces"].remove({"type": "pid"})
-            bundle.linux["namespaces"].append({"type": "pid", "path": f"/proc/{init.pid}/ns/pid"})
+            bundle.join("pid", f"/proc/{init.pid}/ns/pid")
             script = TELL.replace("|PPid", "")  # another number each time
             expected = bundle.shell(script)
             with nursery(), monkeypatch.context() as patch:

@@ -20,12 +20,12 @@ from cais.linux import mount
 from cais.linux.process import FORK_FLAGS
 from cais.linux.seccomp import load
 from cais.runtime import container as runtime
-from cais.runtime import foreign_proc, spares
+from cais.runtime import foreign_proc
 from cais.runtime.channel import open_channel
 from cais.runtime.launch import Launch, LaunchError, Running
-from cais.runtime.nursery import Nursery
 from cais.testing.bundles import Bundle, Capture, end, wait
 from cais.testing.isolation import isolated
+from cais.testing.nursery import nursery
 from cais.testing.stopped_calls import run_stopped
 from cais.testing.waiting import PATIENCE_S, wait_until
 
@@ -153,11 +153,9 @@ def test_cve_2016_9962_nothing_of_another_container_is_in_the_memory(
             (tmp_path / name).mkdir()
         first, second = Bundle(tmp_path / "one", "first"), Bundle(tmp_path / "two", "second")
         other = Bundle(tmp_path / "other", "other")
-        nursery = Nursery()
-        spares.set_maker(nursery)
-        secret = secrets.token_hex(16)  # made now: the nursery must not know it
-        other.process["env"].append(f"SECRET={secret}")
-        with Capture() as capture, Capture() as streams:
+        with nursery(), Capture() as capture, Capture() as streams:
+            secret = secrets.token_hex(16)  # made now: the nursery must not know it
+            other.process["env"].append(f"SECRET={secret}")
             init = first.start("sleep", "60", stdio=capture.stdio)
             holder = other.start("sleep", "60", stdio=capture.stdio)
             if what == "exec":
@@ -172,7 +170,6 @@ def test_cve_2016_9962_nothing_of_another_container_is_in_the_memory(
                 stop(process)
             for bundle in (first, other) if what == "exec" else (second, first, other):
                 bundle.destroy()
-        nursery.close()
         assert documents.count(secret.encode())
         assert found.count(b"HOME=")  # its own
         assert not found.count(secret.encode())
@@ -183,8 +180,7 @@ def test_cve_2016_9962_nothing_of_another_container_is_in_the_memory(
 def held_start(bundle: Bundle, init: Running, streams: Capture) -> Launch:
     """Begin a start in another's pid namespace and leave it where ``held_exec`` does."""
     bundle.process["args"] = ["sleep", "9"]
-    bundle.linux["namespaces"].remove({"type": "pid"})
-    bundle.linux["namespaces"].append({"type": "pid", "path": f"/proc/{init.pid}/ns/pid"})
+    bundle.join("pid", f"/proc/{init.pid}/ns/pid")
     bundle.save()
     launch = runtime.begin(bundle.id, str(bundle.path), stdio=streams.stdio)
     select.select([launch], [], [], PATIENCE_S)
@@ -195,7 +191,7 @@ def join_user_namespace(bundle: Bundle, init: Running) -> None:
     give_user_namespace(bundle)  # its root's owner
     for name in ("uidMappings", "gidMappings"):
         del bundle.linux[name]
-    bundle.linux["namespaces"][-1]["path"] = f"/proc/{init.pid}/ns/user"
+    bundle.join("user", f"/proc/{init.pid}/ns/user")
 
 
 def is_in_namespace_of(pid: int, init: Running) -> bool:
@@ -231,8 +227,7 @@ def test_cve_2016_9962_a_start_in_anothers_pid_namespace_has_nothing_to_take(
         with Capture() as capture, Capture() as streams:
             init = first.start("sh", "-c", SCAN, stdio=capture.stdio)
             namespace = f"/proc/{init.pid}/ns/pid"
-            second.linux["namespaces"].remove({"type": "pid"})
-            second.linux["namespaces"].append({"type": "pid", "path": namespace})
+            second.join("pid", namespace)
             second.save()
             launch = runtime.begin(second.id, str(second.path), stdio=streams.stdio)
             select.select([launch], [], [], PATIENCE_S)
@@ -286,8 +281,7 @@ def test_cve_2016_9962_who_makes_proc_from_inside_shows_no_root(
         with Capture() as capture:
             init = first.start("sleep", "60", stdio=capture.stdio)
         namespace.append(f"/proc/{init.pid}/ns/pid")
-        second.linux["namespaces"].remove({"type": "pid"})
-        second.linux["namespaces"].append({"type": "pid", "path": namespace[0]})
+        second.join("pid", namespace[0])
         for calls, at_call in ((["fsopen"], look), (["clone", "clone3"], look_at_maker)):
             assert run_stopped(lambda: second.run("ls", "/bin/sh").stdout, at_call, calls)
         stop(init)
@@ -380,8 +374,7 @@ def test_what_is_handed_out_for_proc_is_no_other_file_system(
 
     def body() -> None:
         bundle = Bundle(tmp_path)
-        bundle.linux["namespaces"].remove({"type": "pid"})
-        bundle.linux["namespaces"].append({"type": "pid", "path": "/proc/self/ns/pid"})
+        bundle.join("pid", "/proc/self/ns/pid")
         with pytest.raises(LaunchError, match="has put another in its place"):
             bundle.run("true")
 

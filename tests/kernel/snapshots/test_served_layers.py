@@ -4,18 +4,18 @@ import os
 import shutil
 import signal
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 from driver_kit import layer, on_driver, opened
 
-from cais.runtime import spares
 from cais.runtime.launch import LaunchError
-from cais.runtime.nursery import Nursery
 from cais.snapshots.differences import DifferenceSnapshotter
 from cais.testing.bundles import Bundle, Capture, end, make_rootfs
 from cais.testing.isolation import children
+from cais.testing.nursery import nursery
 
 PLACE = "fuse-overlayfs"
 
@@ -40,12 +40,9 @@ def on_served(
     tmp_path: Path, body: Callable[[Bundle, Path], None], *, has_nursery: bool = False
 ) -> None:
     def run(top: Path) -> None:
-        nursery = Nursery() if has_nursery else None
-        spares.set_maker(nursery)
-        with opened(PLACE, top / "snapshots") as snapshotter:
+        keeper = nursery() if has_nursery else nullcontext()
+        with keeper, opened(PLACE, top / "snapshots") as snapshotter:
             body(served(top, snapshotter), Path(snapshotter.layer("container").path))
-        if nursery is not None:
-            nursery.close()
 
     on_driver(PLACE, tmp_path, run)
 
